@@ -1,0 +1,2 @@
+//! The vifd binary: wiring only.
+fn main() {}
