@@ -1,0 +1,128 @@
+"""The real os-vif, driven over pipes by the tests.
+
+    driver.py serve --ovsdb unix:PATH [--isolate] [--per-port-bridge] [--mtu N] [--qos TYPE]
+        Reads one request per line from stdin, {"op": "plug"|"unplug", "vif": …, "instance": …}
+        with both objects as os-vif primitives, and answers each with one line:
+        {"ok": true} or {"ok": false, "error": "…"}.
+
+    driver.py samples DIRECTORY
+        Writes every sample of samples.py as DIRECTORY/NAME.json: a record {vif, instance} with
+        the objects serialized as os-vif does it. NAME@V.json is the same for a reader that
+        knows the port profile's version V; one sample of each pair of types has these.
+
+    driver.py examples DIRECTORY
+        Writes the records that `make demo` feeds to vifd.
+
+Run it in the network namespace whose links os-vif shall change.
+"""
+
+import argparse
+import json
+import logging
+import pathlib
+import sys
+
+import os_vif
+from os_vif import objects
+from oslo_config import cfg
+
+import samples
+
+
+def configure(options):
+    from vif_plug_ovs import privsep
+
+    os_vif.initialize()
+    # os-vif would start a privileged helper daemon; the driver already runs as root, in the
+    # right namespace, so the privileged functions are called in this process.
+    privsep.vif_plug.set_client_mode(False)
+    group = "os_vif_ovs"
+    cfg.CONF([], project="os-vif-driver", default_config_files=[])
+    cfg.CONF.set_override("ovsdb_connection", options.ovsdb, group=group)
+    cfg.CONF.set_override("isolate_vif", options.isolate, group=group)
+    cfg.CONF.set_override("per_port_bridge", options.per_port_bridge, group=group)
+    cfg.CONF.set_override("network_device_mtu", options.mtu, group=group)
+    cfg.CONF.set_override("default_qos_type", options.qos, group=group)
+    cfg.CONF.set_override("ovs_vsctl_timeout", 30, group=group)
+
+
+def load(primitive):
+    return objects.base.VersionedObject.obj_from_primitive(primitive)
+
+
+def serve(options):
+    configure(options)
+    operations = {"plug": os_vif.plug, "unplug": os_vif.unplug}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            operations[request["op"]](load(request["vif"]), load(request["instance"]))
+            answer = {"ok": True}
+        except Exception as error:  # every failure is an answer; the test judges it
+            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+def record(vif, instance, version=None):
+    if version is None:
+        primitives = vif.obj_to_primitive(), instance.obj_to_primitive()
+    else:
+        manifest = dict(samples.MANIFESTS[version])
+        if "port_profile" in vif:
+            # A field of a base class is looked up under the name of that base class.
+            manifest["VIFPortProfileBase"] = manifest[vif.port_profile.obj_name()]
+        primitives = (
+            vif.obj_to_primitive(manifest[vif.obj_name()], manifest),
+            instance.obj_to_primitive("1.0", manifest))
+    return {"vif": samples.normal(primitives[0]), "instance": samples.normal(primitives[1])}
+
+
+def write(directory, name, content):
+    path = pathlib.Path(directory) / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_samples(options):
+    aged = set()
+    for name, vif in samples.vifs().items():
+        write(options.directory, name, record(vif, samples.instance()))
+        profile = vif.port_profile.obj_name() if "port_profile" in vif else None
+        if (vif.obj_name(), profile) in aged:
+            continue
+        aged.add((vif.obj_name(), profile))
+        previous = None
+        for version in samples.MANIFESTS:
+            older = record(vif, samples.instance(), version)
+            if older != previous:
+                write(options.directory, f"{name}@{version}", older)
+            previous = older
+
+
+def write_examples(options):
+    for name, (vif, instance) in samples.examples().items():
+        write(options.directory, name, record(vif, instance))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("serve")
+    command.add_argument("--ovsdb", required=True)
+    command.add_argument("--isolate", action="store_true")
+    command.add_argument("--per-port-bridge", action="store_true")
+    command.add_argument("--mtu", type=int, default=1500)
+    command.add_argument("--qos", default="linux-noop")
+    command.set_defaults(run=serve)
+    for name, run in (("samples", write_samples), ("examples", write_examples)):
+        command = commands.add_parser(name)
+        command.add_argument("directory")
+        command.set_defaults(run=run)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    objects.register_all()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
