@@ -1,1 +1,24 @@
-//! agent
+//! vifd's library: everything behind the `vifd` binary.
+//!
+//! The shape of the agent is one loop, and the folders follow it:
+//!
+//! ```text
+//!  record  ─►  source  ─► Desired  ─┐
+//!                                   ├─► plan ─► ops ─► backend ─► the host
+//!  backend (views) ──► Observed   ─┘      └─► verdicts ─► status ─► api, metrics, cli
+//! ```
+//!
+//! * [`model`]: what is wanted and what is seen, as plain data
+//! * `record`: the wire forms of a VIF (os-vif's and the native one) and their validation
+//! * `source`: where records come from
+//! * [`plan`](mod@plan): the pure decision, no I/O and no clock
+//! * [`backend`]: effects, one per peer
+//! * `reconciler`: the task that joins them
+//! * `status`, `metrics`, `api`, `cli`, `doctor`: the faces
+
+pub mod backend;
+pub mod model;
+pub mod plan;
+pub mod reconciler;
+pub mod source;
+pub mod status;

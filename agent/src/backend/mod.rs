@@ -1,0 +1,56 @@
+//! Effects: one backend per peer. A backend shows what its peer says and applies batches; it decides nothing.
+
+pub mod links;
+pub mod ovs;
+
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use crate::model::{View, VifId};
+
+/// An operation and the VIF on whose behalf it is done; `None` for what several VIFs share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attributed<Op> {
+    /// On whose behalf.
+    pub vif: Option<VifId>,
+    /// What to do.
+    pub op: Op,
+}
+
+/// What became of one operation of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, and the view shows it.
+    Done,
+    /// A guard did not hold: the peer is not as it was when the operation was planned. Plan again.
+    Conflict(String),
+    /// The peer refused this operation, in its words.
+    Failed(String),
+    /// Not done, because another operation of the same atomic batch was refused.
+    Untried,
+    /// The peer refused the batch as a whole and named no operation, in its words.
+    BatchFailed(String),
+    /// The connection went after the batch was sent. The view tells what is.
+    Unknown,
+}
+
+/// One peer of the agent.
+///
+/// One batch at a time is in flight. `apply` returns only after the view holds the batch's effects, or has
+/// been synchronised again since.
+pub trait Backend: Send + 'static {
+    /// What the peer says.
+    type State: Send + Sync + 'static;
+    /// What can be asked of it.
+    type Op: Clone + Send + 'static;
+
+    /// The name in metrics: `ovsdb` or `links`.
+    const NAME: &'static str;
+
+    /// The peer's state, as it changes.
+    fn observe(&self) -> watch::Receiver<View<Self::State>>;
+
+    /// Does `batch` and answers one outcome per operation, in the same order.
+    fn apply(&mut self, batch: Vec<Attributed<Self::Op>>) -> impl Future<Output = Vec<Outcome>> + Send;
+}

@@ -1,0 +1,128 @@
+//! The Open_vSwitch database over OVSDB.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use crate::model::MacAddr;
+
+/// A map column: `external_ids`, `options`, `other_config`.
+pub type StringMap = BTreeMap<String, String>;
+
+/// What can be asked of the database. A batch of these is one transaction; rows made in it may be named by
+/// later operations of the same batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OvsOp {
+    /// Inserts a bridge with its local port, provided that none has this name.
+    InsertBridge {
+        /// Name of the bridge.
+        name: String,
+        /// `datapath_type`.
+        datapath_type: String,
+        /// `external_ids`.
+        external_ids: StringMap,
+    },
+    /// Deletes a bridge, provided that it still has this mark and no port but its own.
+    DeleteBridge {
+        /// Row.
+        uuid: Uuid,
+        /// Name of the bridge.
+        name: String,
+        /// Entries that `external_ids` must still hold.
+        marks: StringMap,
+    },
+    /// Inserts a port with one interface into a bridge.
+    InsertPort(Box<NewPort>),
+    /// Deletes a port, provided that `bridge` still has it and its interface still holds `marks`.
+    DeletePort {
+        /// Row of the port.
+        uuid: Uuid,
+        /// Name of the port.
+        name: String,
+        /// Name of the bridge.
+        bridge: String,
+        /// Row of its interface, with the entries that its `external_ids` must still hold.
+        interface: Option<(Uuid, StringMap)>,
+        /// QoS row of ours to delete with it.
+        qos: Option<Uuid>,
+    },
+    /// Changes a port, entry by entry.
+    ChangePort {
+        /// Row.
+        uuid: Uuid,
+        /// Name, as a guard.
+        name: String,
+        /// Entries of `external_ids` to set.
+        external_ids: StringMap,
+        /// Entries of `other_config` to set.
+        other_config: StringMap,
+        /// QoS row to insert and to refer to.
+        qos: Option<NewQos>,
+    },
+    /// Changes an interface, entry by entry. Anything empty or `None` stays as it is.
+    ChangeInterface {
+        /// Row.
+        uuid: Uuid,
+        /// Name, as a guard.
+        name: String,
+        /// Entries that `external_ids` must still hold.
+        guard: StringMap,
+        /// New `type`.
+        kind: Option<String>,
+        /// Entries of `options` to set.
+        options: StringMap,
+        /// Entries of `external_ids` to set.
+        external_ids: StringMap,
+        /// Keys of `external_ids` to delete.
+        forget: BTreeSet<String>,
+        /// New `mtu_request`.
+        mtu_request: Option<u32>,
+        /// New `mac`.
+        mac: Option<MacAddr>,
+    },
+    /// Deletes a QoS row of ours that no port refers to.
+    DeleteQos {
+        /// Row.
+        uuid: Uuid,
+    },
+}
+
+/// A port to insert.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewPort {
+    /// Bridge to put it into: one that is there, or one inserted earlier in the batch.
+    pub bridge: String,
+    /// Name of the port and of its interface.
+    pub name: String,
+    /// `Port.tag`.
+    pub tag: Option<u16>,
+    /// `Port.trunks`.
+    pub trunks: BTreeSet<u16>,
+    /// `Port.vlan_mode`.
+    pub vlan_mode: Option<String>,
+    /// `Port.external_ids`.
+    pub external_ids: StringMap,
+    /// `Port.other_config`.
+    pub other_config: StringMap,
+    /// QoS row to insert with it.
+    pub qos: Option<NewQos>,
+    /// `Interface.type`.
+    pub kind: String,
+    /// `Interface.options`.
+    pub options: StringMap,
+    /// `Interface.external_ids`.
+    pub interface_ids: StringMap,
+    /// `Interface.mtu_request`.
+    pub mtu_request: Option<u32>,
+    /// `Interface.mac`.
+    pub mac: Option<MacAddr>,
+}
+
+/// A QoS row to insert.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewQos {
+    /// `QoS.type`.
+    pub kind: String,
+    /// `QoS.external_ids`.
+    pub external_ids: StringMap,
+}

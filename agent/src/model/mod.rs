@@ -1,0 +1,16 @@
+//! What is wanted and what is seen: plain data, no I/O, no parsing of wire forms (see `record`).
+
+mod desired;
+mod names;
+mod observed;
+mod vif;
+
+pub use desired::Desired;
+pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
+pub use observed::{
+    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,
+};
+pub use vif::{
+    AddressPair, DatapathOffload, DevType, DirectMode, FixedIp, Instance, Network, OpenVSwitchProfile, Parent, Policy,
+    PortProfile, ProfileKind, Rate, Route, Subnet, VhostUserMode, Vif, VifKind,
+};

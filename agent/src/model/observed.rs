@@ -1,0 +1,213 @@
+//! What the peers say: written by the backends alone, read by the planner alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::MacAddr;
+
+/// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
+#[derive(Debug, Default)]
+pub enum View<T> {
+    /// Not known, or known to be incomplete.
+    #[default]
+    Syncing,
+    /// All of it, as of the peer's last word.
+    Ready(Arc<T>),
+}
+
+impl<T> View<T> {
+    /// The state, when it is complete.
+    #[must_use]
+    pub fn ready(&self) -> Option<&T> {
+        match self {
+            View::Syncing => None,
+            View::Ready(state) => Some(state),
+        }
+    }
+}
+
+impl<T> Clone for View<T> {
+    fn clone(&self) -> Self {
+        match self {
+            View::Syncing => View::Syncing,
+            View::Ready(state) => View::Ready(Arc::clone(state)),
+        }
+    }
+}
+
+/// Everything that the planner knows of the host.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The kernel's links and the vhost-user sockets.
+    pub links: View<LinkState>,
+    /// The Open_vSwitch database.
+    pub ovs: View<OvsState>,
+}
+
+/// What the kernel says of this network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Every link, by name.
+    pub links: BTreeMap<String, Arc<Link>>,
+    /// The directory of vhost-user sockets.
+    pub sockets: SocketState,
+}
+
+/// One kernel link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Kernel index, unique as long as the link lives.
+    pub index: u32,
+    /// At most 15 bytes.
+    pub name: String,
+    /// What kind of device it is.
+    pub kind: LinkKind,
+    /// Link-layer address, where it is an Ethernet one.
+    pub mac: Option<MacAddr>,
+    /// Octets.
+    pub mtu: u32,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// `IFLA_IFALIAS`, where vifd's mark stands.
+    pub alias: Option<String>,
+    /// Index of the bridge or Open vSwitch datapath that it is enslaved to.
+    pub master: Option<u32>,
+}
+
+/// Kinds of links that the planner tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A tap (`IFF_TAP`).
+    Tap {
+        /// `IFF_MULTI_QUEUE`.
+        multi_queue: bool,
+        /// Whether it outlives the process that made it.
+        persistent: bool,
+    },
+    /// Anything else: `IFLA_INFO_KIND`, or empty for hardware.
+    Other(String),
+}
+
+/// The directory in which vhost-user sockets are allowed, as it is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketState {
+    /// The directory and every directory below it.
+    pub directories: BTreeMap<PathBuf, FileOwner>,
+    /// Every socket below it.
+    pub sockets: BTreeSet<PathBuf>,
+}
+
+/// Owner and mode of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOwner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits, `0o7777`.
+    pub mode: u32,
+    /// `security.selinux`, where the file system has it.
+    pub label: Option<String>,
+}
+
+/// The Open_vSwitch database as far as vifd reads it. Names are unique in it, so everything is by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OvsState {
+    /// Whether ovs-vswitchd is running. While it is not, `ofport`, `error` and `status` are stale.
+    pub vswitchd_alive: bool,
+    /// `Open_vSwitch.iface_types`: what `Interface.type` may be; empty when the switch does not say.
+    pub iface_types: BTreeSet<String>,
+    /// `Open_vSwitch.dpdk_initialized`.
+    pub dpdk_initialized: bool,
+    /// Bridges by name.
+    pub bridges: BTreeMap<String, Arc<Bridge>>,
+    /// Ports by name.
+    pub ports: BTreeMap<String, Arc<Port>>,
+    /// Interfaces by name.
+    pub interfaces: BTreeMap<String, Arc<Interface>>,
+    /// QoS rows by row uuid.
+    pub qos: BTreeMap<Uuid, Arc<Qos>>,
+}
+
+/// A row of table Bridge (ovs-vswitchd.conf.db(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridge {
+    /// Row.
+    pub uuid: Uuid,
+    /// `name`.
+    pub name: String,
+    /// `datapath_type`, empty for the kernel's.
+    pub datapath_type: String,
+    /// Names of its ports, its own local port among them.
+    pub ports: BTreeSet<String>,
+    /// `external_ids`.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+/// A row of table Port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Row.
+    pub uuid: Uuid,
+    /// `name`.
+    pub name: String,
+    /// Name of the bridge that has it; empty while no bridge of the view does.
+    pub bridge: String,
+    /// Names of its interfaces.
+    pub interfaces: BTreeSet<String>,
+    /// `tag`.
+    pub tag: Option<u16>,
+    /// `trunks`.
+    pub trunks: BTreeSet<u16>,
+    /// `vlan_mode`.
+    pub vlan_mode: Option<String>,
+    /// `qos`.
+    pub qos: Option<Uuid>,
+    /// `external_ids`.
+    pub external_ids: BTreeMap<String, String>,
+    /// `other_config`.
+    pub other_config: BTreeMap<String, String>,
+}
+
+/// A row of table Interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Row.
+    pub uuid: Uuid,
+    /// `name`.
+    pub name: String,
+    /// `type`, empty for a system device.
+    pub kind: String,
+    /// `options`.
+    pub options: BTreeMap<String, String>,
+    /// `external_ids`.
+    pub external_ids: BTreeMap<String, String>,
+    /// `mtu_request`.
+    pub mtu_request: Option<u32>,
+    /// `mtu`.
+    pub mtu: Option<u32>,
+    /// `mac`: the address that was asked for.
+    pub mac: Option<MacAddr>,
+    /// `ofport`: absent until ovs-vswitchd has looked at it, -1 when it could not be made.
+    pub ofport: Option<i64>,
+    /// `error`: why not.
+    pub error: Option<String>,
+    /// `link_state` is `up`.
+    pub link_up: bool,
+    /// `status`, e.g. `status=connected` of a vhost-user port.
+    pub status: BTreeMap<String, String>,
+}
+
+/// A row of table QoS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Qos {
+    /// Row.
+    pub uuid: Uuid,
+    /// `type`.
+    pub kind: String,
+    /// `external_ids`.
+    pub external_ids: BTreeMap<String, String>,
+}

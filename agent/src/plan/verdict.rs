@@ -1,0 +1,123 @@
+//! What the planner says of one VIF.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::model::MacAddr;
+
+/// Name of a backend, as in metrics: `ovsdb`, `links`.
+pub type BackendName = &'static str;
+
+/// The planner's word on one VIF.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The port is usable: traffic can pass.
+    Ready,
+    /// All that vifd itself can do is done; the hypervisor or the guest has to bring the rest.
+    Plugged(Missing),
+    /// Operations are on their way.
+    Working,
+    /// Something that vifd does not make has to come first, and vifd has work left after it.
+    Waiting(Missing),
+    /// The record cannot be honoured: `field` says which part of it, `reason` why.
+    Rejected {
+        /// Path of the field in the record.
+        field: String,
+        /// One sentence.
+        reason: String,
+    },
+    /// What the record wants is taken by somebody else. Shown, never overwritten.
+    Conflict {
+        /// One sentence: what, where, whose.
+        reason: String,
+    },
+    /// The switch or the kernel has the port and cannot make it work, in its own words.
+    Failed {
+        /// One sentence.
+        reason: String,
+    },
+    /// An operation was refused; it is tried again at `until`.
+    Held {
+        /// The peer's words.
+        error: String,
+        /// Which backend refused.
+        backend: BackendName,
+        /// When it is tried again.
+        until: Instant,
+    },
+    /// Nobody wants it any more and it is being removed.
+    Removing,
+    /// Nobody wants it any more, but removals are stopped: see `max_removals`.
+    RemovalStopped,
+    /// Left alone on request (`vifd pause`).
+    Paused,
+}
+
+/// What a VIF waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A view that is being synchronised.
+    View(BackendName),
+    /// ovs-vswitchd, which is not running.
+    Vswitchd,
+    /// The port that the hypervisor makes, with the bridge that it belongs to.
+    HypervisorPort {
+        /// Name of the port.
+        port: String,
+        /// Name of the bridge.
+        bridge: String,
+    },
+    /// The netdev that the hypervisor makes.
+    Netdev(String),
+    /// ovs-vswitchd has not answered for this port yet.
+    Ofport(String),
+    /// A device of somebody else's, gone before ours can be made or removed.
+    Busy(String),
+}
+
+/// What is known of one VIF beside the verdict: the raw material of its status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The word.
+    pub verdict: Verdict,
+    /// Whether the kernel links are as wanted; `None` when the VIF has none.
+    pub link_ready: Option<bool>,
+    /// Whether the port is usable; `None` when the VIF has none.
+    pub port_ready: Option<bool>,
+    /// Whether the guest is connected; `None` when the VIF is not a vhost-user one.
+    pub vhost_connected: Option<bool>,
+    /// Whether all that vifd itself can do is done.
+    pub plugged: bool,
+    /// What was seen.
+    pub facts: Facts,
+}
+
+/// What was seen of a VIF on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// Open vSwitch bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// Port on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
+    /// OpenFlow port number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ofport: Option<i64>,
+    /// `Interface.type`, `system` when that is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_type: Option<String>,
+    /// Kernel netdev.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netdev: Option<String>,
+    /// vhost-user socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// The guest's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// MTU in force, octets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+}

@@ -1,0 +1,34 @@
+//! Where records come from. A source keeps the last good record of each VIF and says what it refused.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::model::{Desired, VifId};
+
+/// What a source has: the wanted set and what it could not read. Published whole through a `watch`.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// The wanted set.
+    pub desired: Arc<Desired>,
+    /// Records that were refused, in order of their names.
+    pub rejections: Arc<Vec<Rejection>>,
+    /// Why the set is not synced, for people; `None` when it is.
+    pub problem: Option<String>,
+    /// Grows with every change that the source takes in; an accepted write is answered with the revision
+    /// that holds it.
+    pub revision: u64,
+}
+
+/// A record that was refused. The last good record of its VIF stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejection {
+    /// Which record: a file name or a key.
+    pub record: String,
+    /// The VIF, where the record said so much.
+    pub vif: Option<VifId>,
+    /// Path of the field, e.g. `vif.network.mtu`; empty when the record as a whole is meant.
+    pub field: String,
+    /// One sentence.
+    pub reason: String,
+}
