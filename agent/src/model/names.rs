@@ -100,11 +100,19 @@ pub fn cut_name(prefix: &str, id: VifId) -> String {
 
 /// The mark on a kernel link (`ifalias`): format version, agent and VIF.
 ///
-/// Text form: `vifd/1 AGENT VIF`. A format that we do not know is kept as `Newer` and left alone.
+/// Text form: `vifd/1 AGENT VIF`, with ` preserve` behind it where the link stays when its VIF goes. A format
+/// that we do not know is kept as `Newer` and left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Made by the agent named, for the VIF named.
-    Ours(AgentId, VifId),
+    /// Made by vifd.
+    Made {
+        /// By which agent.
+        agent: AgentId,
+        /// For which VIF.
+        vif: VifId,
+        /// Whether it stays when the VIF goes (`preserve_on_delete`).
+        preserve: bool,
+    },
     /// Made by a later release of vifd in a format this one does not know: never touched, reported.
     Newer(String),
 }
@@ -114,17 +122,22 @@ impl Mark {
     #[must_use]
     pub fn parse(alias: &str) -> Option<Mark> {
         let rest = alias.strip_prefix("vifd/")?;
+        let newer = || Mark::Newer(alias.to_owned());
         let mut words = rest.split(' ');
-        match (words.next(), words.next(), words.next().map(str::parse), words.next()) {
-            (Some("1"), Some(agent), Some(Ok(vif)), None) => Some(Mark::Ours(AgentId(agent.to_owned()), vif)),
-            _ => Some(Mark::Newer(alias.to_owned())),
-        }
+        let (Some("1"), Some(agent), Some(Ok(vif))) = (words.next(), words.next(), words.next().map(str::parse)) else {
+            return Some(newer());
+        };
+        Some(match (words.next(), words.next()) {
+            (None, None) => Mark::Made { agent: AgentId(agent.to_owned()), vif, preserve: false },
+            (Some("preserve"), None) => Mark::Made { agent: AgentId(agent.to_owned()), vif, preserve: true },
+            _ => newer(),
+        })
     }
 
     /// The text of the mark that `agent` puts on what it makes for `vif`.
     #[must_use]
-    pub fn text(agent: &AgentId, vif: VifId) -> String {
-        format!("vifd/1 {agent} {vif}")
+    pub fn text(agent: &AgentId, vif: VifId, preserve: bool) -> String {
+        format!("vifd/1 {agent} {vif}{}", if preserve { " preserve" } else { "" })
     }
 }
 
@@ -144,7 +157,12 @@ mod tests {
     fn mark_round_trips_and_newer_is_told_apart() {
         let vif: VifId = "dc065497-3c8d-4f44-8fb4-e1d33c16a536".parse().unwrap();
         let agent = AgentId("vifd".into());
-        assert_eq!(Mark::parse(&Mark::text(&agent, vif)), Some(Mark::Ours(agent, vif)));
+        for preserve in [false, true] {
+            let mark = Mark::Made { agent: agent.clone(), vif, preserve };
+            assert_eq!(Mark::parse(&Mark::text(&agent, vif, preserve)), Some(mark));
+        }
+        let later = format!("{} x", Mark::text(&agent, vif, true));
+        assert_eq!(Mark::parse(&later), Some(Mark::Newer(later.clone())));
         assert_eq!(Mark::parse("vifd/2 x"), Some(Mark::Newer("vifd/2 x".into())));
         assert_eq!(Mark::parse("to core switch"), None);
     }

@@ -35,6 +35,8 @@ pub enum LinkOp {
         mtu: Option<u32>,
         /// New administrative state.
         up: Option<bool>,
+        /// New mark (`IFLA_IFALIAS`); empty to take it off.
+        alias: Option<String>,
     },
     /// Deletes a link, provided that `index` still has this `name` and `alias`.
     DeleteLink {
