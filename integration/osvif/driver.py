@@ -30,20 +30,22 @@ import samples
 
 
 def configure(options):
-    from vif_plug_ovs import privsep
+    from vif_plug_ovs import ovs, privsep
 
-    os_vif.initialize()
     # os-vif would start a privileged helper daemon; the driver already runs as root, in the
     # right namespace, so the privileged functions are called in this process.
     privsep.vif_plug.set_client_mode(False)
     group = "os_vif_ovs"
     cfg.CONF([], project="os-vif-driver", default_config_files=[])
+    # The plugin reads its settings when it is loaded, so they are known before that.
+    cfg.CONF.register_opts(ovs.OvsPlugin.CONFIG_OPTS, group=group)
     cfg.CONF.set_override("ovsdb_connection", options.ovsdb, group=group)
     cfg.CONF.set_override("isolate_vif", options.isolate, group=group)
     cfg.CONF.set_override("per_port_bridge", options.per_port_bridge, group=group)
     cfg.CONF.set_override("network_device_mtu", options.mtu, group=group)
     cfg.CONF.set_override("default_qos_type", options.qos, group=group)
     cfg.CONF.set_override("ovs_vsctl_timeout", 30, group=group)
+    os_vif.initialize()
 
 
 def load(primitive):
@@ -119,7 +121,7 @@ def main():
         command.add_argument("directory")
         command.set_defaults(run=run)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr)
     objects.register_all()
     options.run(options)
 

@@ -1,0 +1,43 @@
+//! The lab: private daemons, namespaces and peers, each taken down when its value is dropped.
+//!
+//! ```no_run
+//! use vifd_integration::lab::{Ovs, Record, Switch, Vifd};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let ovs = Ovs::start(Switch::Dummy)?; //        ovsdb-server and ovs-vswitchd in a namespace
+//! let mut vifd = Vifd::beside(&ovs)?; //          not started yet: `vifd.config` may be changed
+//! vifd.start()?;
+//! let tap = Record::fixture("openvswitch-create-tap")?; //  a VIF as os-vif serializes it
+//! vifd.put(&tap)?;
+//! vifd.wait_for(&tap.id(), "ready")?;
+//! # Ok(()) }
+//! ```
+//!
+//! A daemon or peer is one file here: it starts its process with [`Namespace::daemon`] and says by
+//! name which tool is missing. A scenario is one file in `tests/`.
+
+mod compare;
+mod http;
+mod namespace;
+mod osvif;
+mod ovs;
+mod process;
+mod prometheus;
+mod record;
+mod tools;
+mod vhost;
+mod vifd;
+mod wait;
+
+pub use compare::{Host, differences};
+pub use http::{Response, request};
+pub use namespace::{Link, Namespace, Ping};
+pub use osvif::{OsVif, OsVifConfig};
+pub use ovs::{LogRecord, Ovs, Row, Switch};
+pub use process::{Daemon, Lifetime};
+pub use prometheus::{Prometheus, check_metrics};
+pub use record::Record;
+pub use tools::{find_tool, tools_folder};
+pub use vhost::{Testpmd, VhostPeer};
+pub use vifd::{Config, Vifd};
+pub use wait::{interrupt, until};
