@@ -134,7 +134,7 @@ fn os_vif_plugs_and_unplugs() -> Result<()> {
     assert_eq!(
         unplugged.0["bridges"]["br-int"]["ports"]
             .as_object()
-            .map(|p| p.len()),
+            .map(serde_json::Map::len),
         Some(1)
     );
     Ok(())

@@ -1,0 +1,60 @@
+# `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help deps build test fmt-check lint deny unit integration demo demo-down fmt advisories fixtures
+
+LAB := $(or $(VIFD_LAB),$(CURDIR)/target/lab)
+# The lab's own Open vSwitch, os-vif and cargo-deny come before the machine's.
+export PATH := $(LAB)/bin:$(LAB)/root/usr/bin:$(LAB)/root/usr/sbin:$(LAB)/root/usr/lib/openvswitch-switch:$(PATH)
+SHELL := /bin/bash
+
+help: ## This list
+	@echo 'vifd keeps the virtual interfaces of a host the way a controller wants them.'
+	@echo 'Targets (root on Debian 12 with Rust; nothing of the host is started or changed):'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make demo KEEP=1 leaves the demo running; make demo-down ends it.'
+
+demo: ## See it work: a private Open vSwitch, vifd on it, guests that ping each other
+	@integration/deps demo
+	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin demo
+	@target/debug/demo $(if $(KEEP),--keep)
+
+demo-down: ## End a demo that was left running
+	@cargo build --quiet --package vifd-integration --bin demo
+	@target/debug/demo --down
+
+deps: ## Install and unpack what the tests need
+	@integration/deps test
+
+build: ## Build everything
+	cargo build --workspace --all-targets
+
+test: deps fmt-check lint deny unit integration ## Everything that must pass, against real daemons
+	@echo 'test: everything passed'
+
+fmt-check: ## Formatting
+	cargo fmt --all -- --check
+
+lint: ## Lints, none tolerated
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Dependencies: duplicates, licences, sources
+	cargo deny --workspace check --hide-inclusion-graph bans licenses sources
+
+advisories: ## Dependencies: known vulnerabilities (downloads the RustSec database)
+	cargo deny --workspace check advisories
+
+unit: ## Tests that need no daemon of the lab's
+	cargo test --quiet --workspace --exclude vifd-integration
+
+integration: ## Tests against real daemons, in namespaces of their own
+	cargo build --package vifd
+	cargo test --package vifd-integration
+
+fixtures: deps ## Write the sample records anew with the real os-vif
+	$(LAB)/venv/bin/python -B -W ignore integration/osvif/driver.py samples integration/fixtures/os-vif
+	$(LAB)/venv/bin/python -B -W ignore integration/osvif/driver.py examples docs/examples
+
+fmt: ## Format the code
+	cargo fmt --all
