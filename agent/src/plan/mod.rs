@@ -1,7 +1,169 @@
 //! The decision: what is wanted against what is seen, and the operations that make the difference go away.
 //!
-//! Pure and synchronous: no I/O, no clock (`now` is an argument), no logging, ordered maps only.
+//! Pure and synchronous: no I/O, no clock (`now` is an argument), no logging, ordered maps only. It is a
+//! level-triggered frontier planner: every call plans the whole host again and emits only operations whose
+//! prerequisites are already observed, so that each batch is legal the moment it is sent and a crash anywhere
+//! resumes the way it started.
+//!
+//! ```text
+//! record ──blueprint──► what one VIF wants ─┐
+//!                                            ├─ compare ─► operations + a verdict
+//! views  ──inventory──► what is ours ───────┘
+//!                            └───────────────── removal ─► what nobody wants any more
+//! ```
 
+pub mod blueprint;
+mod compare;
+mod holds;
+mod inventory;
+mod release;
+mod removal;
+mod settings;
 mod verdict;
+mod words;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use holds::{Hold, Holds};
+pub use release::release;
+pub use settings::{FORMAT, MaxRemovals, OWNER, Owner, PRESERVE, Settings, VIF};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
+
+use self::blueprint::{Blueprint, Unbuildable};
+use self::inventory::Inventory;
+use crate::backend::Attributed;
+use crate::backend::links::LinkOp;
+use crate::backend::ovs::OvsOp;
+use crate::model::{Desired, Observed, Vif, VifId};
+
+/// Name of the OVSDB backend in holds and metrics.
+pub const OVSDB: BackendName = "ovsdb";
+/// Name of the kernel backend in holds and metrics.
+pub const LINKS: BackendName = "links";
+
+/// Most operations in one OVSDB transaction. ovs-vswitchd reconfigures once per transaction, so larger is
+/// cheaper; the bound keeps the message and the server's work for one client finite.
+const LARGEST_TRANSACTION: usize = 4000;
+
+/// What the operator has said, beside the records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Everything is left as it is.
+    pub paused: bool,
+    /// These VIFs are left as they are.
+    pub paused_vifs: BTreeSet<VifId>,
+    /// Removals that `max_removals` stopped and that somebody confirmed.
+    pub confirmed: BTreeSet<VifId>,
+}
+
+/// Why a record is not honoured although it is well formed: it clashes with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// Path of the field.
+    pub field: String,
+    /// One sentence that names the other VIF.
+    pub reason: String,
+}
+
+/// What to do, and what is.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// For the kernel backend.
+    pub links: Vec<Attributed<LinkOp>>,
+    /// For the OVSDB backend: one transaction.
+    pub ovs: Vec<Attributed<OvsOp>>,
+    /// A word on every VIF that is wanted or still on the host.
+    pub judgements: BTreeMap<VifId, Judgement>,
+    /// Deleted VIFs of which nothing is left.
+    pub gone: BTreeSet<VifId>,
+    /// VIFs that are absent and stay because of `max_removals`.
+    pub stopped_removals: Vec<VifId>,
+    /// Objects that carry marks of a later format: left alone, reported.
+    pub newer_marks: usize,
+    /// When to plan again although nothing happened.
+    pub wake_at: Option<Instant>,
+}
+
+type Built = Arc<Result<Blueprint, Unbuildable>>;
+
+/// Blueprints by record: made once per record and settings, not once per plan.
+#[derive(Debug, Default)]
+pub struct Memo {
+    settings: Option<Settings>,
+    blueprints: BTreeMap<VifId, (Arc<Vif>, Built)>,
+}
+
+impl Memo {
+    fn blueprint(&mut self, vif: &Arc<Vif>, settings: &Settings) -> Built {
+        if let Some((record, blueprint)) = self.blueprints.get(&vif.id)
+            && Arc::ptr_eq(record, vif)
+        {
+            return Arc::clone(blueprint);
+        }
+        let made = Arc::new(blueprint::blueprint(vif, settings));
+        self.blueprints.insert(vif.id, (Arc::clone(vif), Arc::clone(&made)));
+        made
+    }
+
+    /// Drops what was made for other settings or for records that are gone.
+    fn prepare(&mut self, desired: &Desired, settings: &Settings) {
+        if self.settings.as_ref() != Some(settings) {
+            self.blueprints.clear();
+            self.settings = Some(settings.clone());
+        }
+        if self.blueprints.len() > desired.vifs.len() {
+            self.blueprints.retain(|id, _| desired.vifs.contains_key(id));
+        }
+    }
+}
+
+/// Everything that a plan is made from. The clock is an argument of [`plan`].
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// Wanted records that clash with others.
+    pub clashes: &'a BTreeMap<VifId, Clash>,
+    /// What is seen.
+    pub observed: &'a Observed,
+    /// What was refused lately.
+    pub holds: &'a Holds,
+    /// The operator's word.
+    pub orders: &'a Orders,
+    /// The configuration's.
+    pub settings: &'a Settings,
+}
+
+/// Plans the whole host.
+#[must_use]
+pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
+    memo.prepare(inputs.desired, inputs.settings);
+    let inventory = Inventory::take(inputs.observed, inputs.settings);
+    let mut work = compare::Work::new(inputs, &inventory, now);
+    for (id, vif) in &inputs.desired.vifs {
+        let blueprint = memo.blueprint(vif, inputs.settings);
+        work.vif(*id, vif, blueprint.as_ref().as_ref());
+    }
+    removal::remove(&mut work, &inventory);
+    work.finish()
+}
+
+/// Puts the parts of a plan into the order in which they are sent, and waits where waiting makes one batch of
+/// several: ports wait for every link that is still to come, so that a thousand VIFs are one transaction.
+fn order(plan: &mut Plan) {
+    let links_to_come =
+        plan.links.iter().any(|op| matches!(op.op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. }));
+    if links_to_come {
+        plan.ovs.retain(|op| !matches!(op.op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_)));
+    }
+    plan.ovs.sort_by_key(|op| match op.op {
+        OvsOp::InsertBridge { .. } => 0,
+        OvsOp::DeletePort { .. } => 1,
+        OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } => 2,
+        OvsOp::InsertPort(_) => 3,
+        OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
+    });
+    plan.ovs.truncate(LARGEST_TRANSACTION);
+}

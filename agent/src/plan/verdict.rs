@@ -72,8 +72,11 @@ pub enum Missing {
     Netdev(String),
     /// ovs-vswitchd has not answered for this port yet.
     Ofport(String),
-    /// A device of somebody else's, gone before ours can be made or removed.
+    /// An object that another VIF of ours still has; the sentence says which.
     Busy(String),
+    /// The guest is connected to this vhost-user port and the port is down all the same: ovs-vswitchd could not
+    /// get it a memory pool, which only its log tells.
+    VhostLink(String),
 }
 
 /// What is known of one VIF beside the verdict: the raw material of its status.

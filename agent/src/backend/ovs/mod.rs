@@ -46,18 +46,18 @@ pub enum OvsOp {
         /// QoS row of ours to delete with it.
         qos: Option<Uuid>,
     },
-    /// Changes a port, entry by entry.
+    /// Changes a port, entry by entry. Anything empty stays as it is.
     ChangePort {
         /// Row.
         uuid: Uuid,
         /// Name, as a guard.
         name: String,
+        /// Name of the bridge that must still have it.
+        bridge: String,
         /// Entries of `external_ids` to set.
         external_ids: StringMap,
         /// Entries of `other_config` to set.
         other_config: StringMap,
-        /// QoS row to insert and to refer to.
-        qos: Option<NewQos>,
     },
     /// Changes an interface, entry by entry. Anything empty or `None` stays as it is.
     ChangeInterface {
@@ -73,18 +73,44 @@ pub enum OvsOp {
         options: StringMap,
         /// Entries of `external_ids` to set.
         external_ids: StringMap,
-        /// Keys of `external_ids` to delete.
-        forget: BTreeSet<String>,
         /// New `mtu_request`.
         mtu_request: Option<u32>,
         /// New `mac`.
         mac: Option<MacAddr>,
     },
-    /// Deletes a QoS row of ours that no port refers to.
+    /// Deletes a QoS row that still holds `marks` and that no port refers to.
     DeleteQos {
         /// Row.
         uuid: Uuid,
+        /// Entries that `external_ids` must still hold.
+        marks: StringMap,
     },
+    /// Sets or deletes entries of `external_ids`, provided that the row is there: marks on, marks off.
+    Mark {
+        /// Which table.
+        table: MarkedTable,
+        /// Row.
+        uuid: Uuid,
+        /// Name, for people.
+        name: String,
+        /// Entries to set.
+        set: StringMap,
+        /// Keys to delete.
+        forget: BTreeSet<String>,
+    },
+}
+
+/// Tables whose rows carry vifd's marks in `external_ids`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MarkedTable {
+    /// Bridge.
+    Bridge,
+    /// Port.
+    Port,
+    /// Interface.
+    Interface,
+    /// QoS.
+    Qos,
 }
 
 /// A port to insert.

@@ -1,0 +1,203 @@
+//! What one VIF wants on the host, whatever is there now: a file per VIF type. Comparing it with what is
+//! there is `compare`'s work.
+
+mod generic;
+mod openvswitch;
+mod vhostuser;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::Settings;
+use crate::backend::ovs::{NewQos, StringMap};
+use crate::model::{MacAddr, OpenVSwitchProfile, PortProfile, ProfileKind, Vif, VifKind};
+
+/// Everything that one VIF wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Blueprint {
+    /// Taps that vifd makes.
+    pub taps: Vec<WantedTap>,
+    /// Directories for sockets that the guest makes.
+    pub socket_dirs: Vec<PathBuf>,
+    /// Bridges that have to be there.
+    pub bridges: Vec<WantedBridge>,
+    /// Ports, the guest's own first.
+    pub ports: Vec<WantedPort>,
+    /// The guest's vhost-user socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// A tap.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedTap {
+    /// Name, at most 15 bytes.
+    pub name: String,
+    /// Address.
+    pub mac: Option<MacAddr>,
+    /// Octets.
+    pub mtu: u32,
+    /// Whether it has several queues.
+    pub multi_queue: bool,
+    /// Administrative state.
+    pub up: bool,
+}
+
+/// A bridge that has to be there. One that is there already is left as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedBridge {
+    /// Name.
+    pub name: String,
+    /// `datapath_type` if it has to be made.
+    pub datapath_type: String,
+    /// Whether it goes when its last port goes.
+    pub disposable: bool,
+}
+
+/// Who makes a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// vifd.
+    Vifd,
+    /// The hypervisor: vifd tends it.
+    Hypervisor,
+}
+
+/// A port with one interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedPort {
+    /// Bridge to be on.
+    pub bridge: String,
+    /// Name of port and interface.
+    pub name: String,
+    /// Who makes it.
+    pub maker: Maker,
+    /// `Interface.type`.
+    pub kind: String,
+    /// Entries of `Interface.options`.
+    pub options: StringMap,
+    /// Entries of `Interface.external_ids` beside the marks.
+    pub ids: StringMap,
+    /// `Interface.mtu_request`.
+    pub mtu_request: Option<u32>,
+    /// MTU to set on the netdev of this name when the hypervisor brings it.
+    pub netdev_mtu: Option<u32>,
+    /// Where a new port starts on the dead VLAN.
+    pub isolation: Option<Isolation>,
+    /// QoS row of a new port.
+    pub qos: Option<NewQos>,
+}
+
+/// How a new port is kept apart until somebody else gives it a VLAN (os-vif's `isolate_vif`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// `tag`, `trunks` and `vlan_mode`.
+    Trunk,
+    /// `tag` alone.
+    Tag,
+}
+
+/// The dead VLAN of os-vif and neutron.
+pub const DEAD_VLAN: u16 = 4095;
+
+impl Isolation {
+    /// `tag`, `trunks` and `vlan_mode` of a new port.
+    #[must_use]
+    pub fn columns(self) -> (Option<u16>, BTreeSet<u16>, Option<String>) {
+        match self {
+            Isolation::Trunk => (Some(DEAD_VLAN), BTreeSet::from([DEAD_VLAN]), Some("trunk".to_owned())),
+            Isolation::Tag => (Some(DEAD_VLAN), BTreeSet::new(), None),
+        }
+    }
+}
+
+/// Why a record has no blueprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbuildable {
+    /// Path of the field in the record.
+    pub field: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What `vif` wants.
+///
+/// # Errors
+/// The record asks for what this version cannot do, or what the host's configuration forbids.
+pub fn blueprint(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildable> {
+    if vif.parent.is_some() {
+        return unsupported("parent", "a trunk's sub-port");
+    }
+    match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
+        (VifKind::Generic { vif_name }, _) => Ok(generic::blueprint(vif, vif_name, settings)),
+        (VifKind::OpenVSwitch { vif_name, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
+            openvswitch::blueprint(vif, vif_name, profile, settings)
+        }
+        (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
+            vhostuser::blueprint(vif, path, *mode, profile, settings)
+        }
+        (kind, Some(profile)) => {
+            unsupported("vif.type", &format!("{} with {}", kind.object_name(), profile.object_name()))
+        }
+        (kind, None) => unsupported("vif.type", &format!("{} without a port profile", kind.object_name())),
+    }
+}
+
+fn unsupported<T>(field: &str, what: &str) -> Result<T, Unbuildable> {
+    Err(Unbuildable { field: field.to_owned(), reason: format!("not supported by this version: {what}") })
+}
+
+/// Name of the bridge that the VIF's network is on.
+fn network_bridge(vif: &Vif) -> Result<&str, Unbuildable> {
+    vif.network.as_ref().and_then(|network| network.bridge.as_deref()).ok_or_else(|| Unbuildable {
+        field: "vif.network.bridge".to_owned(),
+        reason: format!("{} needs the bridge of its network, and the record names none", vif.kind.object_name()),
+    })
+}
+
+/// MTU of the VIF's network, else the configured one.
+fn mtu(vif: &Vif, settings: &Settings) -> u32 {
+    vif.network.as_ref().and_then(|network| network.mtu).filter(|mtu| *mtu > 0).unwrap_or(settings.mtu)
+}
+
+/// Whether `bridge` is one of neutron's trunk bridges.
+pub(super) fn is_trunk_bridge(bridge: &str) -> bool {
+    bridge.starts_with("tbr-")
+}
+
+/// What every interface of a VIF carries in `external_ids`, as os-vif writes it, with `vm-id` besides, which is
+/// the key that Open vSwitch documents.
+fn interface_ids(vif: &Vif, interface_id: String, bridge: &str) -> StringMap {
+    let mut ids =
+        BTreeMap::from([("iface-id".to_owned(), interface_id), ("iface-status".to_owned(), "active".to_owned())]);
+    if let Some(address) = vif.address {
+        ids.insert("attached-mac".to_owned(), address.to_string());
+    }
+    if let Some(instance) = &vif.instance {
+        ids.insert("vm-uuid".to_owned(), instance.uuid.clone());
+        ids.insert("vm-id".to_owned(), instance.uuid.clone());
+    }
+    if is_trunk_bridge(bridge) {
+        ids.insert("bridge_name".to_owned(), bridge.to_owned());
+    }
+    ids
+}
+
+/// `iface-id` by the profile: the VIF's own id where the profile has none.
+fn interface_id(vif: &Vif, profile: &OpenVSwitchProfile) -> String {
+    profile.interface_id.unwrap_or(vif.id.0).to_string()
+}
+
+/// The datapath that the record asks for.
+fn datapath_type(profile: &OpenVSwitchProfile, default: &str) -> String {
+    profile.datapath_type.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| default.to_owned())
+}
+
+/// The VIF's Open vSwitch profile, whichever kind carries it.
+pub(super) fn ovs_profile(profile: Option<&PortProfile>) -> Option<&OpenVSwitchProfile> {
+    match &profile?.kind {
+        ProfileKind::OpenVSwitch(ovs)
+        | ProfileKind::FpOpenVSwitch { ovs, .. }
+        | ProfileKind::OvsRepresentor { ovs, .. } => Some(ovs),
+        _ => None,
+    }
+}

@@ -1,0 +1,69 @@
+//! `VIFVHostUser` on an Open vSwitch port: `dpdkvhostuser` where the guest connects, `dpdkvhostuserclient` where
+//! the guest listens.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::{
+    Blueprint, Isolation, Maker, Unbuildable, WantedBridge, WantedPort, datapath_type, interface_id, interface_ids,
+    is_trunk_bridge, mtu, network_bridge,
+};
+use crate::backend::ovs::StringMap;
+use crate::model::{OpenVSwitchProfile, VhostUserMode, Vif, cut_name};
+use crate::plan::Settings;
+
+pub(super) fn blueprint(
+    vif: &Vif,
+    path: &str,
+    mode: VhostUserMode,
+    profile: &OpenVSwitchProfile,
+    settings: &Settings,
+) -> Result<Blueprint, Unbuildable> {
+    let bridge = network_bridge(vif)?;
+    let socket = allowed(path, settings)?;
+    let (kind, options, socket_dirs) = match mode {
+        VhostUserMode::Client => ("dpdkvhostuser", StringMap::new(), Vec::new()),
+        VhostUserMode::Server => (
+            "dpdkvhostuserclient",
+            BTreeMap::from([("vhost-server-path".to_owned(), path.to_owned())]),
+            socket.parent().map(Path::to_path_buf).into_iter().collect(),
+        ),
+    };
+    Ok(Blueprint {
+        taps: Vec::new(),
+        socket_dirs,
+        bridges: vec![WantedBridge {
+            name: bridge.to_owned(),
+            datapath_type: datapath_type(profile, "netdev"),
+            disposable: is_trunk_bridge(bridge),
+        }],
+        ports: vec![WantedPort {
+            bridge: bridge.to_owned(),
+            name: cut_name("vhu", vif.id),
+            maker: Maker::Vifd,
+            kind: kind.to_owned(),
+            options,
+            ids: interface_ids(vif, interface_id(vif, profile), bridge),
+            mtu_request: Some(mtu(vif, settings)),
+            netdev_mtu: None,
+            isolation: (settings.isolate && !is_trunk_bridge(bridge)).then_some(Isolation::Trunk),
+            qos: None,
+        }],
+        socket: Some(socket),
+    })
+}
+
+/// `path`, when it is below the directory of sockets.
+fn allowed(path: &str, settings: &Settings) -> Result<PathBuf, Unbuildable> {
+    let socket = PathBuf::from(path);
+    let plain = socket.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let below = plain && socket.strip_prefix(&settings.socket_dir).is_ok_and(|rest| rest.components().next().is_some());
+    if below {
+        Ok(socket)
+    } else {
+        Err(Unbuildable {
+            field: "vif.path".to_owned(),
+            reason: format!("{path} is not below {} ([vhostuser] dir)", settings.socket_dir.display()),
+        })
+    }
+}

@@ -1,0 +1,605 @@
+//! One VIF's blueprint against what is there: the operations that are legal now, and the verdict.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
+use super::inventory::{Inventory, port_owner};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
+use crate::backend::Attributed;
+use crate::backend::links::LinkOp;
+use crate::backend::ovs::{NewPort, OvsOp, StringMap};
+use crate::model::{Interface, Link, LinkKind, LinkState, Mark, OvsState, Port, Vif, VifId};
+
+/// A plan in the making.
+pub(super) struct Work<'a> {
+    pub(super) inputs: Inputs<'a>,
+    pub(super) now: Instant,
+    pub(super) plan: Plan,
+    inventory: &'a Inventory<'a>,
+    /// Bridges that this plan inserts.
+    inserted_bridges: BTreeSet<String>,
+    /// Bridges that some VIF wants, so that an empty one of them is not swept.
+    pub(super) wanted_bridges: BTreeSet<String>,
+}
+
+/// What has been found out about one VIF so far. The first of several reasons to wait is the one that counts.
+#[derive(Default)]
+struct Findings {
+    links: Vec<LinkOp>,
+    ovs: Vec<OvsOp>,
+    conflict: Option<String>,
+    failed: Option<String>,
+    /// Something that has to come before vifd can go on.
+    blocked: Option<Missing>,
+    /// Something that the hypervisor or the guest brings, when vifd is done.
+    brought: Option<Missing>,
+    /// ovs-vswitchd has not made the port usable yet.
+    unanswered: Option<Missing>,
+    link_ready: Option<bool>,
+    port_ready: Option<bool>,
+    vhost_connected: Option<bool>,
+    facts: Facts,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(inputs: Inputs<'a>, inventory: &'a Inventory<'a>, now: Instant) -> Self {
+        Work {
+            inputs,
+            now,
+            plan: Plan::default(),
+            inventory,
+            inserted_bridges: BTreeSet::new(),
+            wanted_bridges: BTreeSet::new(),
+        }
+    }
+
+    /// Plans one wanted VIF.
+    pub(super) fn vif(&mut self, id: VifId, vif: &Vif, blueprint: Result<&Blueprint, &Unbuildable>) {
+        if let Ok(blueprint) = blueprint {
+            self.wanted_bridges.extend(blueprint.bridges.iter().map(|bridge| bridge.name.clone()));
+        }
+        let rejected =
+            |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
+        if let Some(clash) = self.inputs.clashes.get(&id) {
+            return self.judge_alone(id, rejected(&clash.field, &clash.reason));
+        }
+        let blueprint = match blueprint {
+            Ok(blueprint) => blueprint,
+            Err(wrong) => return self.judge_alone(id, rejected(&wrong.field, &wrong.reason)),
+        };
+        let missing_view = if self.inputs.observed.links.ready().is_none() {
+            Some(LINKS)
+        } else if self.inputs.observed.ovs.ready().is_none() && !blueprint.ports.is_empty() {
+            Some(OVSDB)
+        } else {
+            None
+        };
+        let (Some(links), None) = (self.inputs.observed.links.ready(), missing_view) else {
+            return self.judge_alone(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))));
+        };
+        let mut found = Findings::default();
+        found.facts.mac = vif.address;
+        found.facts.socket = blueprint.socket.as_ref().map(|socket| socket.display().to_string());
+        self.stale(id, blueprint, &mut found);
+        for tap in &blueprint.taps {
+            self.tap(id, vif, tap, links, &mut found);
+        }
+        for dir in &blueprint.socket_dirs {
+            self.socket_dir(dir, links, &mut found);
+        }
+        if let Some(ovs) = self.inputs.observed.ovs.ready() {
+            self.bridges(id, blueprint, ovs, &mut found);
+            for (place, port) in blueprint.ports.iter().enumerate() {
+                self.port(id, vif, port, place == 0, (links, ovs), &mut found);
+            }
+        }
+        self.conclude(id, found);
+    }
+
+    /// A verdict on a VIF for which nothing is done.
+    pub(super) fn judge_alone(&mut self, id: VifId, verdict: Verdict) {
+        let judgement = Judgement {
+            verdict,
+            link_ready: None,
+            port_ready: None,
+            vhost_connected: None,
+            plugged: false,
+            facts: Facts::default(),
+        };
+        self.plan.judgements.insert(id, judgement);
+    }
+
+    /// What carries this VIF's mark and is not in its blueprint (any more).
+    fn stale(&self, id: VifId, blueprint: &Blueprint, found: &mut Findings) {
+        let Some(owned) = self.inventory.by_vif.get(&id) else { return };
+        for (port, interface) in &owned.ports {
+            if !blueprint.ports.iter().any(|wanted| wanted.name == port.name) {
+                found.ovs.push(self.delete_port(port, interface.map(AsRef::as_ref)));
+            }
+        }
+        for tap in &owned.taps {
+            if !blueprint.taps.iter().any(|wanted| wanted.name == tap.name) && !self.named_by_a_port(&tap.name) {
+                found.links.push(delete_link(tap));
+            }
+        }
+        for bridge in &owned.bridges {
+            let wanted = blueprint.bridges.iter().any(|wanted| wanted.name == bridge.name);
+            if !wanted && bridge.ports.iter().all(|port| *port == bridge.name) {
+                found.ovs.push(OvsOp::DeleteBridge {
+                    uuid: bridge.uuid,
+                    name: bridge.name.clone(),
+                    marks: self.inputs.settings.guard(),
+                });
+            }
+        }
+    }
+
+    /// Whether a netdev has to stay because a port row names it, or might.
+    pub(super) fn named_by_a_port(&self, name: &str) -> bool {
+        self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
+    }
+
+    fn tap(&self, id: VifId, vif: &Vif, wanted: &WantedTap, links: &LinkState, found: &mut Findings) {
+        found.facts.netdev = Some(wanted.name.clone());
+        found.link_ready = Some(false);
+        let settings = self.inputs.settings;
+        let alias = Mark::text(&settings.agent, id, vif.preserve_on_delete);
+        let Some(link) = links.links.get(&wanted.name) else {
+            found.links.push(LinkOp::CreateTap {
+                name: wanted.name.clone(),
+                mac: wanted.mac,
+                mtu: wanted.mtu,
+                multi_queue: wanted.multi_queue,
+                up: wanted.up,
+                alias,
+            });
+            return;
+        };
+        found.facts.mtu = Some(link.mtu);
+        match settings.link_owner(link.alias.as_deref()) {
+            Owner::Us { vif: Some(other), .. } if other != id => {
+                found
+                    .blocked
+                    .get_or_insert(Missing::Busy(format!("link {} still belongs to VIF {other}", wanted.name)));
+                return;
+            }
+            Owner::Us { .. } => {}
+            Owner::Other(who) => {
+                found.conflict.get_or_insert(format!("link {} belongs to {who}", wanted.name));
+                return;
+            }
+            Owner::Nobody => {
+                let as_os_vif_left_it = matches!(link.kind, LinkKind::Tap { .. }) && link.mac == wanted.mac;
+                if !(settings.adopt && as_os_vif_left_it) {
+                    found
+                        .conflict
+                        .get_or_insert(format!("a link named {} is there and vifd did not make it", wanted.name));
+                    return;
+                }
+            }
+        }
+        match link.kind {
+            LinkKind::Tap { multi_queue, .. } if multi_queue == wanted.multi_queue => {}
+            LinkKind::Tap { multi_queue, .. } => {
+                let (is, should) = if multi_queue { ("several queues", "one") } else { ("one queue", "several") };
+                found.failed.get_or_insert(format!(
+                    "tap {} has {is} and the record wants {should}: a tap cannot change that while it lives, unplug the VIF first",
+                    wanted.name
+                ));
+            }
+            LinkKind::Other(ref kind) => {
+                found.conflict.get_or_insert(format!("link {} is a {kind} and not a tap", wanted.name));
+                return;
+            }
+        }
+        let change = LinkOp::ChangeLink {
+            index: link.index,
+            name: link.name.clone(),
+            mac: wanted.mac.filter(|mac| link.mac != Some(*mac)),
+            mtu: (link.mtu != wanted.mtu).then_some(wanted.mtu),
+            up: (link.up != wanted.up).then_some(wanted.up),
+            alias: (link.alias.as_deref() != Some(alias.as_str())).then_some(alias),
+        };
+        if matches!(change, LinkOp::ChangeLink { mac: None, mtu: None, up: None, alias: None, .. }) {
+            found.link_ready = Some(true);
+        } else {
+            found.links.push(change);
+        }
+    }
+
+    /// The directory above the socket that a guest makes. The configured directory itself is made where it is
+    /// missing and never altered where it is there: it may be Open vSwitch's own.
+    fn socket_dir(&self, dir: &Path, links: &LinkState, found: &mut Findings) {
+        let settings = self.inputs.settings;
+        let owner = &settings.socket_owner;
+        let right = match links.sockets.directories.get(dir) {
+            None => false,
+            Some(_) if dir == settings.socket_dir => true,
+            Some(is) => {
+                (owner.uid == u32::MAX || is.uid == owner.uid)
+                    && (owner.gid == u32::MAX || is.gid == owner.gid)
+                    && is.mode == owner.mode
+                    && (owner.label.is_none() || is.label == owner.label)
+            }
+        };
+        if !right {
+            found.links.push(LinkOp::MakeSocketDirectory { path: dir.to_path_buf(), owner: owner.clone() });
+        }
+    }
+
+    fn bridges(&mut self, id: VifId, blueprint: &Blueprint, ovs: &OvsState, found: &mut Findings) {
+        let settings = self.inputs.settings;
+        for wanted in &blueprint.bridges {
+            if ovs.bridges.contains_key(&wanted.name) || self.inserted_bridges.contains(&wanted.name) {
+                continue;
+            }
+            if let Some(port) = ovs.ports.get(&wanted.name) {
+                found.conflict.get_or_insert(format!(
+                    "bridge {} cannot be made: bridge {} has a port of this name",
+                    wanted.name, port.bridge
+                ));
+                continue;
+            }
+            let own = (wanted.disposable && !super::blueprint::is_trunk_bridge(&wanted.name)).then_some(id);
+            found.ovs.push(OvsOp::InsertBridge {
+                name: wanted.name.clone(),
+                datapath_type: wanted.datapath_type.clone(),
+                external_ids: settings.marks(own, false),
+            });
+        }
+    }
+
+    fn port(
+        &self,
+        id: VifId,
+        vif: &Vif,
+        wanted: &WantedPort,
+        first: bool,
+        (links, ovs): (&LinkState, &OvsState),
+        found: &mut Findings,
+    ) {
+        if first {
+            found.facts.bridge = Some(wanted.bridge.clone());
+            found.facts.port = Some(wanted.name.clone());
+            found.port_ready = Some(false);
+            if wanted.kind.starts_with("dpdkvhostuser") {
+                found.vhost_connected = Some(false);
+            }
+        }
+        let settings = self.inputs.settings;
+        let marks = settings.marks(Some(id), vif.preserve_on_delete);
+        let interface = ovs.interfaces.get(&wanted.name).map(AsRef::as_ref);
+        let Some(port) = ovs.ports.get(&wanted.name) else {
+            match (wanted.maker, interface) {
+                (_, Some(_)) => {
+                    let of = ovs.ports.values().find(|port| port.interfaces.contains(&wanted.name));
+                    let of = of.map_or("another port", |port| port.name.as_str());
+                    found.conflict.get_or_insert(format!("interface {} is part of port {of}", wanted.name));
+                }
+                (Maker::Hypervisor, None) => {
+                    found.brought.get_or_insert(Missing::HypervisorPort {
+                        port: wanted.name.clone(),
+                        bridge: wanted.bridge.clone(),
+                    });
+                }
+                (Maker::Vifd, None) => found.ovs.push(OvsOp::InsertPort(Box::new(new_port(wanted, marks)))),
+            }
+            return;
+        };
+        let Some(interface) = interface else {
+            found
+                .conflict
+                .get_or_insert(format!("port {} of bridge {} is a bond of other interfaces", wanted.name, port.bridge));
+            return;
+        };
+        let guard = match port_owner(port, Some(interface), settings) {
+            Owner::Us { vif: Some(other), .. } if other != id => {
+                found
+                    .blocked
+                    .get_or_insert(Missing::Busy(format!("port {} still belongs to VIF {other}", wanted.name)));
+                return;
+            }
+            Owner::Us { .. } if port.bridge != wanted.bridge => {
+                found.ovs.push(self.delete_port(port, Some(interface)));
+                return;
+            }
+            // The guard names what is there, lest a mark that somebody removed from the interface (and left on
+            // the port) kept us from putting it back.
+            Owner::Us { .. } => entries(&interface.external_ids, &settings.guard()),
+            Owner::Other(who) => {
+                found
+                    .conflict
+                    .get_or_insert(format!("port {} of bridge {} belongs to {who}", wanted.name, port.bridge));
+                return;
+            }
+            Owner::Nobody => match self.claim(wanted, port, interface) {
+                Ok(guard) => guard,
+                Err(reason) => {
+                    found.conflict.get_or_insert(reason);
+                    return;
+                }
+            },
+        };
+        change_rows(wanted, port, interface, &marks, guard, found);
+        if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, links.links.get(&wanted.name))
+            && link.mtu != mtu
+        {
+            found.links.push(LinkOp::ChangeLink {
+                index: link.index,
+                name: link.name.clone(),
+                mac: None,
+                mtu: Some(mtu),
+                up: None,
+                alias: None,
+            });
+        }
+        usable(wanted, first, interface, ovs, links, found);
+    }
+
+    /// Whether a port without marks may become ours: a hypervisor's port with the wanted name and `iface-id` on
+    /// the wanted bridge always, a port that os-vif made when adoption is on. Answers what has to stay true for
+    /// that, or why not.
+    fn claim(&self, wanted: &WantedPort, port: &Port, interface: &Interface) -> Result<StringMap, String> {
+        if port.bridge != wanted.bridge {
+            return Err(format!(
+                "port {} is on bridge {}, not on {}, and vifd did not make it",
+                wanted.name, port.bridge, wanted.bridge
+            ));
+        }
+        let keys: &[&str] = match wanted.maker {
+            Maker::Hypervisor => &["iface-id"],
+            Maker::Vifd if self.inputs.settings.adopt => &["iface-id", "attached-mac"],
+            Maker::Vifd => {
+                return Err(format!(
+                    "port {} of bridge {} is there and vifd did not make it (adoption is off: [agent] adopt)",
+                    wanted.name, wanted.bridge
+                ));
+            }
+        };
+        let mut guard = StringMap::new();
+        for key in keys {
+            let (is, should) = (interface.external_ids.get(*key), wanted.ids.get(*key));
+            if is != should {
+                return Err(format!(
+                    "port {} of bridge {} has {key} {}, the record says {}",
+                    wanted.name,
+                    wanted.bridge,
+                    is.map_or("none", String::as_str),
+                    should.map_or("none", String::as_str)
+                ));
+            }
+            guard.extend(is.map(|value| ((*key).to_owned(), value.clone())));
+        }
+        Ok(guard)
+    }
+
+    /// Deletes a port of ours, its QoS row with it where that is ours or as os-vif made it.
+    pub(super) fn delete_port(&self, port: &Port, interface: Option<&Interface>) -> OvsOp {
+        let ours = |qos: &uuid::Uuid| {
+            self.inputs.observed.ovs.ready().and_then(|ovs| ovs.qos.get(qos)).is_some_and(|qos| {
+                matches!(self.inputs.settings.owner(&qos.external_ids), Owner::Us { .. })
+                    || qos.external_ids.get("id") == Some(&super::settings::qos_id(&port.name))
+            })
+        };
+        OvsOp::DeletePort {
+            uuid: port.uuid,
+            name: port.name.clone(),
+            bridge: port.bridge.clone(),
+            interface: interface
+                .map(|interface| (interface.uuid, entries(&interface.external_ids, &self.inputs.settings.guard()))),
+            qos: port.qos.filter(ours),
+        }
+    }
+
+    /// Keeps the operations that are allowed now and gives the verdict.
+    fn conclude(&mut self, id: VifId, mut found: Findings) {
+        let orders = self.inputs.orders;
+        let paused = orders.paused || orders.paused_vifs.contains(&id);
+        let mut held = None;
+        for (backend, any) in [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty())] {
+            if let Some(hold) = self.inputs.holds.in_force(Some(id), backend, self.now).filter(|_| any) {
+                held.get_or_insert(Verdict::Held { error: hold.error.clone(), backend, until: hold.until });
+                if backend == LINKS { found.links.clear() } else { found.ovs.clear() }
+            }
+        }
+        let waits_for_links = found.links.iter().any(|op| !matches!(op, LinkOp::ChangeLink { .. }))
+            || matches!(&held, Some(Verdict::Held { backend: LINKS, .. }));
+        if found.conflict.is_some() || found.blocked.is_some() || waits_for_links {
+            // What is there already is kept right; nothing new is built on what is missing.
+            found.ovs.retain(|op| !matches!(op, OvsOp::InsertPort(_)));
+        }
+        let working = !found.links.is_empty() || !found.ovs.is_empty() || waits_for_links;
+        let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
+        let verdict = if paused {
+            Verdict::Paused
+        } else if let Some(reason) = found.conflict {
+            Verdict::Conflict { reason }
+        } else if let Some(held) = held {
+            held
+        } else if let Some(missing) = found.blocked {
+            Verdict::Waiting(missing)
+        } else if working {
+            Verdict::Working
+        } else if let Some(reason) = found.failed {
+            Verdict::Failed { reason }
+        } else if let Some(missing) = found.brought {
+            Verdict::Plugged(missing)
+        } else if let Some(missing) = found.unanswered {
+            Verdict::Waiting(missing)
+        } else {
+            Verdict::Ready
+        };
+        if !paused {
+            self.emit(Some(id), found.links, found.ovs);
+        }
+        self.plan.judgements.insert(
+            id,
+            Judgement {
+                verdict,
+                link_ready: found.link_ready,
+                port_ready: found.port_ready,
+                vhost_connected: found.vhost_connected,
+                plugged,
+                facts: found.facts,
+            },
+        );
+    }
+
+    /// Adds operations to the plan.
+    pub(super) fn emit(&mut self, vif: Option<VifId>, links: Vec<LinkOp>, ovs: Vec<OvsOp>) {
+        for op in &ovs {
+            if let OvsOp::InsertBridge { name, .. } = op {
+                self.inserted_bridges.insert(name.clone());
+            }
+        }
+        self.plan.links.extend(links.into_iter().map(|op| Attributed { vif, op }));
+        self.plan.ovs.extend(ovs.into_iter().map(|op| Attributed { vif, op }));
+    }
+
+    pub(super) fn finish(mut self) -> Plan {
+        self.plan.newer_marks = self.inventory.newer;
+        self.plan.wake_at = self.inputs.holds.next(self.now);
+        super::order(&mut self.plan);
+        self.plan
+    }
+}
+
+/// Deletes a link of ours.
+pub(super) fn delete_link(link: &Link) -> LinkOp {
+    LinkOp::DeleteLink { index: link.index, name: link.name.clone(), alias: link.alias.clone().unwrap_or_default() }
+}
+
+/// The entries of `wanted` that `map` has as they are.
+fn entries(map: &StringMap, wanted: &StringMap) -> StringMap {
+    wanted.iter().filter(|(key, value)| map.get(*key) == Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The entries of `wanted` that `map` lacks or has otherwise.
+fn differences(map: &StringMap, wanted: &StringMap) -> StringMap {
+    wanted.iter().filter(|(key, value)| map.get(*key) != Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// `transient=true`: only ovs-ctl acts on it, at boot, by removing the port.
+fn port_config() -> StringMap {
+    BTreeMap::from([("transient".to_owned(), "true".to_owned())])
+}
+
+fn new_port(wanted: &WantedPort, marks: StringMap) -> NewPort {
+    let (tag, trunks, vlan_mode) = wanted.isolation.map(super::blueprint::Isolation::columns).unwrap_or_default();
+    let mut interface_ids = wanted.ids.clone();
+    interface_ids.extend(marks.clone());
+    NewPort {
+        bridge: wanted.bridge.clone(),
+        name: wanted.name.clone(),
+        tag,
+        trunks,
+        vlan_mode,
+        other_config: port_config(),
+        qos: wanted.qos.clone().map(|mut qos| {
+            qos.external_ids.extend(marks.clone());
+            qos
+        }),
+        external_ids: marks,
+        kind: wanted.kind.clone(),
+        options: wanted.options.clone(),
+        interface_ids,
+        mtu_request: wanted.mtu_request,
+        mac: None,
+    }
+}
+
+/// Brings the rows of a port that is ours, or about to be, to what is wanted, entry by entry.
+fn change_rows(
+    wanted: &WantedPort,
+    port: &Port,
+    interface: &Interface,
+    marks: &StringMap,
+    guard: StringMap,
+    found: &mut Findings,
+) {
+    let ours = wanted.maker == Maker::Vifd;
+    let mut ids = wanted.ids.clone();
+    ids.extend(marks.clone());
+    let kind = (ours && interface.kind != wanted.kind).then(|| wanted.kind.clone());
+    let options = if ours { differences(&interface.options, &wanted.options) } else { StringMap::new() };
+    let external_ids = differences(&interface.external_ids, &ids);
+    let mtu_request = wanted.mtu_request.filter(|_| ours && interface.mtu_request != wanted.mtu_request);
+    if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mtu_request.is_some() {
+        found.ovs.push(OvsOp::ChangeInterface {
+            uuid: interface.uuid,
+            name: interface.name.clone(),
+            guard,
+            kind,
+            options,
+            external_ids,
+            mtu_request,
+            mac: None,
+        });
+    }
+    let (external_ids, other_config) =
+        (differences(&port.external_ids, marks), differences(&port.other_config, &port_config()));
+    if !external_ids.is_empty() || !other_config.is_empty() {
+        found.ovs.push(OvsOp::ChangePort {
+            uuid: port.uuid,
+            name: port.name.clone(),
+            bridge: port.bridge.clone(),
+            external_ids,
+            other_config,
+        });
+    }
+}
+
+/// Whether ovs-vswitchd has made the port usable, and what is missing otherwise.
+fn usable(
+    wanted: &WantedPort,
+    first: bool,
+    interface: &Interface,
+    ovs: &OvsState,
+    links: &LinkState,
+    found: &mut Findings,
+) {
+    if !ovs.vswitchd_alive {
+        found.unanswered.get_or_insert(Missing::Vswitchd);
+        return;
+    }
+    let error = interface.error.as_deref().filter(|error| !error.is_empty());
+    let usable = error.is_none() && interface.ofport.is_some_and(|ofport| ofport > 0);
+    let connected = interface.status.get("status").is_some_and(|status| status == "connected");
+    if first {
+        found.facts.ofport = interface.ofport;
+        found.facts.interface_type =
+            Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.clone() });
+        found.facts.mtu = interface.mtu.or(found.facts.mtu);
+        found.port_ready = Some(usable);
+        if found.vhost_connected.is_some() {
+            found.vhost_connected = Some(usable && connected);
+        }
+    }
+    if usable {
+        if first && found.vhost_connected == Some(true) && !interface.link_up {
+            found.unanswered.get_or_insert(Missing::VhostLink(wanted.name.clone()));
+        }
+        return;
+    }
+    let netdev_missing =
+        interface.kind.is_empty() && found.link_ready.is_none() && !links.links.contains_key(&wanted.name);
+    match (error, interface.ofport) {
+        _ if netdev_missing => {
+            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+        }
+        (Some(error), _) => {
+            found.failed.get_or_insert(format!("Open vSwitch on port {}: {error}", wanted.name));
+        }
+        (None, Some(-1)) => {
+            found.failed.get_or_insert(format!(
+                "Open vSwitch could not make port {} and gave no reason: see the log of ovs-vswitchd",
+                wanted.name
+            ));
+        }
+        _ => {
+            found.unanswered.get_or_insert(Missing::Ofport(wanted.name.clone()));
+        }
+    }
+}

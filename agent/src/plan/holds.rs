@@ -1,0 +1,117 @@
+//! Holds: a VIF whose operation was refused is left alone for a while, alone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::BackendName;
+use crate::model::VifId;
+
+/// First pause after a refusal; it doubles with every further one.
+const FIRST: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST: Duration = Duration::from_secs(60);
+/// So many failed guards in a row are bad luck: plan again at once. More are a quarrel with somebody who
+/// changes the same rows, and get pauses too.
+const QUICK_CONFLICTS: u32 = 3;
+
+/// One hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    /// What the peer said.
+    pub error: String,
+    /// When to try again.
+    pub until: Instant,
+    /// Refusals in a row.
+    pub refusals: u32,
+}
+
+/// The holds in force, by backend and VIF (`None`: what VIFs share).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Holds {
+    entries: BTreeMap<(Option<VifId>, BackendName), Hold>,
+}
+
+impl Holds {
+    /// The hold that keeps `backend` from working for `vif` at `now`.
+    #[must_use]
+    pub fn in_force(&self, vif: Option<VifId>, backend: BackendName, now: Instant) -> Option<&Hold> {
+        self.entries.get(&(vif, backend)).filter(|hold| hold.until > now)
+    }
+
+    /// The peer refused: hold, longer each time.
+    pub fn refused(&mut self, vif: Option<VifId>, backend: BackendName, error: String, now: Instant) {
+        let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
+        let pause = FIRST.saturating_mul(1 << (refusals - 1).min(16)).min(LONGEST);
+        self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
+    }
+
+    /// A guard did not hold: at first that means only to plan again.
+    pub fn conflicted(&mut self, vif: Option<VifId>, backend: BackendName, error: String, now: Instant) {
+        let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
+        let pause = match refusals.checked_sub(QUICK_CONFLICTS + 1) {
+            None => Duration::ZERO,
+            Some(more) => FIRST.saturating_mul(1 << more.min(16)).min(LONGEST),
+        };
+        self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
+    }
+
+    /// The operation went through.
+    pub fn succeeded(&mut self, vif: Option<VifId>, backend: BackendName) {
+        self.entries.remove(&(vif, backend));
+    }
+
+    /// The record changed: whatever was wrong with the old one says nothing of the new.
+    pub fn forget(&mut self, vif: VifId) {
+        self.entries.retain(|(held, _), _| *held != Some(vif));
+    }
+
+    /// When the next hold in force at `now` ends.
+    #[must_use]
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.entries.values().map(|hold| hold.until).filter(|until| *until > now).min()
+    }
+
+    /// Holds in force at `now`, by backend.
+    #[must_use]
+    pub fn count(&self, now: Instant) -> BTreeMap<BackendName, usize> {
+        let mut counts = BTreeMap::new();
+        for ((_, backend), hold) in &self.entries {
+            if hold.until > now {
+                *counts.entry(*backend).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_end_with_success() {
+        let start = Instant::now();
+        let mut holds = Holds::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            holds.refused(None, "ovsdb", "no".into(), start);
+            pauses.push(holds.next(start).unwrap().duration_since(start).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(holds.in_force(None, "ovsdb", start + LONGEST).is_none());
+        holds.succeeded(None, "ovsdb");
+        assert_eq!(holds, Holds::default());
+    }
+
+    #[test]
+    fn three_conflicts_are_bad_luck_the_fourth_pauses() {
+        let start = Instant::now();
+        let mut holds = Holds::default();
+        for _ in 0..3 {
+            holds.conflicted(None, "ovsdb", "moved".into(), start);
+            assert!(holds.in_force(None, "ovsdb", start).is_none());
+        }
+        holds.conflicted(None, "ovsdb", "moved".into(), start);
+        assert!(holds.in_force(None, "ovsdb", start).is_some());
+    }
+}

@@ -1,0 +1,85 @@
+//! Letting go: our marks come off, everything else stays as it is and traffic runs on.
+
+use std::collections::BTreeSet;
+
+use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
+use super::{Owner, Plan, Settings};
+use crate::backend::Attributed;
+use crate::backend::links::LinkOp;
+use crate::backend::ovs::{MarkedTable, OvsOp, StringMap};
+use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
+
+/// The plan that takes our marks off the whole host; empty when none is left.
+#[must_use]
+pub fn release(observed: &Observed, settings: &Settings) -> Plan {
+    let mut ovs = Vec::new();
+    let mut links = Vec::new();
+    if let Some(rows) = observed.ovs.ready() {
+        for port in rows.ports.values() {
+            unmark_port(port, rows.interfaces.get(&port.name).map(AsRef::as_ref), settings, &mut ovs);
+        }
+        for bridge in rows.bridges.values() {
+            unmark_bridge(bridge, settings, &mut ovs);
+        }
+        for qos in rows.qos.values() {
+            unmark_qos(qos, settings, &mut ovs);
+        }
+    }
+    if let Some(state) = observed.links.ready() {
+        for link in state.links.values() {
+            if matches!(settings.link_owner(link.alias.as_deref()), Owner::Us { .. }) {
+                links.push(unmark_link(link));
+            }
+        }
+    }
+    Plan {
+        links: links.into_iter().map(|op| Attributed { vif: None, op }).collect(),
+        ovs: ovs.into_iter().map(|op| Attributed { vif: None, op }).collect(),
+        ..Plan::default()
+    }
+}
+
+fn unmark(
+    table: MarkedTable,
+    (uuid, name): (uuid::Uuid, &str),
+    external_ids: &StringMap,
+    settings: &Settings,
+    ops: &mut Vec<OvsOp>,
+) {
+    if matches!(settings.owner(external_ids), Owner::Us { .. }) {
+        ops.push(OvsOp::Mark {
+            table,
+            uuid,
+            name: name.to_owned(),
+            set: StringMap::new(),
+            forget: BTreeSet::from([OWNER, VIF, FORMAT, PRESERVE].map(str::to_owned)),
+        });
+    }
+}
+
+pub(super) fn unmark_port(port: &Port, interface: Option<&Interface>, settings: &Settings, ops: &mut Vec<OvsOp>) {
+    unmark(MarkedTable::Port, (port.uuid, &port.name), &port.external_ids, settings, ops);
+    if let Some(interface) = interface {
+        let row = (interface.uuid, interface.name.as_str());
+        unmark(MarkedTable::Interface, row, &interface.external_ids, settings, ops);
+    }
+}
+
+pub(super) fn unmark_bridge(bridge: &Bridge, settings: &Settings, ops: &mut Vec<OvsOp>) {
+    unmark(MarkedTable::Bridge, (bridge.uuid, &bridge.name), &bridge.external_ids, settings, ops);
+}
+
+pub(super) fn unmark_qos(qos: &Qos, settings: &Settings, ops: &mut Vec<OvsOp>) {
+    unmark(MarkedTable::Qos, (qos.uuid, &qos.uuid.to_string()), &qos.external_ids, settings, ops);
+}
+
+pub(super) fn unmark_link(link: &Link) -> LinkOp {
+    LinkOp::ChangeLink {
+        index: link.index,
+        name: link.name.clone(),
+        mac: None,
+        mtu: None,
+        up: None,
+        alias: Some(String::new()),
+    }
+}
