@@ -2,3 +2,4 @@
 //! for each promise of the project; nothing in here asserts anything.
 
 pub mod lab;
+pub mod picture;

@@ -11,14 +11,7 @@ use super::ovs::{Ovs, Row};
 /// Columns that say what was asked for. The rest is what ovs-vswitchd found.
 const BRIDGE: &[&str] = &["datapath_type", "fail_mode", "external_ids", "other_config"];
 const PORT: &[&str] = &["tag", "vlan_mode", "trunks", "external_ids", "other_config"];
-const INTERFACE: &[&str] = &[
-    "type",
-    "options",
-    "external_ids",
-    "other_config",
-    "mtu_request",
-    "mac",
-];
+const INTERFACE: &[&str] = &["type", "options", "external_ids", "other_config", "mtu_request", "mac"];
 const QOS: &[&str] = &["type", "external_ids", "other_config"];
 
 /// Bridges with their ports, QoS rows, and links of a host.
@@ -42,10 +35,7 @@ impl Host {
             for port in references(&bridge, "ports").filter_map(|uuid| ports.get(uuid)) {
                 let mut shown = columns(port, PORT);
                 let row = references(port, "qos").find_map(|uuid| qos.get(uuid));
-                shown.insert(
-                    "qos".into(),
-                    row.map_or(json!([]), |row| columns(row, QOS).into()),
-                );
+                shown.insert("qos".into(), row.map_or(json!([]), |row| columns(row, QOS).into()));
                 let interfaces = references(port, "interfaces")
                     .filter_map(|uuid| interfaces.get(uuid))
                     .map(|row| (text(row, "name"), Value::from(columns(row, INTERFACE))));
@@ -74,9 +64,7 @@ impl Host {
                 }),
             );
         }
-        Ok(Host(
-            json!({"bridges": bridges, "qos": loose, "links": links}),
-        ))
+        Ok(Host(json!({"bridges": bridges, "qos": loose, "links": links})))
     }
 }
 
@@ -118,25 +106,17 @@ fn by_uuid(rows: Vec<Row>) -> Result<BTreeMap<String, Row>> {
 }
 
 fn columns(row: &Row, names: &[&str]) -> Map<String, Value> {
-    names
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), row.get(*name)?.clone())))
-        .collect()
+    names.iter().filter_map(|name| Some(((*name).to_owned(), row.get(*name)?.clone()))).collect()
 }
 
 fn text(row: &Row, column: &str) -> String {
-    row.get(column)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The UUIDs in a column that holds one or a set of them.
 fn references<'a>(row: &'a Row, column: &str) -> impl Iterator<Item = &'a str> {
     let value = row.get(column).unwrap_or(&Value::Null);
-    let set = value
-        .as_array()
-        .map_or(std::slice::from_ref(value), Vec::as_slice);
+    let set = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     set.iter().filter_map(Value::as_str)
 }
 
@@ -149,19 +129,13 @@ mod tests {
         let model = json!({"ports": {"p": {"tag": []}}});
         let other = json!({"ports": {"p": {"tag": [], "more": 1}, "q": {}}});
         assert_eq!(differences(&model, &other, &[]), Vec::<String>::new());
-        assert_eq!(
-            differences(&model, &other, &["/ports"]),
-            ["/ports/q: {} should not be there"]
-        );
+        assert_eq!(differences(&model, &other, &["/ports"]), ["/ports/q: {} should not be there"]);
     }
 
     #[test]
     fn what_is_missing_or_other_is_named() {
         let model = json!({"a": {"b": 1, "c": [1]}});
         let other = json!({"a": {"c": [2]}});
-        assert_eq!(
-            differences(&model, &other, &[]),
-            ["/a/b: 1 is missing", "/a/c: [2] instead of [1]"]
-        );
+        assert_eq!(differences(&model, &other, &[]), ["/a/b: 1 is missing", "/a/c: [2] instead of [1]"]);
     }
 }

@@ -18,41 +18,22 @@ pub struct Response {
 ///
 /// # Errors
 /// When the connection breaks or the answer is not HTTP/1.1.
-pub fn request(
-    mut stream: impl Read + Write,
-    method: &str,
-    target: &str,
-    body: Option<&str>,
-) -> Result<Response> {
+pub fn request(mut stream: impl Read + Write, method: &str, target: &str, body: Option<&str>) -> Result<Response> {
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n");
     if let Some(body) = body {
-        head += &format!(
-            "Content-Type: application/json\r\nContent-Length: {}\r\n",
-            body.len()
-        );
+        head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     }
     head += "\r\n";
     head += body.unwrap_or_default();
-    stream
-        .write_all(head.as_bytes())
-        .with_context(|| format!("sending {method} {target}"))?;
+    stream.write_all(head.as_bytes()).with_context(|| format!("sending {method} {target}"))?;
     let mut answer = Vec::new();
-    stream
-        .read_to_end(&mut answer)
-        .with_context(|| format!("reading the answer to {method} {target}"))?;
-    parse(&answer).with_context(|| {
-        format!(
-            "{method} {target} was answered with {:?}",
-            String::from_utf8_lossy(&answer)
-        )
-    })
+    stream.read_to_end(&mut answer).with_context(|| format!("reading the answer to {method} {target}"))?;
+    parse(&answer)
+        .with_context(|| format!("{method} {target} was answered with {:?}", String::from_utf8_lossy(&answer)))
 }
 
 fn parse(answer: &[u8]) -> Result<Response> {
-    let end = answer
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .context("no end of the head")?;
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").context("no end of the head")?;
     let head = std::str::from_utf8(&answer[..end])?;
     let mut lines = head.split("\r\n");
     let status = lines
@@ -64,11 +45,7 @@ fn parse(answer: &[u8]) -> Result<Response> {
         line.starts_with("transfer-encoding:") && line.contains("chunked")
     });
     let rest = &answer[end + 4..];
-    let body = if chunked {
-        dechunk(rest)?
-    } else {
-        rest.to_vec()
-    };
+    let body = if chunked { dechunk(rest)? } else { rest.to_vec() };
     let body = String::from_utf8(body)?;
     Ok(Response { status, body })
 }
@@ -77,10 +54,7 @@ fn parse(answer: &[u8]) -> Result<Response> {
 fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let line = rest
-            .windows(2)
-            .position(|window| window == b"\r\n")
-            .context("a chunk without its size")?;
+        let line = rest.windows(2).position(|window| window == b"\r\n").context("a chunk without its size")?;
         let size = std::str::from_utf8(&rest[..line])?;
         let size = size.split(';').next().unwrap_or_default().trim();
         let size = usize::from_str_radix(size, 16).context("the size of a chunk")?;

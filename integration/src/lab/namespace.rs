@@ -79,12 +79,8 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::new`], and when the name is taken.
     pub fn named(name: &str, lifetime: Lifetime) -> Result<Namespace> {
-        output(ip(["netns", "add", name])?)
-            .context("making a network namespace (this needs root)")?;
-        let namespace = Namespace {
-            name: name.to_owned(),
-            lifetime,
-        };
+        output(ip(["netns", "add", name])?).context("making a network namespace (this needs root)")?;
+        let namespace = Namespace { name: name.to_owned(), lifetime };
         namespace.run("ip", ["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -97,11 +93,19 @@ impl Namespace {
         let mount = Path::new(MOUNTS).join(name);
         mount
             .try_exists()?
-            .then(|| Namespace {
-                name: name.to_owned(),
-                lifetime: Lifetime::Kept,
-            })
+            .then(|| Namespace { name: name.to_owned(), lifetime: Lifetime::Kept })
             .with_context(|| format!("there is no network namespace {name}"))
+    }
+
+    /// Names of every network namespace of this machine, whoever made it.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        entries(Path::new(MOUNTS))
+    }
+
+    /// Ends the processes in a namespace that was kept, and removes it.
+    pub fn end(name: &str) {
+        remove(name);
     }
 
     /// Its name, as `ip netns` takes it.
@@ -124,11 +128,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When it is missing or fails.
-    pub fn run<S: AsRef<OsStr>>(
-        &self,
-        program: &str,
-        args: impl IntoIterator<Item = S>,
-    ) -> Result<String> {
+    pub fn run<S: AsRef<OsStr>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.command(program)?;
         command.args(args);
         output(command)
@@ -170,15 +170,11 @@ impl Namespace {
         let mount = Path::new(MOUNTS).join(&self.name);
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                let handle = fs::File::open(&mount)
-                    .with_context(|| format!("opening {}", mount.display()))?;
-                setns(handle, CloneFlags::CLONE_NEWNET)
-                    .with_context(|| format!("entering {}", mount.display()))?;
+                let handle = fs::File::open(&mount).with_context(|| format!("opening {}", mount.display()))?;
+                setns(handle, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", mount.display()))?;
                 work()
             });
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -196,9 +192,7 @@ impl Namespace {
         address: Option<&str>,
     ) -> Result<()> {
         let (own, peer) = (self.name.as_str(), other.name.as_str());
-        output(ip([
-            "-n", own, "link", "add", here, "type", "veth", "peer", "name", there, "netns", peer,
-        ])?)?;
+        output(ip(["-n", own, "link", "add", here, "type", "veth", "peer", "name", there, "netns", peer])?)?;
         if let Some(mac) = mac {
             output(ip(["-n", peer, "link", "set", there, "address", mac])?)?;
         }
@@ -232,11 +226,7 @@ impl Namespace {
     /// # Errors
     /// When `ip` prints what is not understood.
     pub fn link(&self, name: &str) -> Result<Option<Link>> {
-        Ok(self
-            .links()?
-            .into_iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, link)| link))
+        Ok(self.links()?.into_iter().find(|(n, _)| n == name).map(|(_, link)| link))
     }
 
     /// Every link of the namespace by name, the loopback left out.
@@ -261,14 +251,9 @@ impl Namespace {
     /// # Errors
     /// When there is no such link or setting.
     pub fn setting(&self, family: &str, link: &str, name: &str) -> Result<String> {
-        let path = PathBuf::from("/proc/sys/net")
-            .join(family)
-            .join("conf")
-            .join(link)
-            .join(name);
-        let text = self.enter(move || {
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
-        })?;
+        let path = PathBuf::from("/proc/sys/net").join(family).join("conf").join(link).join(name);
+        let text =
+            self.enter(move || fs::read_to_string(&path).with_context(|| format!("reading {}", path.display())))?;
         Ok(text.trim().to_owned())
     }
 }
@@ -284,11 +269,7 @@ impl Drop for Namespace {
 impl Link {
     fn read(link: &Value) -> Link {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let flag = |name: &str| {
-            link["flags"]
-                .as_array()
-                .is_some_and(|flags| flags.iter().any(|flag| flag == name))
-        };
+        let flag = |name: &str| link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
         Link {
             index: link["ifindex"].as_u64().unwrap_or_default(),
             kind: text(&link["linkinfo"]["info_kind"]),
@@ -325,9 +306,7 @@ fn ip<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Command> {
 /// Ends the processes of a namespace of the lab and removes it. Failures mean that somebody else
 /// removed it first.
 fn remove(name: &str) {
-    let pids = ip(["netns", "pids", name])
-        .and_then(output)
-        .unwrap_or_default();
+    let pids = ip(["netns", "pids", name]).and_then(output).unwrap_or_default();
     for pid in pids.lines().filter_map(|line| line.trim().parse().ok()) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
@@ -347,15 +326,17 @@ fn sweep() {
 }
 
 fn abandoned(folder: &Path) -> Vec<String> {
+    let gone = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+    let mut names = entries(folder);
+    names.retain(|name| owner(name).is_some_and(gone));
+    names
+}
+
+fn entries(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| {
-            owner(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
-        })
-        .collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
 fn owner(name: &str) -> Option<u32> {
@@ -365,13 +346,8 @@ fn owner(name: &str) -> Option<u32> {
 /// Reads `5 packets transmitted, 4 received, …`.
 fn ping_counts(text: &str) -> Option<Ping> {
     let line = text.lines().find(|line| line.contains(" transmitted"))?;
-    let mut numbers = line
-        .split(", ")
-        .map(|part| part.split(' ').next()?.parse().ok());
-    Some(Ping {
-        sent: numbers.next()??,
-        received: numbers.next()??,
-    })
+    let mut numbers = line.split(", ").map(|part| part.split(' ').next()?.parse().ok());
+    Some(Ping { sent: numbers.next()??, received: numbers.next()?? })
 }
 
 #[cfg(test)]
@@ -392,21 +368,9 @@ mod tests {
         let text = "PING 10.0.0.2 (10.0.0.2) 56(84) bytes of data.\n\n\
                     --- 10.0.0.2 ping statistics ---\n\
                     5 packets transmitted, 4 received, 20% packet loss, time 803ms\n";
-        assert_eq!(
-            ping_counts(text),
-            Some(Ping {
-                sent: 5,
-                received: 4
-            })
-        );
+        assert_eq!(ping_counts(text), Some(Ping { sent: 5, received: 4 }));
         let text = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2ms\n";
-        assert_eq!(
-            ping_counts(text),
-            Some(Ping {
-                sent: 3,
-                received: 0
-            })
-        );
+        assert_eq!(ping_counts(text), Some(Ping { sent: 3, received: 0 }));
         assert_eq!(ping_counts("ping: unknown host\n"), None);
     }
 }

@@ -40,30 +40,21 @@ impl OsVif {
         }
         let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("osvif/driver.py");
         let mut command = ovs.namespace().command("setpriv")?;
-        command
-            .args(["--pdeathsig", "KILL"])
-            .arg(python)
-            .args(["-B", "-W", "ignore"])
-            .arg(driver)
-            .args(["serve", "--ovsdb", &ovs.endpoint()]);
+        command.args(["--pdeathsig", "KILL"]).arg(python).args(["-B", "-W", "ignore"]).arg(driver).args([
+            "serve",
+            "--ovsdb",
+            &ovs.endpoint(),
+        ]);
         if config.isolate {
             command.arg("--isolate");
         }
         if config.per_port_bridge {
             command.arg("--per-port-bridge");
         }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting os-vif")?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting os-vif")?;
         let requests = child.stdin.take().context("os-vif's standard input")?;
         let answers = child.stdout.take().context("os-vif's standard output")?;
-        Ok(OsVif {
-            child,
-            requests,
-            answers: BufReader::new(answers),
-        })
+        Ok(OsVif { child, requests, answers: BufReader::new(answers) })
     }
 
     /// Plugs.
@@ -89,14 +80,10 @@ impl OsVif {
         writeln!(self.requests, "{request}").context("os-vif went away")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        let answer: Value = serde_json::from_str(&line)
-            .with_context(|| format!("os-vif ended while it had to {operation}"))?;
+        let answer: Value =
+            serde_json::from_str(&line).with_context(|| format!("os-vif ended while it had to {operation}"))?;
         if answer["ok"] != Value::Bool(true) {
-            bail!(
-                "os-vif cannot {operation} {}: {}",
-                record.id(),
-                answer["error"]
-            );
+            bail!("os-vif cannot {operation} {}: {}", record.id(), answer["error"]);
         }
         Ok(())
     }

@@ -58,9 +58,7 @@ impl LogRecord {
     /// never changes (`name`, for most), this transaction inserted.
     #[must_use]
     pub fn inserted(&self, table: &str, column: &str) -> usize {
-        self.rows(table)
-            .filter(|row| row.get(column).is_some())
-            .count()
+        self.rows(table).filter(|row| row.get(column).is_some()).count()
     }
 
     /// How many rows of a table this transaction deleted.
@@ -76,10 +74,7 @@ impl LogRecord {
     }
 
     fn rows(&self, table: &str) -> impl Iterator<Item = &Value> {
-        self.0[table]
-            .as_object()
-            .into_iter()
-            .flat_map(|rows| rows.values())
+        self.0[table].as_object().into_iter().flat_map(|rows| rows.values())
     }
 }
 
@@ -91,13 +86,7 @@ impl Ovs {
     pub fn start(switch: Switch) -> Result<Ovs> {
         let directory = private_directory()?;
         let path = directory.path().to_owned();
-        Ovs::build(
-            switch,
-            Lifetime::Test,
-            Namespace::new()?,
-            path,
-            Some(directory),
-        )
+        Ovs::build(switch, Lifetime::Test, Namespace::new()?, path, Some(directory))
     }
 
     /// The same in a given namespace and an existing directory that stay when this is dropped.
@@ -105,13 +94,7 @@ impl Ovs {
     /// # Errors
     /// As [`Ovs::start`].
     pub fn start_kept(switch: Switch, namespace: Namespace, directory: &Path) -> Result<Ovs> {
-        Ovs::build(
-            switch,
-            Lifetime::Kept,
-            namespace,
-            directory.to_owned(),
-            None,
-        )
+        Ovs::build(switch, Lifetime::Kept, namespace, directory.to_owned(), None)
     }
 
     fn build(
@@ -124,15 +107,8 @@ impl Ovs {
         for folder in ["run", "db", "log", "etc"] {
             std::fs::create_dir(directory.join(folder))?;
         }
-        let mut ovs = Ovs {
-            switch,
-            lifetime,
-            vswitchd: None,
-            server: None,
-            namespace,
-            directory,
-            _removed_with: removed_with,
-        };
+        let mut ovs =
+            Ovs { switch, lifetime, vswitchd: None, server: None, namespace, directory, _removed_with: removed_with };
         let mut create = Command::new(find_tool("ovsdb-tool")?);
         create.arg("create").arg(ovs.database_file()).arg(schema()?);
         output(create)?;
@@ -140,9 +116,7 @@ impl Ovs {
         ovs.vsctl(["--no-wait", "init"])?;
         if switch == Switch::Dpdk {
             let prefix = ovs.namespace.name();
-            let extra = format!(
-                "--no-pci --no-huge --legacy-mem -m 512 --no-telemetry --file-prefix={prefix}"
-            );
+            let extra = format!("--no-pci --no-huge --legacy-mem -m 512 --no-telemetry --file-prefix={prefix}");
             ovs.vsctl([
                 "--no-wait",
                 "set",
@@ -202,18 +176,14 @@ impl Ovs {
         let socket = self.run_directory().join("db.sock");
         let database = self.database_file();
         let mut daemon = self.daemon("ovsdb-server", |command| {
-            command
-                .arg(&database)
-                .arg(format!("--remote=punix:{}", socket.display()));
+            command.arg(&database).arg(format!("--remote=punix:{}", socket.display()));
         })?;
         let endpoint = self.endpoint();
         until("ovsdb-server answers", START, || {
             daemon.check_running()?;
             let mut list = Command::new(find_tool("ovsdb-client")?);
             list.args(["--timeout=5", "list-dbs", &endpoint]);
-            Ok(output(list)
-                .ok()
-                .filter(|names| names.contains("Open_vSwitch")))
+            Ok(output(list).ok().filter(|names| names.contains("Open_vSwitch")))
         })?;
         self.server = Some(daemon);
         Ok(())
@@ -305,17 +275,11 @@ impl Ovs {
         command.args(["--timeout=60", "transact", &self.endpoint()]);
         command.arg(select.to_string());
         let answer: Value = serde_json::from_str(&output(command)?)?;
-        let rows = answer[0]["rows"]
-            .as_array()
-            .with_context(|| format!("selecting {table}: {answer}"))?;
+        let rows = answer[0]["rows"].as_array().with_context(|| format!("selecting {table}: {answer}"))?;
         Ok(rows
             .iter()
             .filter_map(Value::as_object)
-            .map(|row| {
-                row.iter()
-                    .map(|(column, value)| (column.clone(), plain(value)))
-                    .collect()
-            })
+            .map(|row| row.iter().map(|(column, value)| (column.clone(), plain(value))).collect())
             .collect())
     }
 
@@ -324,10 +288,7 @@ impl Ovs {
     /// # Errors
     /// As [`Ovs::rows`].
     pub fn row(&self, table: &str, name: &str) -> Result<Option<Row>> {
-        Ok(self
-            .rows(table)?
-            .into_iter()
-            .find(|row| row.get("name").is_some_and(|value| value == name)))
+        Ok(self.rows(table)?.into_iter().find(|row| row.get("name").is_some_and(|value| value == name)))
     }
 
     /// Every transaction of the database's log, oldest first, the schema left out.
@@ -384,21 +345,14 @@ impl Ovs {
         let configure = |command: &mut Command| {
             self.environment(command);
             command
-                .arg(format!(
-                    "--unixctl={}",
-                    run.join(format!("{name}.ctl")).display()
-                ))
-                .arg(format!(
-                    "--pidfile={}",
-                    run.join(format!("{name}.pid")).display()
-                ))
+                .arg(format!("--unixctl={}", run.join(format!("{name}.ctl")).display()))
+                .arg(format!("--pidfile={}", run.join(format!("{name}.pid")).display()))
                 .args(["-vconsole:off", "-vsyslog:off", "-vfile:info"])
                 .arg(format!("--log-file={}", log.display()));
             arguments(command);
         };
         let printed = log.with_extension("out");
-        self.namespace
-            .daemon(&find_tool(program)?, configure, &printed, self.lifetime)
+        self.namespace.daemon(&find_tool(program)?, configure, &printed, self.lifetime)
     }
 }
 
@@ -411,13 +365,10 @@ fn stop(daemon: Option<Daemon>, name: &str, signal: Signal) -> Result<()> {
 
 fn schema() -> Result<PathBuf> {
     let name = "usr/share/openvswitch/vswitch.ovsschema";
-    [
-        tools_folder().join("root").join(name),
-        Path::new("/").join(name),
-    ]
-    .into_iter()
-    .find(|path| path.exists())
-    .context("vswitch.ovsschema is not on this machine: run `make deps`")
+    [tools_folder().join("root").join(name), Path::new("/").join(name)]
+        .into_iter()
+        .find(|path| path.exists())
+        .context("vswitch.ovsschema is not on this machine: run `make deps`")
 }
 
 /// An OVSDB value (RFC 7047, section 5.1) in plain JSON.

@@ -35,12 +35,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When the log cannot be written or the program cannot be started.
-    pub fn start(
-        name: &str,
-        mut command: Command,
-        log: &Path,
-        lifetime: Lifetime,
-    ) -> Result<Daemon> {
+    pub fn start(name: &str, mut command: Command, log: &Path, lifetime: Lifetime) -> Result<Daemon> {
         let output = File::options()
             .create(true)
             .append(true)
@@ -52,12 +47,7 @@ impl Daemon {
             .stderr(output)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Daemon {
-            name: name.to_owned(),
-            child,
-            log: log.to_owned(),
-            lifetime,
-        })
+        Ok(Daemon { name: name.to_owned(), child, log: log.to_owned(), lifetime })
     }
 
     /// Process id.
@@ -83,8 +73,7 @@ impl Daemon {
     /// When the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.child.id()).context("process id")?;
-        kill(Pid::from_raw(pid), signal)
-            .with_context(|| format!("sending {signal} to {}", self.name))
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("sending {signal} to {}", self.name))
     }
 
     /// Asks the process to end with SIGTERM and waits for it.
@@ -94,9 +83,7 @@ impl Daemon {
     pub fn terminate(mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let what = format!("{} ends after SIGTERM", self.name);
-        until(&what, Duration::from_secs(10), || {
-            Ok(self.child.try_wait()?)
-        })
+        until(&what, Duration::from_secs(10), || Ok(self.child.try_wait()?))
     }
 
     /// Waits until the process ends by itself.
@@ -147,10 +134,7 @@ pub(super) fn tail(path: &Path, lines: usize) -> String {
 /// When it cannot be started or fails; the message has the command and what it said.
 pub(super) fn output(mut command: Command) -> Result<String> {
     let shown = format!("{command:?}");
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("starting {shown}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {shown}"))?;
     if !output.status.success() {
         bail!(
             "{shown}: {}\n{}{}",

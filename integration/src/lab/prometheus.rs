@@ -43,20 +43,13 @@ impl<'a> Prometheus<'a> {
         let configure = |command: &mut std::process::Command| {
             command
                 .arg(format!("--config.file={}", config.display()))
-                .arg(format!(
-                    "--storage.tsdb.path={}",
-                    directory.path().join("data").display()
-                ))
+                .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
                 .arg(format!("--web.listen-address={LISTEN}"));
         };
         let log = directory.path().join("prometheus.log");
         let program = find_tool("prometheus")?;
         let daemon = namespace.daemon(&program, configure, &log, Lifetime::Test)?;
-        Ok(Prometheus {
-            daemon,
-            namespace,
-            _directory: directory,
-        })
+        Ok(Prometheus { daemon, namespace, _directory: directory })
     }
 
     /// Waits for a successful scrape.
@@ -84,17 +77,12 @@ impl<'a> Prometheus<'a> {
     /// When Prometheus refuses the query. `query` must need no escapes in a URL.
     pub fn query(&self, query: &str) -> Result<Vec<(Value, f64)>> {
         let answer = get(self.namespace, &format!("/api/v1/query?query={query}"))?;
-        let series = answer["data"]["result"]
-            .as_array()
-            .with_context(|| format!("querying {query}: {answer}"))?;
+        let series = answer["data"]["result"].as_array().with_context(|| format!("querying {query}: {answer}"))?;
         series
             .iter()
             .map(|one| {
                 let value = one["value"][1].as_str().and_then(|text| text.parse().ok());
-                Ok((
-                    one["metric"].clone(),
-                    value.context("a value that is no number")?,
-                ))
+                Ok((one["metric"].clone(), value.context("a value that is no number")?))
             })
             .collect()
     }
@@ -118,11 +106,7 @@ pub fn check_metrics(text: &str) -> Result<()> {
     let output = child.wait_with_output()?;
     let said = [output.stdout, output.stderr].concat();
     if !output.status.success() || !said.is_empty() {
-        bail!(
-            "promtool: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&said)
-        );
+        bail!("promtool: {}\n{}", output.status, String::from_utf8_lossy(&said));
     }
     Ok(())
 }

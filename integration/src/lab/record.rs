@@ -32,10 +32,7 @@ impl Record {
         let mut files = Vec::new();
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
             let path = entry?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
+            if path.extension().is_some_and(|extension| extension == "json") {
                 files.push(path);
             }
         }
@@ -50,10 +47,8 @@ impl Record {
     }
 
     fn read(path: &Path) -> Result<Record> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let value =
-            serde_json::from_str(&text).with_context(|| format!("parsing {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let value = serde_json::from_str(&text).with_context(|| format!("parsing {}", path.display()))?;
         Ok(Record(value))
     }
 
@@ -66,27 +61,16 @@ impl Record {
         let [_, a, b, c] = number.to_be_bytes();
         let data = self.vif_mut();
         data.insert("id".into(), json!(id));
-        data.insert(
-            "address".into(),
-            json!(format!("22:52:26:{a:02x}:{b:02x}:{c:02x}")),
-        );
+        data.insert("address".into(), json!(format!("22:52:26:{a:02x}:{b:02x}:{c:02x}")));
         if data.contains_key("vif_name") {
             data.insert("vif_name".into(), name("tap"));
         }
         if let Some(profile) = self.profile_mut() {
             profile.insert("interface_id".into(), json!(id));
         }
-        if let Some(ip) = self.0.pointer_mut(&pointer(
-            "vif",
-            &[
-                "network",
-                "subnets",
-                "objects/0",
-                "ips",
-                "objects/0",
-                "address",
-            ],
-        )) {
+        if let Some(ip) =
+            self.0.pointer_mut(&pointer("vif", &["network", "subnets", "objects/0", "ips", "objects/0", "address"]))
+        {
             *ip = json!(format!("10.{a}.{b}.{c}"));
         }
         self
@@ -113,14 +97,7 @@ impl Record {
     /// Its first fixed IP address, or an empty text.
     #[must_use]
     pub fn ip(&self) -> String {
-        let path = [
-            "network",
-            "subnets",
-            "objects/0",
-            "ips",
-            "objects/0",
-            "address",
-        ];
+        let path = ["network", "subnets", "objects/0", "ips", "objects/0", "address"];
         let value = self.0.pointer(&pointer("vif", &path));
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
@@ -216,10 +193,7 @@ mod tests {
         assert_eq!(other.id(), "01020304-4c1d-4d7e-9a52-0d4a8c3e5f60");
         assert_eq!(other.vif_name(), "tap01020304-4c");
         assert_eq!(other.mac(), "22:52:26:02:03:04");
-        assert_eq!(
-            (one.ip(), other.ip()),
-            ("10.0.0.1".into(), "10.2.3.4".into())
-        );
+        assert_eq!((one.ip(), other.ip()), ("10.0.0.1".into(), "10.2.3.4".into()));
         assert_eq!(one.bridge(), "br-int");
         Ok(())
     }

@@ -10,10 +10,7 @@ use anyhow::{Context, Result};
 /// The folder that `make deps` fills: `target/lab` of this workspace, or `$VIFD_LAB`.
 #[must_use]
 pub fn tools_folder() -> PathBuf {
-    env::var_os("VIFD_LAB").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab"),
-        PathBuf::from,
-    )
+    env::var_os("VIFD_LAB").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab"), PathBuf::from)
 }
 
 /// Path of the program `name`: from the tools folder, else from `PATH`, else from the folders that
@@ -23,21 +20,11 @@ pub fn tools_folder() -> PathBuf {
 /// When it is nowhere; the message names it.
 pub fn find_tool(name: &str) -> Result<PathBuf> {
     let unpacked = tools_folder().join("root");
-    let own = [
-        "usr/bin",
-        "usr/sbin",
-        "usr/lib/openvswitch-switch",
-        "usr/lib/openvswitch-switch-dpdk",
-    ]
-    .map(|folder| unpacked.join(folder));
+    let own = ["usr/bin", "usr/sbin", "usr/lib/openvswitch-switch", "usr/lib/openvswitch-switch-dpdk"]
+        .map(|folder| unpacked.join(folder));
     let path = env::var_os("PATH").unwrap_or_default();
-    let system = [
-        "/usr/sbin",
-        "/sbin",
-        "/usr/lib/openvswitch-switch",
-        "/usr/lib/openvswitch-switch-dpdk",
-    ]
-    .map(PathBuf::from);
+    let system =
+        ["/usr/sbin", "/sbin", "/usr/lib/openvswitch-switch", "/usr/lib/openvswitch-switch-dpdk"].map(PathBuf::from);
     own.into_iter()
         .chain(env::split_paths(&path))
         .chain(system)
@@ -47,6 +34,5 @@ pub fn find_tool(name: &str) -> Result<PathBuf> {
 }
 
 fn executable(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

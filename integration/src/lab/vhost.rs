@@ -38,12 +38,7 @@ impl Testpmd {
     pub fn start(namespace: &Namespace, peers: &[VhostPeer], forward: &str) -> Result<Testpmd> {
         let directory = private_directory()?;
         let log = directory.path().join("testpmd.log");
-        let prefix = directory
-            .path()
-            .file_name()
-            .context("a directory without a name")?
-            .to_string_lossy()
-            .into_owned();
+        let prefix = directory.path().file_name().context("a directory without a name")?.to_string_lossy().into_owned();
         let configure = |command: &mut std::process::Command| {
             command.env("RUNTIME_DIRECTORY", directory.path());
             command.args(["--no-pci", "--no-huge", "-m", "256", "--no-telemetry"]);
@@ -65,16 +60,9 @@ impl Testpmd {
         let mut daemon = namespace.daemon(&program, configure, &log, Lifetime::Test)?;
         until("testpmd forwards", Duration::from_secs(60), || {
             daemon.check_running()?;
-            Ok(tail(&log, usize::MAX)
-                .contains("NIC statistics")
-                .then_some(()))
+            Ok(tail(&log, usize::MAX).contains("NIC statistics").then_some(()))
         })?;
-        Ok(Testpmd {
-            daemon,
-            log,
-            ports: peers.len(),
-            _directory: directory,
-        })
+        Ok(Testpmd { daemon, log, ports: peers.len(), _directory: directory })
     }
 
     /// Packets received so far by each port, in the order of the peers.
@@ -105,10 +93,7 @@ fn received(log: &str, ports: usize) -> Result<Vec<u64>> {
             *count = rest.split_whitespace().next().and_then(|n| n.parse().ok());
         }
     }
-    counts
-        .into_iter()
-        .collect::<Option<Vec<u64>>>()
-        .with_context(|| format!("testpmd counts no packets yet:\n{log}"))
+    counts.into_iter().collect::<Option<Vec<u64>>>().with_context(|| format!("testpmd counts no packets yet:\n{log}"))
 }
 
 #[cfg(test)]

@@ -126,9 +126,7 @@ impl Vifd {
     /// When it does not; with the end of its log.
     pub fn start(&mut self) -> Result<()> {
         self.launch()?;
-        self.until("the API of vifd answers", |vifd| {
-            Ok(vifd.api("GET", "/healthz", None).ok())
-        })?;
+        self.until("the API of vifd answers", |vifd| Ok(vifd.api("GET", "/healthz", None).ok()))?;
         Ok(())
     }
 
@@ -142,16 +140,9 @@ impl Vifd {
         let namespace = self.namespace()?;
         let configure = |command: &mut Command| {
             command.arg("run").arg("--config").arg(&config);
-            command
-                .env("RUST_LOG", "info,vifd=debug")
-                .env("NO_COLOR", "1");
+            command.env("RUST_LOG", "info,vifd=debug").env("NO_COLOR", "1");
         };
-        self.daemon = Some(namespace.daemon(
-            &Vifd::program()?,
-            configure,
-            &self.log_file(),
-            self.lifetime,
-        )?);
+        self.daemon = Some(namespace.daemon(&Vifd::program()?, configure, &self.log_file(), self.lifetime)?);
         Ok(())
     }
 
@@ -160,13 +151,7 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config {
-            mode,
-            resync,
-            max_removals,
-            defaults,
-            more,
-        } = &self.config;
+        let Config { mode, resync, max_removals, defaults, more } = &self.config;
         let directory = self.directory.display();
         let endpoint = &self.endpoint;
         let sockets = self.run_directory.display();
@@ -214,10 +199,7 @@ impl Vifd {
     /// # Errors
     /// When it does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.daemon
-            .as_ref()
-            .context("vifd does not run")?
-            .signal(signal)
+        self.daemon.as_ref().context("vifd does not run")?.signal(signal)
     }
 
     /// The process, if it runs.
@@ -283,8 +265,7 @@ impl Vifd {
     /// When it does not answer. An answer with an error status is an answer.
     pub fn api(&self, method: &str, target: &str, body: Option<&str>) -> Result<Response> {
         let socket = self.socket();
-        let stream = UnixStream::connect(&socket)
-            .with_context(|| format!("connecting to {}", socket.display()))?;
+        let stream = UnixStream::connect(&socket).with_context(|| format!("connecting to {}", socket.display()))?;
         stream.set_read_timeout(Some(LIMIT))?;
         request(stream, method, target, body)
     }
@@ -308,8 +289,7 @@ impl Vifd {
     /// When the API does not answer so.
     pub fn statuses(&self) -> Result<Vec<Value>> {
         let response = self.api("GET", "/v1/vifs", None)?;
-        serde_json::from_str(&response.body)
-            .with_context(|| format!("statuses: {} {}", response.status, response.body))
+        serde_json::from_str(&response.body).with_context(|| format!("statuses: {} {}", response.status, response.body))
     }
 
     /// Waits until a VIF is in a phase and gives its status.
@@ -317,21 +297,14 @@ impl Vifd {
     /// # Errors
     /// When it does not get there; with its last status and the end of the log.
     pub fn wait_for(&mut self, id: &str, phase: &str) -> Result<Value> {
-        self.wait_until(id, &format!("phase {phase}"), |status| {
-            status["phase"] == phase
-        })
+        self.wait_until(id, &format!("phase {phase}"), |status| status["phase"] == phase)
     }
 
     /// Waits until `good` likes the status of a VIF, and gives that.
     ///
     /// # Errors
     /// When it never does; with the last status and the end of the log.
-    pub fn wait_until(
-        &mut self,
-        id: &str,
-        what: &str,
-        good: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
+    pub fn wait_until(&mut self, id: &str, what: &str, good: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = None;
         self.until(&format!("{id} has {what}"), |vifd| {
             last = vifd.status(id)?;
@@ -349,11 +322,7 @@ impl Vifd {
         let what = format!("{count} VIFs have phase {phase}");
         self.until_within(limit, &what, |vifd| {
             let all = vifd.statuses()?;
-            odd = all
-                .iter()
-                .find(|s| s["phase"] != phase)
-                .cloned()
-                .unwrap_or_default();
+            odd = all.iter().find(|s| s["phase"] != phase).cloned().unwrap_or_default();
             Ok((all.len() == count && odd.is_null()).then_some(()))
         })
         .with_context(|| format!("one that has not: {odd}"))
@@ -364,20 +333,14 @@ impl Vifd {
     /// # Errors
     /// As [`Vifd::wait_for`].
     pub fn wait_gone(&mut self, id: &str) -> Result<()> {
-        self.until(&format!("{id} is gone"), |vifd| {
-            Ok(vifd.status(id)?.is_none().then_some(()))
-        })
+        self.until(&format!("{id} is gone"), |vifd| Ok(vifd.status(id)?.is_none().then_some(())))
     }
 
     /// Waits for something while the agent runs.
     ///
     /// # Errors
     /// When the agent ends, the check fails, or nothing comes in a minute; with the log's end.
-    pub fn until<T>(
-        &mut self,
-        what: &str,
-        check: impl FnMut(&Vifd) -> Result<Option<T>>,
-    ) -> Result<T> {
+    pub fn until<T>(&mut self, what: &str, check: impl FnMut(&Vifd) -> Result<Option<T>>) -> Result<T> {
         self.until_within(LIMIT, what, check)
     }
 
@@ -388,10 +351,7 @@ impl Vifd {
         mut check: impl FnMut(&Vifd) -> Result<Option<T>>,
     ) -> Result<T> {
         let result = until(what, limit, || {
-            self.daemon
-                .as_mut()
-                .context("vifd does not run")?
-                .check_running()?;
+            self.daemon.as_mut().context("vifd does not run")?.check_running()?;
             check(self)
         });
         result.map_err(|error| {
@@ -440,9 +400,7 @@ impl Vifd {
             .arg("--config")
             .arg(self.config_file())
             .env("NO_COLOR", "1");
-        command
-            .output()
-            .with_context(|| format!("running vifd {args:?}"))
+        command.output().with_context(|| format!("running vifd {args:?}"))
     }
 
     fn namespace(&self) -> Result<Namespace> {
@@ -460,9 +418,7 @@ fn sum(text: &str, name: &str, labels: &str) -> f64 {
                 Some(rest) => rest.rsplit_once("} ")?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            found
-                .contains(labels)
-                .then(|| value.trim().parse::<f64>().ok())?
+            found.contains(labels).then(|| value.trim().parse::<f64>().ok())?
         })
         .sum()
 }
@@ -473,8 +429,7 @@ mod tests {
 
     #[test]
     fn series_of_a_metric_are_summed() {
-        let text =
-            "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"} 2\"} 3\na{x=\"2\"} 4\na_b 5\nc 1.5\n";
+        let text = "# HELP a b\n# TYPE a counter\na{x=\"1\",y=\"} 2\"} 3\na{x=\"2\"} 4\na_b 5\nc 1.5\n";
         assert_eq!(sum(text, "a", ""), 7.0);
         assert_eq!(sum(text, "a", "x=\"2\""), 4.0);
         assert_eq!(sum(text, "c", ""), 1.5);

@@ -21,11 +21,7 @@ pub fn interrupt() {
 /// # Errors
 /// What `check` failed with; or, with `what` named, that it gave nothing within `limit`, or that
 /// [`interrupt`] was called.
-pub fn until<T>(
-    what: &str,
-    limit: Duration,
-    mut check: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
+pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = check().with_context(|| format!("while waiting until {what}"))? {

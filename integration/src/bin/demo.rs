@@ -1,0 +1,331 @@
+//! `make demo`: vifd on a private Open vSwitch, from nothing to guests that ping each other, and back.
+//!
+//! Everything is in network namespaces and a directory of its own. The demo plays the other parts:
+//! the controller that writes records, the hypervisor that brings devices, and an operator who makes
+//! a mistake.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::Value;
+use vifd_integration::lab::{Lifetime, Namespace, Ovs, Record, Switch, Vifd, interrupt, until};
+use vifd_integration::picture::{Attachment, draw};
+
+const NAME: &str = "vifd-demo";
+const LIMIT: Duration = Duration::from_secs(30);
+
+const USAGE: &str = "usage: demo [--keep | --down]
+  --keep   leave everything running
+  --down   end what --keep left running";
+
+fn main() -> ExitCode {
+    let mode = match std::env::args().nth(1).as_deref() {
+        None => Mode::Once,
+        Some("--keep") => Mode::Keep,
+        Some("--down") => {
+            down();
+            println!("The demo is gone.");
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match interruptible().and_then(|()| run(mode)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n{} {error:?}", Style::detect().bad("The demo failed:"));
+            if mode == Mode::Keep {
+                down();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Once,
+    Keep,
+}
+
+/// Lets Ctrl-C end the next wait with an error, so that everything is taken down on the way out.
+fn interruptible() -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        if signals.wait().is_ok() {
+            interrupt();
+        }
+    });
+    Ok(())
+}
+
+fn run(mode: Mode) -> Result<()> {
+    let style = Style::detect();
+    let records = Record::examples()?;
+
+    style.step("A private Open vSwitch, userspace datapath, in a network namespace of its own");
+    let ovs = switch(mode)?;
+    println!("  {} ovsdb-server and ovs-vswitchd run, and know of no bridge", ovs.endpoint());
+
+    style.step("vifd beside it");
+    let mut vifd = match mode {
+        Mode::Once => Vifd::beside(&ovs)?,
+        Mode::Keep => Vifd::beside_kept(&ovs, &kept_directory("vifd")?)?,
+    };
+    vifd.start()?;
+    println!("  {} lists what vifd keeps: nothing yet", vifd.socket().display());
+
+    style.step("A controller writes records, as os-vif serializes them, into vifd's directory");
+    let mut watch = Watch::new(style);
+    for (path, record) in &records {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        watch.expect(record);
+        println!("  {:<6} {name}", record.instance_name());
+        vifd.put(record)?;
+    }
+    watch.follow(&mut vifd, |_, phase| matches!(phase, "ready" | "plugged"))?;
+
+    style.step("A hypervisor brings the devices of alice and bob, and the guests start");
+    let mut guests = Vec::new();
+    for (_, record) in records.iter().take(2) {
+        guests.push(Guest::start(mode, &ovs, record)?);
+    }
+    watch.follow(&mut vifd, |_, phase| phase == "ready")?;
+    let [alice, bob] = &guests[..] else {
+        bail!("the demo needs two guests");
+    };
+
+    style.step(&format!("{} pings {}", alice.name, bob.name));
+    ping(style, alice, bob)?;
+
+    style.step(&format!("An operator's mistake: ovs-vsctl del-port {}", alice.port));
+    let before = Instant::now();
+    ovs.vsctl(["--no-wait", "del-port", &alice.port])?;
+    until("vifd puts the port back", LIMIT, || {
+        let row = ovs.row("Interface", &alice.port)?;
+        Ok(row.filter(|row| row["ofport"].as_i64().is_some_and(|number| number > 0)))
+    })?;
+    println!("  the port is back and usable {} ms later", before.elapsed().as_millis());
+    ping(style, alice, bob)?;
+
+    style.step("This host now");
+    println!("{}", indented(&draw(&attachments(&vifd, &records)?)));
+
+    if mode == Mode::Keep {
+        keep(style, &ovs, &vifd, alice, bob)?;
+        return Ok(());
+    }
+    style.step("The controller takes the records away, and vifd what it had made");
+    for (_, record) in &records {
+        vifd.remove(record)?;
+    }
+    for (_, record) in &records {
+        vifd.wait_gone(&record.id())?;
+    }
+    let left = ovs.vsctl(["list-ports", "br-int"])?;
+    if !left.is_empty() {
+        bail!("ports are left on br-int: {left}");
+    }
+    println!("  no port is left on br-int");
+    vifd.stop()?;
+    println!("\n{} Everything is taken down.", style.good("It worked."));
+    Ok(())
+}
+
+fn switch(mode: Mode) -> Result<Ovs> {
+    match mode {
+        Mode::Once => Ovs::start(Switch::Userspace),
+        Mode::Keep => {
+            if Namespace::existing(NAME).is_ok() {
+                bail!("a demo is running already: `make demo-down` ends it");
+            }
+            let namespace = Namespace::named(NAME, Lifetime::Kept)?;
+            Ovs::start_kept(Switch::Userspace, namespace, &kept_directory("ovs")?)
+        }
+    }
+}
+
+struct Guest {
+    name: String,
+    port: String,
+    address: String,
+    namespace: Namespace,
+}
+
+impl Guest {
+    /// A namespace that stands for a guest, with the device that the record's VIF is to attach.
+    fn start(mode: Mode, ovs: &Ovs, record: &Record) -> Result<Guest> {
+        let name = record.instance_name();
+        let namespace = match mode {
+            Mode::Once => Namespace::new()?,
+            Mode::Keep => Namespace::named(&format!("{NAME}-{name}"), Lifetime::Kept)?,
+        };
+        let port = record.vif_name();
+        let address = format!("{}/24", record.ip());
+        let host = ovs.namespace();
+        host.veth(&port, &namespace, "eth0", Some(&record.mac()), Some(&address))?;
+        Ok(Guest { name, port, address: record.ip(), namespace })
+    }
+}
+
+/// Prints how VIFs go from phase to phase.
+struct Watch {
+    style: Style,
+    started: Instant,
+    names: BTreeMap<String, String>,
+    seen: BTreeMap<String, String>,
+}
+
+impl Watch {
+    fn new(style: Style) -> Watch {
+        Watch { style, started: Instant::now(), names: BTreeMap::new(), seen: BTreeMap::new() }
+    }
+
+    fn expect(&mut self, record: &Record) {
+        self.names.insert(record.id(), record.instance_name());
+    }
+
+    /// Until every VIF is in a phase that `done` likes.
+    fn follow(&mut self, vifd: &mut Vifd, done: impl Fn(&str, &str) -> bool) -> Result<()> {
+        vifd.until("every VIF is where it shall be", |vifd| {
+            let statuses = vifd.statuses()?;
+            for status in &statuses {
+                self.show(status)?;
+            }
+            let all = statuses.len() == self.names.len()
+                && statuses.iter().all(|status| done(&text(status, "id"), &text(status, "phase")));
+            Ok(all.then_some(()))
+        })
+    }
+
+    fn show(&mut self, status: &Value) -> Result<()> {
+        let (id, phase) = (text(status, "id"), text(status, "phase"));
+        let name = self.names.get(&id).with_context(|| format!("whose VIF is {id}?"))?;
+        if self.seen.get(&id) == Some(&phase) {
+            return Ok(());
+        }
+        let shown = match phase.as_str() {
+            "ready" => self.style.good(&format!("{phase:<8}")),
+            "failed" | "conflict" => self.style.bad(&format!("{phase:<8}")),
+            _ => format!("{phase:<8}"),
+        };
+        let after = self.started.elapsed().as_secs_f64();
+        println!("  {after:5.2} s  {name:<6} {shown} {}", text(status, "message"));
+        self.seen.insert(id, phase);
+        Ok(())
+    }
+}
+
+fn ping(style: Style, from: &Guest, to: &Guest) -> Result<()> {
+    let counts = from.namespace.ping(&to.address, 5)?;
+    let line = format!("{} of {} replies from {}", counts.received, counts.sent, to.address);
+    if counts.received < counts.sent {
+        bail!("{line}");
+    }
+    println!("  {}", style.good(&line));
+    Ok(())
+}
+
+fn attachments(vifd: &Vifd, records: &[(PathBuf, Record)]) -> Result<Vec<Attachment>> {
+    records
+        .iter()
+        .map(|(_, record)| {
+            let status = vifd.status(&record.id())?.context("a VIF without a status")?;
+            let facts = &status["facts"];
+            let fact = |name: &str| facts[name].as_str().map(str::to_owned);
+            Ok(Attachment {
+                bridge: fact("bridge"),
+                port: fact("port").or(fact("netdev")).unwrap_or_default(),
+                ofport: facts["ofport"].as_i64(),
+                phase: text(&status, "phase"),
+                guest: record.instance_name(),
+                detail: format!("{}  {}", record.ip(), fact("mac").unwrap_or_default()),
+            })
+        })
+        .collect()
+}
+
+fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Result<()> {
+    let program = Vifd::program()?;
+    let program = program.display();
+    let socket = vifd.socket();
+    let socket = socket.display();
+    let records = vifd.records();
+    style.step("It stays. Try, as root:");
+    println!("  export VIFD_SOCKET={socket}");
+    println!("  {program} status");
+    println!("  {program} get --watch");
+    println!("  curl --unix-socket {socket} http://vifd/v1/vifs");
+    println!("  ls {}", records.display());
+    println!("  ip netns exec {} ping {}", alice.namespace.name(), bob.address);
+    println!("  ovs-vsctl --db={} show", ovs.endpoint());
+    println!("  less {}", vifd.log_file().display());
+    println!("  make demo-down");
+    Ok(())
+}
+
+/// A directory that outlives the demo.
+fn kept_directory(name: &str) -> Result<PathBuf> {
+    let path = Path::new("/run").join(NAME).join(name);
+    fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+    Ok(path)
+}
+
+fn down() {
+    for name in Namespace::names() {
+        if name == NAME || name.starts_with(&format!("{NAME}-")) {
+            Namespace::end(&name);
+        }
+    }
+    // It may never have been made.
+    let _ = fs::remove_dir_all(Path::new("/run").join(NAME));
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+fn indented(lines: &str) -> String {
+    lines.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Colours, unless the output is no terminal or `NO_COLOR` is set (<https://no-color.org>).
+#[derive(Clone, Copy)]
+struct Style {
+    colours: bool,
+}
+
+impl Style {
+    fn detect() -> Style {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Style { colours: !unwanted && std::io::stdout().is_terminal() }
+    }
+
+    fn step(self, text: &str) {
+        println!("\n{}", self.paint("1", text));
+    }
+
+    fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
