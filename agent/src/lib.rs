@@ -9,7 +9,7 @@
 //! ```
 //!
 //! * [`model`]: what is wanted and what is seen, as plain data
-//! * `record`: the wire forms of a VIF (os-vif's and the native one) and their validation
+//! * [`record`]: the wire forms of a VIF (os-vif's and the native one) and their validation
 //! * `source`: where records come from
 //! * [`plan`](mod@plan): the pure decision, no I/O and no clock
 //! * [`backend`]: effects, one per peer
@@ -20,5 +20,6 @@ pub mod backend;
 pub mod model;
 pub mod plan;
 pub mod reconciler;
+pub mod record;
 pub mod source;
 pub mod status;

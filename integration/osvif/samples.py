@@ -138,7 +138,7 @@ def vifs():
     add("direct-8021qbg", lambda i: vif.VIFDirect(**base(
         i, vif_name=f"mac{identifier(i)}"[:14], dev_address="0000:03:00.2", mode="vepa",
         port_profile=vif.VIFPortProfile8021Qbg(
-            manager_id=8, type_id=23, type_id_version=523, instance_id=INSTANCE))))
+            manager_id=8, type_id=23, type_id_version=5, instance_id=INSTANCE))))
     add("direct-8021qbh", lambda i: vif.VIFDirect(**base(
         i, vif_name=f"mac{identifier(i)}"[:14], dev_address="0000:03:00.2", mode="bridge",
         port_profile=vif.VIFPortProfile8021Qbh(profile_id="fishfood"))))

@@ -88,13 +88,13 @@ pub enum VifKind {
         /// What the guest gets.
         dev_type: Option<DevType>,
         /// PCI address of the function.
-        dev_address: Option<PciAddress>,
+        dev_address: PciAddress,
     },
     /// `VIFNestedDPDK`: a PCI function given to a DPDK application in a container.
     #[serde(rename = "nested_dpdk")]
     NestedDpdk {
         /// PCI address of the function.
-        pci_address: Option<PciAddress>,
+        pci_address: PciAddress,
         /// Driver to bind it to.
         dev_driver: Option<String>,
     },
@@ -208,7 +208,7 @@ pub enum ProfileKind {
     #[serde(rename = "fp_bridge")]
     FpBridge {
         /// Linux bridge.
-        bridge_name: Option<String>,
+        bridge_name: String,
     },
     /// `VIFPortProfileFPTap`.
     #[serde(rename = "fp_tap")]
@@ -220,19 +220,19 @@ pub enum ProfileKind {
     #[serde(rename = "8021qbg")]
     Qbg {
         /// VSI manager.
-        manager_id: Option<u8>,
+        manager_id: u8,
         /// VSI type, 24 bits.
-        type_id: Option<u32>,
+        type_id: u32,
         /// VSI type version.
-        type_id_version: Option<u8>,
-        /// VSI instance.
+        type_id_version: u8,
+        /// VSI instance; the VIF's id when absent.
         instance_id: Option<Uuid>,
     },
     /// `VIFPortProfile8021Qbh`.
     #[serde(rename = "8021qbh")]
     Qbh {
-        /// Name of the port profile.
-        profile_id: Option<String>,
+        /// Name of the port profile, at most 39 bytes.
+        profile_id: String,
     },
     /// `VIFPortProfileK8sDPDK`.
     #[serde(rename = "k8s_dpdk")]
@@ -247,6 +247,17 @@ pub enum ProfileKind {
 }
 
 impl ProfileKind {
+    /// The Open vSwitch part, for the profiles that have one.
+    #[must_use]
+    pub fn openvswitch(&self) -> Option<&OpenVSwitchProfile> {
+        match self {
+            ProfileKind::OpenVSwitch(ovs)
+            | ProfileKind::FpOpenVSwitch { ovs, .. }
+            | ProfileKind::OvsRepresentor { ovs, .. } => Some(ovs),
+            _ => None,
+        }
+    }
+
     /// The os-vif object name, e.g. `VIFPortProfileOpenVSwitch`.
     #[must_use]
     pub fn object_name(&self) -> &'static str {
@@ -267,8 +278,9 @@ impl ProfileKind {
 /// Fields of `VIFPortProfileOpenVSwitch`. A field that was absent has os-vif's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OpenVSwitchProfile {
-    /// Written as `external_ids:iface-id`; the VIF's id when absent.
-    pub interface_id: Option<Uuid>,
+    /// Written as `external_ids:iface-id`, letter by letter, since others look for it; the VIF's id when
+    /// absent. os-vif calls it a UUID and takes any text.
+    pub interface_id: Option<String>,
     /// Opaque to Open vSwitch.
     pub profile_id: Option<String>,
     /// `datapath_type` of a bridge that has to be made.
@@ -286,15 +298,15 @@ pub struct OpenVSwitchProfile {
 pub struct DatapathOffload {
     /// Name to give the representor.
     pub representor_name: Option<String>,
-    /// Address of the function whose representor is meant.
+    /// Address of the function whose representor is meant. A PCI address in most records, any text in os-vif.
     pub representor_address: Option<String>,
 }
 
 /// `Network`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Network {
-    /// Identity.
-    pub id: Uuid,
+    /// Identity. os-vif plugs without it, and so do we: such a VIF shares its network with no other.
+    pub id: Option<Uuid>,
     /// Name of the bridge that VIFs of this network are plugged into.
     pub bridge: Option<String>,
     /// For people.

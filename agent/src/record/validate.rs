@@ -1,0 +1,315 @@
+//! Whether one VIF makes sense: values that the kernel or Open vSwitch would not take, fields that its type
+//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host, the
+//! planner's.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::Fault;
+use crate::model::{IFNAMSIZ, MacAddr, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
+
+/// Longest path of a unix socket: `sun_path` of `sockaddr_un` without its closing NUL (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
+/// Longest 802.1Qbh profile name: `PORT_PROFILE_MAX` of `linux/if_link.h` without its closing NUL.
+const MAX_PORT_PROFILE: usize = 39;
+/// Longest value that goes into `external_ids`: generous for people, small for a database.
+const MAX_EXTERNAL_ID: usize = 255;
+
+const OPENVSWITCH_PROFILES: [&str; 3] =
+    ["VIFPortProfileOpenVSwitch", "VIFPortProfileFPOpenVSwitch", "VIFPortProfileOVSRepresentor"];
+
+/// The port profiles that go with a VIF type, both by their os-vif names, and whether the type can be
+/// without one. `VIFPortProfileBase`, which says nothing, counts as none.
+#[must_use]
+pub fn profiles_of(object: &str) -> (&'static [&'static str], bool) {
+    match object {
+        "VIFOpenVSwitch" => (&OPENVSWITCH_PROFILES, false),
+        "VIFBridge" | "VIFHostDevice" | "VIFGeneric" => (&OPENVSWITCH_PROFILES, true),
+        "VIFVHostUser" => (
+            &[
+                "VIFPortProfileOpenVSwitch",
+                "VIFPortProfileFPOpenVSwitch",
+                "VIFPortProfileOVSRepresentor",
+                "VIFPortProfileFPBridge",
+                "VIFPortProfileFPTap",
+            ],
+            false,
+        ),
+        "VIFDirect" => (&["VIFPortProfile8021Qbg", "VIFPortProfile8021Qbh"], true),
+        "VIFNestedDPDK" => (&["VIFPortProfileK8sDPDK"], true),
+        _ => (&[], true),
+    }
+}
+
+/// What the host's configuration allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The directory under which vhost-user sockets are allowed: `[vhostuser] dir`.
+    pub socket_dir: PathBuf,
+}
+
+/// Checks a VIF against the configuration.
+///
+/// # Errors
+/// The first field that is not allowed here.
+pub fn against_host(vif: &Vif, limits: &Limits) -> Result<(), Fault> {
+    if let VifKind::VHostUser { path, .. } = &vif.kind {
+        let (path, allowed) = (real(Path::new(path)), real(&limits.socket_dir));
+        if !path.starts_with(&allowed) || path == allowed {
+            let dir = limits.socket_dir.display();
+            return Err(Fault::new("vif.path", format_args!("is not below {dir}, where sockets are allowed")));
+        }
+    }
+    Ok(())
+}
+
+/// `/run` where the path says `/var/run`, which every distribution makes a link to it.
+fn real(path: &Path) -> PathBuf {
+    match path.strip_prefix("/var/run") {
+        Ok(rest) => Path::new("/run").join(rest),
+        Err(_) => path.to_owned(),
+    }
+}
+
+/// Checks a VIF by itself. [`super::decode`] has done this for every VIF that it returns.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn check(vif: &Vif) -> Result<(), Fault> {
+    if let Some(address) = vif.address {
+        mac("vif.address", address)?;
+    }
+    network(vif)?;
+    profile(vif)?;
+    kind(vif)?;
+    if let Some(instance) = &vif.instance
+        && instance.uuid.len() > MAX_EXTERNAL_ID
+    {
+        return Err(Fault::new("instance.uuid", format_args!("is longer than {MAX_EXTERNAL_ID} bytes")));
+    }
+    for (at, pair) in vif.policy.allowed_address_pairs.iter().enumerate() {
+        let path = format!("policy.allowed_address_pairs[{at}]");
+        match (pair.mac, pair.ip) {
+            (None, None) => return Err(Fault::new(path, "needs a mac, an ip, or both")),
+            (Some(address), _) => mac(&format!("{path}.mac"), address)?,
+            (None, Some(_)) => {}
+        }
+    }
+    if vif.parent.is_some_and(|parent| parent.vif == vif.id) {
+        return Err(Fault::new("parent.vif", "is the VIF itself"));
+    }
+    Ok(())
+}
+
+fn network(vif: &Vif) -> Result<(), Fault> {
+    let Some(network) = &vif.network else { return Ok(()) };
+    optional_name("vif.network.bridge", network.bridge.as_deref())?;
+    optional_name("vif.network.bridge_interface", network.bridge_interface.as_deref())
+}
+
+fn profile(vif: &Vif) -> Result<(), Fault> {
+    let (allowed, may_be_without) = profiles_of(vif.kind.object_name());
+    let Some(profile) = &vif.profile else {
+        return if may_be_without { Ok(()) } else { Err(no_profile(vif, allowed)) };
+    };
+    if matches!(profile.kind, ProfileKind::Base) {
+        if !may_be_without {
+            return Err(no_profile(vif, allowed));
+        }
+    } else if !allowed.contains(&profile.kind.object_name()) {
+        let reason = format!(
+            "{} does not go with {}, which takes {}",
+            profile.kind.object_name(),
+            vif.kind.object_name(),
+            allowed.join(", ")
+        );
+        return Err(Fault::new("vif.port_profile", reason));
+    }
+    if let Some(offload) = &profile.datapath_offload {
+        let at = "vif.port_profile.datapath_offload.representor_name";
+        optional_name(at, offload.representor_name.as_deref())?;
+    }
+    if let Some(ovs) = profile.kind.openvswitch() {
+        openvswitch_profile(vif, ovs)?;
+    }
+    match &profile.kind {
+        ProfileKind::FpOpenVSwitch { bridge_name, .. } => {
+            optional_name("vif.port_profile.bridge_name", bridge_name.as_deref())
+        }
+        ProfileKind::FpBridge { bridge_name } => name("vif.port_profile.bridge_name", bridge_name),
+        ProfileKind::OvsRepresentor { representor_name, .. } => {
+            optional_name("vif.port_profile.representor_name", representor_name.as_deref())
+        }
+        ProfileKind::FpTap { mac_address: Some(address) } => mac("vif.port_profile.mac_address", *address),
+        ProfileKind::Qbh { profile_id } if profile_id.len() > MAX_PORT_PROFILE => {
+            Err(Fault::new("vif.port_profile.profile_id", format_args!("is longer than {MAX_PORT_PROFILE} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn no_profile(vif: &Vif, allowed: &[&str]) -> Fault {
+    let reason = format!("is missing; {} needs one of {}", vif.kind.object_name(), allowed.join(", "));
+    Fault::new("vif.port_profile", reason)
+}
+
+fn openvswitch_profile(vif: &Vif, profile: &OpenVSwitchProfile) -> Result<(), Fault> {
+    if profile.interface_id.as_ref().is_some_and(|id| id.len() > MAX_EXTERNAL_ID) {
+        let reason = format!("is longer than {MAX_EXTERNAL_ID} bytes");
+        return Err(Fault::new("vif.port_profile.interface_id", reason));
+    }
+    if profile.create_tap && !matches!(vif.kind, VifKind::OpenVSwitch { .. } | VifKind::Generic { .. }) {
+        let reason = format!("a {} has no tap to create", vif.kind.object_name());
+        return Err(Fault::new("vif.port_profile.create_tap", reason));
+    }
+    Ok(())
+}
+
+fn kind(vif: &Vif) -> Result<(), Fault> {
+    match &vif.kind {
+        VifKind::Generic { vif_name } => name("vif.vif_name", vif_name),
+        VifKind::Bridge { vif_name, bridge_name } => {
+            optional_name("vif.vif_name", vif_name.as_deref())?;
+            optional_name("vif.bridge_name", bridge_name.as_deref())?;
+            if bridge_name.is_none() {
+                return Err(missing(vif, "vif.bridge_name"));
+            }
+            if openvswitch(vif) { on_openvswitch(vif) } else { on_linux_bridge(vif) }
+        }
+        VifKind::OpenVSwitch { vif_name, bridge_name } => {
+            name("vif.vif_name", vif_name)?;
+            optional_name("vif.bridge_name", bridge_name.as_deref())?;
+            on_openvswitch(vif)?;
+            if vif.network.as_ref().and_then(|network| network.bridge.as_ref()) == Some(vif_name) {
+                return Err(Fault::new("vif.vif_name", "is the name of the bridge that the VIF is plugged into"));
+            }
+            Ok(())
+        }
+        VifKind::Direct { vif_name, dev_address, vlan_name, .. } => {
+            optional_name("vif.vif_name", vif_name.as_deref())?;
+            optional_name("vif.vlan_name", vlan_name.as_deref())?;
+            if dev_address.is_none() && vlan_name.is_none() {
+                let reason = "is missing; VIFDirect needs it, or a vlan_name";
+                return Err(Fault::new("vif.dev_address", reason));
+            }
+            Ok(())
+        }
+        VifKind::VHostUser { vif_name, path, .. } => {
+            optional_name("vif.vif_name", vif_name.as_deref())?;
+            socket_path("vif.path", path)?;
+            if openvswitch(vif) { on_openvswitch(vif) } else { Ok(()) }
+        }
+        VifKind::HostDevice { .. } => {
+            if openvswitch(vif) {
+                on_openvswitch(vif)
+            } else if vif.plugin.as_deref() == Some("ovs") {
+                Err(no_profile(vif, &OPENVSWITCH_PROFILES))
+            } else {
+                Ok(())
+            }
+        }
+        VifKind::NestedDpdk { dev_driver, .. } => driver("vif.dev_driver", dev_driver.as_deref()),
+    }
+}
+
+fn openvswitch(vif: &Vif) -> bool {
+    vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some())
+}
+
+/// What every port of an Open vSwitch bridge needs; os-vif's plugin refuses to plug without them too.
+fn on_openvswitch(vif: &Vif) -> Result<(), Fault> {
+    match &vif.network {
+        None => Err(missing(vif, "vif.network")),
+        Some(network) if network.bridge.is_none() => Err(missing(vif, "vif.network.bridge")),
+        Some(_) if vif.address.is_none() => Err(missing(vif, "vif.address")),
+        Some(_) => Ok(()),
+    }
+}
+
+fn on_linux_bridge(vif: &Vif) -> Result<(), Fault> {
+    if vif.plugin.as_deref() == Some("ovs") {
+        return Err(no_profile(vif, &OPENVSWITCH_PROFILES));
+    }
+    match &vif.network {
+        Some(network) if network.should_provide_vlan => {
+            if network.vlan.is_none() {
+                Err(Fault::new("vif.network.vlan", "is missing; should_provide_vlan needs it"))
+            } else if network.bridge_interface.is_none() {
+                Err(Fault::new("vif.network.bridge_interface", "is missing; should_provide_vlan needs it"))
+            } else {
+                Ok(())
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn missing(vif: &Vif, field: &str) -> Fault {
+    let profile = vif.profile.as_ref().map_or("no profile", |profile| profile.kind.object_name());
+    Fault::new(field, format_args!("is missing; {} with {profile} needs it", vif.kind.object_name()))
+}
+
+fn optional_name(field: &str, text: Option<&str>) -> Result<(), Fault> {
+    text.map_or(Ok(()), |text| name(field, text))
+}
+
+fn name(field: &str, text: &str) -> Result<(), Fault> {
+    interface_name(text).map_err(|reason| Fault::new(field, reason))
+}
+
+/// Whether the kernel takes `text` for the name of an interface (`dev_valid_name` of `net/core/dev.c`, and
+/// `sysctl_dev_name_is_allowed` for the two names that sysctl has for itself).
+///
+/// # Errors
+/// One sentence without the name.
+pub fn interface_name(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.len() >= IFNAMSIZ {
+        return Err(format!("has {} bytes and an interface name at most {}", text.len(), IFNAMSIZ - 1));
+    }
+    if matches!(text, "." | ".." | "all" | "default") {
+        return Err(format!("{text:?} cannot be the name of an interface"));
+    }
+    // A percent sign makes the kernel number the name, in the calls that make a link and rename it.
+    match text.chars().find(|c| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control()) {
+        Some(wrong) => Err(format!("has {wrong:?} in it, which an interface name cannot have")),
+        None => Ok(()),
+    }
+}
+
+fn socket_path(field: &str, text: &str) -> Result<(), Fault> {
+    let refuse = |reason: String| Err(Fault::new(field, reason));
+    let path = Path::new(text);
+    if text.len() > MAX_SOCKET_PATH {
+        refuse(format!("has {} bytes and the path of a socket at most {MAX_SOCKET_PATH}", text.len()))
+    } else if !path.is_absolute() {
+        refuse("is not an absolute path".into())
+    } else if path.components().any(|component| component == Component::ParentDir) {
+        refuse("has \"..\" in it".into())
+    } else if path.file_name().is_none() || text.ends_with('/') {
+        refuse("is a directory and not a socket".into())
+    } else {
+        Ok(())
+    }
+}
+
+fn mac(field: &str, address: MacAddr) -> Result<(), Fault> {
+    if address.0[0] & 1 == 1 {
+        Err(Fault::new(field, format_args!("{address} is a group address and not an interface's")))
+    } else if address.0 == [0; 6] {
+        Err(Fault::new(field, "is all zero"))
+    } else {
+        Ok(())
+    }
+}
+
+/// A kernel driver's name, which becomes a file name below `/sys/bus/pci/drivers`.
+fn driver(field: &str, text: Option<&str>) -> Result<(), Fault> {
+    match text {
+        Some(text) if text.contains('/') || matches!(text, "." | "..") || text.len() > 64 => {
+            Err(Fault::new(field, "is not the name of a driver"))
+        }
+        _ => Ok(()),
+    }
+}
