@@ -184,7 +184,7 @@ fn interface_ids(vif: &Vif, interface_id: String, bridge: &str) -> StringMap {
 
 /// `iface-id` by the profile: the VIF's own id where the profile has none.
 fn interface_id(vif: &Vif, profile: &OpenVSwitchProfile) -> String {
-    profile.interface_id.unwrap_or(vif.id.0).to_string()
+    profile.interface_id.clone().unwrap_or_else(|| vif.id.to_string())
 }
 
 /// The datapath that the record asks for.
