@@ -1,0 +1,255 @@
+//! Where a server is and how to get a byte stream to it: `unix:`, `tcp:` and `ssl:` as ovsdb(7) writes
+//! them. What goes over the stream is for [`crate::session`]; the TLS configuration is in [`crate::tls`].
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::tls::Tls;
+
+/// The port that IANA gave OVSDB, for endpoints that name none.
+pub const DEFAULT_PORT: u16 = 6640;
+
+/// The address of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `unix:PATH`
+    Unix(PathBuf),
+    /// `tcp:HOST[:PORT]`
+    Tcp(Host, u16),
+    /// `ssl:HOST[:PORT]`
+    Ssl(Host, u16),
+}
+
+/// The host part of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address; IPv6 is written in brackets.
+    Ip(IpAddr),
+    /// A name to be resolved at every attempt to connect.
+    Name(String),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Self::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
+            Self::Ssl(host, port) => write!(f, "ssl:{host}:{port}"),
+        }
+    }
+}
+
+/// Text that is no endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\" is no OVSDB endpoint: {problem}")]
+pub struct EndpointError {
+    text: String,
+    problem: &'static str,
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let fail = |problem| EndpointError {
+            text: text.to_owned(),
+            problem,
+        };
+        let Some((scheme, rest)) = text.split_once(':') else {
+            return Err(fail("expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"));
+        };
+        match scheme {
+            "unix" if rest.is_empty() => Err(fail("the path is empty")),
+            "unix" => Ok(Self::Unix(PathBuf::from(rest))),
+            "tcp" => host_and_port(rest)
+                .map(|(host, port)| Self::Tcp(host, port))
+                .map_err(fail),
+            "ssl" => host_and_port(rest)
+                .map(|(host, port)| Self::Ssl(host, port))
+                .map_err(fail),
+            _ => Err(fail("expected unix:, tcp: or ssl:")),
+        }
+    }
+}
+
+fn host_and_port(text: &str) -> Result<(Host, u16), &'static str> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (ip, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| "not an IPv6 address between the brackets")?;
+        let port = match rest {
+            "" => None,
+            rest => Some(
+                rest.strip_prefix(':')
+                    .ok_or("expected :PORT after the bracket")?,
+            ),
+        };
+        (Host::Ip(ip.into()), port)
+    } else {
+        let (host, port) = match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return Err("an IPv6 address belongs in brackets");
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        if host.is_empty() {
+            return Err("the host is empty");
+        }
+        (
+            host.parse()
+                .map_or_else(|_| Host::Name(host.to_owned()), Host::Ip),
+            port,
+        )
+    };
+    match port.map_or(Ok(DEFAULT_PORT), str::parse) {
+        Ok(0) | Err(_) => Err("the port is not a number from 1 to 65535"),
+        Ok(port) => Ok((host, port)),
+    }
+}
+
+/// A connected byte stream of any kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A future of a connected stream.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Something that gives a byte stream to a server: an endpoint, or a test's in-memory pipe.
+pub trait Connect: Send + Sync {
+    /// Connects anew.
+    fn connect(&self) -> Connecting<'_>;
+    /// Where to, for messages.
+    fn target(&self) -> String;
+}
+
+/// An endpoint with what it takes to connect there.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    endpoint: Endpoint,
+    tls: Option<Tls>,
+}
+
+impl Dial {
+    /// `tls` is used by `ssl:` endpoints only, which cannot do without.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, tls: Option<Tls>) -> Self {
+        Self { endpoint, tls }
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.endpoint {
+            Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Endpoint::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
+            Endpoint::Ssl(host, port) => {
+                let tls = self.tls.as_ref().ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "an ssl: endpoint needs a key, certificate and CA",
+                    )
+                })?;
+                // Files before the network: a missing key is worth knowing without a server.
+                let handshake = tls.handshake(host)?;
+                let stream = open_tcp(host, *port).await?;
+                Ok(Box::new(handshake.run(stream).await?))
+            }
+        }
+    }
+}
+
+async fn open_tcp(host: &Host, port: u16) -> io::Result<TcpStream> {
+    let stream = match host {
+        Host::Ip(ip) => TcpStream::connect((*ip, port)).await?,
+        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
+    };
+    // Requests are written whole, so waiting to fill a segment only adds latency.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl Connect for Dial {
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(self.open())
+    }
+
+    fn target(&self) -> String {
+        self.endpoint.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_what_was_parsed() {
+        for text in [
+            "unix:/run/openvswitch/db.sock",
+            "unix:db.sock",
+            "tcp:127.0.0.1:6640",
+            "tcp:[::1]:6641",
+            "tcp:db.example.org:6640",
+            "ssl:[fe80::1]:6640",
+            "ssl:10.0.0.1:1",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        assert_eq!(
+            "tcp:[::1]".parse::<Endpoint>().unwrap().to_string(),
+            "tcp:[::1]:6640"
+        );
+        assert_eq!(
+            "ssl:h".parse::<Endpoint>().unwrap(),
+            Endpoint::Ssl(Host::Name("h".into()), 6640)
+        );
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_reason() {
+        for (text, problem) in [
+            (
+                "/run/db.sock",
+                "expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT",
+            ),
+            ("udp:1.2.3.4:5", "expected unix:, tcp: or ssl:"),
+            ("ptcp:6640", "expected unix:, tcp: or ssl:"),
+            ("unix:", "the path is empty"),
+            ("tcp::6640", "the host is empty"),
+            ("tcp:::1:6640", "an IPv6 address belongs in brackets"),
+            ("tcp:[::1:6640", "the bracket is not closed"),
+            (
+                "tcp:[1.2.3.4]:6640",
+                "not an IPv6 address between the brackets",
+            ),
+            ("tcp:[::1]6640", "expected :PORT after the bracket"),
+            ("tcp:h:0", "the port is not a number from 1 to 65535"),
+            ("tcp:h:65536", "the port is not a number from 1 to 65535"),
+            ("tcp:h:", "the port is not a number from 1 to 65535"),
+        ] {
+            let error = text.parse::<Endpoint>().unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("\"{text}\" is no OVSDB endpoint: {problem}")
+            );
+        }
+    }
+}

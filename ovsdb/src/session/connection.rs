@@ -1,0 +1,616 @@
+//! One connection of a session, from its stream to its end: the conversation of RFC 7047 section 4 and
+//! ovsdb-server(7). How updates change the replica is in [`crate::update`]; what outlives a connection, in
+//! the parent module.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use serde_json::{Map as Object, Value, json};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    CallError, Command, LockMode, LockState, Reply, Session, SessionError, SessionState, lock,
+};
+use crate::endpoint::Stream;
+use crate::framing::Splitter;
+use crate::message::{self, Message, ServerError};
+use crate::replica::{Replica, View};
+use crate::schema::DatabaseSchema;
+use crate::table::Layout;
+use crate::transact::monitor_request;
+use crate::update::{self, Contents, Form};
+use crate::value::{DecodeError, Uuid};
+
+/// The name of our only monitor on the connection.
+const MONITOR: &str = "replica";
+
+/// Room made before each read. Big messages make the buffer grow beyond it by doubling.
+const READ_SIZE: usize = 64 << 10;
+
+/// With so many bytes waiting to be written no further commands are taken: callers wait instead.
+const WRITE_BACKLOG: usize = 1 << 20;
+
+/// How a connection ended.
+pub(super) enum Ended {
+    /// Nobody wants it any more.
+    HandlesGone,
+    Failed {
+        error: SessionError,
+        /// Whether it had got as far as [`SessionState::Ready`].
+        was_ready: bool,
+    },
+}
+
+/// Contents as of a known transaction, from which `monitor_cond_since` may go on.
+pub(super) struct Retained {
+    layout: Arc<Layout>,
+    contents: Contents,
+    last_transaction: Uuid,
+}
+
+/// The ways of monitoring, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// `monitor_cond_since` and `update3`, since Open vSwitch 2.12.
+    CondSince,
+    /// `monitor_cond` and `update2`, since Open vSwitch 2.6.
+    Cond,
+    /// `monitor` and `update`, RFC 7047.
+    Plain,
+}
+
+impl Method {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::CondSince => "monitor_cond_since",
+            Self::Cond => "monitor_cond",
+            Self::Plain => "monitor",
+        }
+    }
+
+    const fn form(self) -> Form {
+        match self {
+            Self::CondSince | Self::Cond => Form::Differences,
+            Self::Plain => Form::Values,
+        }
+    }
+
+    const fn fallback(self) -> Option<Self> {
+        match self {
+            Self::CondSince => Some(Self::Cond),
+            Self::Cond => Some(Self::Plain),
+            Self::Plain => None,
+        }
+    }
+}
+
+/// A call of ours that is not answered yet.
+enum Pending {
+    /// A handle's, and the position in the stream of its first byte.
+    Call {
+        reply: Reply,
+        first_byte: u64,
+    },
+    Schema,
+    Monitor(Method),
+    Lock(String),
+    /// An echo or unlock: the answer says nothing.
+    Ignored,
+}
+
+/// The half that writes. Nothing is awaited while there is something to read.
+#[derive(Default)]
+struct Outbox {
+    buffer: BytesMut,
+    /// Bytes that left the buffer.
+    written: u64,
+    unflushed: bool,
+}
+
+impl Outbox {
+    fn push(&mut self, text: &[u8]) {
+        self.buffer.extend_from_slice(text);
+        self.unflushed = true;
+    }
+
+    /// Position in the stream of the next byte to be pushed.
+    fn position(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Writes everything. May be dropped at any await: what is written has left the buffer and is counted.
+    async fn drain(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while !self.buffer.is_empty() {
+            let written = stream.write_buf(&mut self.buffer).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.written += written as u64;
+        }
+        // A TLS stream keeps records that the socket had no room for.
+        stream.flush().await?;
+        self.unflushed = false;
+        Ok(())
+    }
+}
+
+/// A connection being served.
+pub(super) struct Connection<'a, R> {
+    session: &'a mut Session<R>,
+    outbox: Outbox,
+    pending: HashMap<u64, Pending>,
+    /// What the monitor feeds, once the schema is known to fit.
+    monitored: Option<Monitored>,
+    ready: bool,
+    /// The replica is newer than the published view.
+    changed: bool,
+    /// Answers that wait for the view to be published.
+    answers: Vec<(Reply, Result<Value, CallError>)>,
+    /// When the last byte came in.
+    heard_at: Instant,
+    /// When an echo request was sent into the silence since then.
+    probed_at: Option<Instant>,
+}
+
+struct Monitored {
+    layout: Arc<Layout>,
+    contents: Contents,
+    /// The zero UUID when the server keeps no history.
+    last_transaction: Uuid,
+    form: Form,
+}
+
+impl<'a, R: Replica> Connection<'a, R> {
+    pub(super) fn new(session: &'a mut Session<R>) -> Self {
+        Self {
+            session,
+            outbox: Outbox::default(),
+            pending: HashMap::new(),
+            monitored: None,
+            ready: false,
+            changed: false,
+            answers: Vec::new(),
+            heard_at: Instant::now(),
+            probed_at: None,
+        }
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn serve(mut self, stream: Box<dyn Stream>) -> Ended {
+        {
+            let mut statistics = lock(&self.session.statistics);
+            statistics.connected = true;
+            statistics.connected_at = Some(Instant::now());
+            statistics.connections += 1;
+        }
+        let result = self.converse(stream).await;
+        self.answer_all();
+        for pending in self.pending.into_values() {
+            if let Pending::Call { reply, first_byte } = pending {
+                let sent = first_byte < self.outbox.written;
+                let error = if sent {
+                    CallError::Disconnected
+                } else {
+                    CallError::NotSent
+                };
+                // A caller that went away does not mind.
+                let _ = reply.send(Err(error));
+            }
+        }
+        let Err(error) = result else {
+            return Ended::HandlesGone;
+        };
+        if let Some(Monitored {
+            layout,
+            contents,
+            last_transaction,
+            ..
+        }) = self.monitored
+            && self.ready
+            && !last_transaction.is_nil()
+            && !error.is_about_contents()
+        {
+            self.session.retained = Some(Retained {
+                layout,
+                contents,
+                last_transaction,
+            });
+        }
+        Ended::Failed {
+            error,
+            was_ready: self.ready,
+        }
+    }
+
+    async fn converse(&mut self, stream: Box<dyn Stream>) -> Result<(), SessionError> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut splitter = Splitter::new(self.session.config.limits);
+        let names: Vec<String> = self.session.locks.keys().cloned().collect();
+        for name in names {
+            self.call("lock", &json!([&name]), Pending::Lock(name.clone()));
+        }
+        if R::TABLES.is_empty() {
+            self.set_ready();
+        } else {
+            self.call("get_schema", &json!([R::DATABASE]), Pending::Schema);
+        }
+        loop {
+            let written = self.outbox.written;
+            let deadline = self.deadline();
+            splitter.buffer().reserve(READ_SIZE);
+            // In this order: what is written makes room, commands are few or wait for room, and silence is
+            // declared only when there is truly nothing to read.
+            tokio::select! {
+                biased;
+                result = self.outbox.drain(&mut writer), if self.outbox.unflushed => {
+                    result.map_err(SessionError::Io)?;
+                }
+                command = self.session.commands.recv(), if self.outbox.buffer.len() < WRITE_BACKLOG => {
+                    let Some(command) = command else { return Ok(()) };
+                    self.command(command);
+                }
+                read = reader.read_buf(splitter.buffer()) => {
+                    let read = read.map_err(SessionError::Io)?;
+                    if read == 0 {
+                        return Err(SessionError::Closed);
+                    }
+                    self.heard_at = Instant::now();
+                    self.probed_at = None;
+                    let messages = self.receive(&mut splitter);
+                    self.publish();
+                    self.answer_all();
+                    self.count_received(read as u64, messages?);
+                }
+                () = sleep_until(deadline) => self.probe()?,
+            }
+            lock(&self.session.statistics).bytes_sent += self.outbox.written - written;
+        }
+    }
+
+    /// Acts upon every message that is complete. The view is published once for all of them.
+    fn receive(&mut self, splitter: &mut Splitter) -> Result<u64, SessionError> {
+        let mut messages = 0;
+        while let Some(bytes) = splitter.next_message()? {
+            messages += 1;
+            match Message::decode(&bytes).map_err(SessionError::Message)? {
+                Message::Request { method, params, id } => self.requested(&method, params, &id),
+                Message::Notification { method, params } => self.notified(&method, &params)?,
+                Message::Response { id, answer } => self.answered(&id, answer)?,
+            }
+        }
+        Ok(messages)
+    }
+
+    fn count_received(&self, bytes: u64, messages: u64) {
+        let mut statistics = lock(&self.session.statistics);
+        statistics.bytes_received += bytes;
+        statistics.messages_received += messages;
+        if messages > 0 {
+            statistics.last_message_at = Some(self.heard_at);
+        }
+    }
+
+    /// Readers see the replica before callers see answers: so whoever has an answer finds its effects.
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) && self.ready {
+            let snapshot = Arc::new(self.session.replica.clone());
+            self.session.view.send_replace(View::Ready(snapshot));
+            if !matches!(*self.session.state.borrow(), SessionState::Ready) {
+                self.session.state.send_replace(SessionState::Ready);
+            }
+        }
+    }
+
+    fn answer_all(&mut self) {
+        for (reply, answer) in self.answers.drain(..) {
+            // A caller that went away does not mind.
+            let _ = reply.send(answer);
+        }
+    }
+
+    fn set_ready(&mut self) {
+        self.ready = true;
+        self.changed = true;
+        self.publish();
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.probed_at {
+            None => self.heard_at + self.session.config.probe_interval,
+            Some(probed_at) => probed_at + self.session.config.probe_timeout,
+        }
+    }
+
+    fn probe(&mut self) -> Result<(), SessionError> {
+        if self.probed_at.is_some() {
+            return Err(SessionError::Inactive(self.heard_at.elapsed()));
+        }
+        self.call("echo", &json!([]), Pending::Ignored);
+        self.probed_at = Some(Instant::now());
+        Ok(())
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        self.outbox.push(text);
+        lock(&self.session.statistics).messages_sent += 1;
+    }
+
+    fn call(&mut self, method: &str, params: &Value, pending: Pending) {
+        let id = self
+            .session
+            .ids
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.pending.insert(id, pending);
+        self.push(&message::request(id, method, params));
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Call {
+                needs_ready: true,
+                reply,
+                ..
+            } if !self.ready => {
+                let _ = reply.send(Err(CallError::NotSent));
+            }
+            Command::Call {
+                id, text, reply, ..
+            } => {
+                let first_byte = self.outbox.position();
+                self.pending.insert(id, Pending::Call { reply, first_byte });
+                self.push(&text);
+            }
+            Command::Lock { name, mode, reply } => self.lock(name, mode, reply),
+            Command::Unlock { name } => {
+                if self.session.locks.remove(&name).is_some() {
+                    self.call("unlock", &json!([name]), Pending::Ignored);
+                }
+            }
+        }
+    }
+
+    fn lock(
+        &mut self,
+        name: String,
+        mode: LockMode,
+        reply: tokio::sync::oneshot::Sender<watch::Receiver<LockState>>,
+    ) {
+        let known = self.session.locks.get(&name);
+        let ask = match known.map(|state| state.borrow().clone()) {
+            None | Some(LockState::Refused(_)) => true,
+            Some(LockState::Held) => false,
+            Some(LockState::Waiting | LockState::Stolen) => {
+                // The server wants one's place in the queue back before one may steal.
+                if mode == LockMode::Steal {
+                    self.call("unlock", &json!([&name]), Pending::Ignored);
+                }
+                mode == LockMode::Steal
+            }
+        };
+        let state = self.session.locks.entry(name.clone());
+        let state = state.or_insert_with(|| watch::Sender::new(LockState::Waiting));
+        let _ = reply.send(state.subscribe());
+        if ask {
+            let method = if mode == LockMode::Steal {
+                "steal"
+            } else {
+                "lock"
+            };
+            self.call(method, &json!([&name]), Pending::Lock(name));
+        }
+    }
+
+    fn set_lock(&self, name: &str, to: LockState) {
+        if let Some(state) = self.session.locks.get(name) {
+            state.send_replace(to);
+        }
+    }
+
+    fn requested(&mut self, method: &str, params: Value, id: &Value) {
+        let answer = match method {
+            "echo" => Ok(params),
+            _ => Err(json!({"error": "unknown method"})),
+        };
+        self.push(&message::response(id, answer));
+    }
+
+    fn notified(&mut self, method: &str, params: &Value) -> Result<(), SessionError> {
+        let first = params.get(0).and_then(Value::as_str).unwrap_or_default();
+        match method {
+            // Monitors of other names are those that a handle's user called for.
+            "update" | "update2" if first == MONITOR => self.update(&params[1]),
+            "update3" if first == MONITOR => {
+                let transaction = transaction_id(&params[1])?;
+                self.update(&params[2])?;
+                if let Some(monitored) = &mut self.monitored {
+                    monitored.last_transaction = transaction;
+                }
+                Ok(())
+            }
+            "monitor_canceled" if first == MONITOR => Err(SessionError::MonitorCanceled),
+            "locked" => {
+                self.set_lock(first, LockState::Held);
+                Ok(())
+            }
+            "stolen" => {
+                self.set_lock(first, LockState::Stolen);
+                Ok(())
+            }
+            _ => {
+                tracing::debug!(method, "a notification that means nothing to us");
+                Ok(())
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        id: &Value,
+        answer: Result<Value, ServerError>,
+    ) -> Result<(), SessionError> {
+        let Some(pending) = id.as_u64().and_then(|id| self.pending.remove(&id)) else {
+            tracing::debug!(%id, "an answer to nothing we asked");
+            return Ok(());
+        };
+        match (pending, answer) {
+            (Pending::Call { reply, .. }, answer) => {
+                self.answers
+                    .push((reply, answer.map_err(CallError::Server)));
+            }
+            (Pending::Schema, Ok(schema)) => self.begin_monitoring(&schema)?,
+            (Pending::Schema, Err(error)) => {
+                return Err(SessionError::SchemaRefused {
+                    database: R::DATABASE,
+                    error,
+                });
+            }
+            (Pending::Monitor(method), Ok(contents)) => self.begin_contents(method, contents)?,
+            (Pending::Monitor(method), Err(error)) => match method.fallback() {
+                Some(fallback) => {
+                    tracing::debug!(%error, "{} is refused, trying {}", method.name(), fallback.name());
+                    self.monitor(fallback);
+                }
+                None => return Err(SessionError::MonitorRefused(error)),
+            },
+            (Pending::Lock(name), Ok(answer)) => {
+                // Not having it is no news, and `locked` may have overtaken the answer to nothing.
+                if answer.get("locked") == Some(&Value::Bool(true)) {
+                    self.set_lock(&name, LockState::Held);
+                }
+            }
+            (Pending::Lock(name), Err(error)) => self.set_lock(&name, LockState::Refused(error)),
+            (Pending::Ignored, _) => {}
+        }
+        Ok(())
+    }
+
+    fn begin_monitoring(&mut self, schema: &Value) -> Result<(), SessionError> {
+        let schema = DatabaseSchema::decode(schema).map_err(SessionError::SchemaUndecodable)?;
+        let layout = Arc::new(Layout::check(&schema, R::TABLES)?);
+        let (contents, last_transaction) = match self.session.retained.take() {
+            Some(retained) if retained.layout == layout => {
+                (retained.contents, retained.last_transaction)
+            }
+            _ => (Contents::new(&layout), Uuid::nil()),
+        };
+        self.monitored = Some(Monitored {
+            layout,
+            contents,
+            last_transaction,
+            form: Form::Differences,
+        });
+        self.session.state.send_replace(SessionState::Syncing);
+        self.monitor(Method::CondSince);
+        Ok(())
+    }
+
+    fn monitor(&mut self, method: Method) {
+        let Some(monitored) = &self.monitored else {
+            return;
+        };
+        let mut tables = Object::new();
+        for table in monitored.layout.tables() {
+            let columns: Vec<&str> = table.present().map(|(_, name, _)| name).collect();
+            // A table that the server does not have has no columns and cannot be named.
+            if !columns.is_empty() {
+                let conditions = match method {
+                    Method::Plain => None,
+                    _ => self.session.config.conditions.get(table.name()),
+                };
+                let request = monitor_request(columns, conditions.map_or(&[], Vec::as_slice));
+                tables.insert(table.name().to_owned(), json!([request]));
+            }
+        }
+        let mut params = vec![
+            Value::from(R::DATABASE),
+            Value::from(MONITOR),
+            Value::Object(tables),
+        ];
+        if method == Method::CondSince {
+            params.push(Value::from(monitored.last_transaction.to_string()));
+        }
+        self.call(
+            method.name(),
+            &Value::Array(params),
+            Pending::Monitor(method),
+        );
+    }
+
+    /// Takes the answer to the monitor call: everything, or all that happened since the last connection.
+    fn begin_contents(&mut self, method: Method, mut answer: Value) -> Result<(), SessionError> {
+        let (found, last_transaction, updates) = match method {
+            Method::CondSince => {
+                let found = answer.get(0).and_then(Value::as_bool);
+                let found = found.ok_or_else(|| {
+                    message_error("expected [found, last-txn-id, updates]", &answer)
+                })?;
+                let last_transaction = transaction_id(&answer[1])?;
+                (
+                    found,
+                    last_transaction,
+                    answer.get_mut(2).map(Value::take).unwrap_or_default(),
+                )
+            }
+            Method::Cond | Method::Plain => (false, Uuid::nil(), answer),
+        };
+        let Some(monitored) = &mut self.monitored else {
+            return Ok(());
+        };
+        monitored.form = method.form();
+        monitored.last_transaction = last_transaction;
+        if !found {
+            monitored.contents = Contents::new(&monitored.layout);
+            self.session.replica.reset(&monitored.layout);
+            if let Some(reason) = self.session.last_end.filter(|reason| *reason != "connect") {
+                *lock(&self.session.statistics)
+                    .resyncs
+                    .entry(reason)
+                    .or_default() += 1;
+            }
+        }
+        self.ready = true;
+        self.changed = true;
+        let applied = self.update(&updates);
+        // Contents that are wrong from the start were never ready.
+        self.ready = applied.is_ok();
+        applied
+    }
+
+    fn update(&mut self, updates: &Value) -> Result<(), SessionError> {
+        let Some(monitored) = self.monitored.as_mut().filter(|_| self.ready) else {
+            return Err(message_error("an update before the contents", updates));
+        };
+        let touched = update::apply(
+            &mut monitored.contents,
+            &monitored.layout,
+            monitored.form,
+            updates,
+        )?;
+        for row in touched {
+            let replica = &mut self.session.replica;
+            match monitored.contents.get(row.table, row.uuid) {
+                Some(cells) => replica
+                    .set(row.table, row.uuid, cells)
+                    .map_err(update::UpdateError::from)?,
+                None => replica.remove(row.table, row.uuid),
+            }
+            self.changed = true;
+        }
+        Ok(())
+    }
+}
+
+fn message_error(what: &str, found: &Value) -> SessionError {
+    SessionError::Message(DecodeError::expected(what, found))
+}
+
+fn transaction_id(json: &Value) -> Result<Uuid, SessionError> {
+    let text = json
+        .as_str()
+        .ok_or_else(|| message_error("a transaction ID", json))?;
+    crate::value::parse_uuid(text).map_err(SessionError::Message)
+}

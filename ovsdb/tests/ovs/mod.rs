@@ -1,0 +1,167 @@
+//! A real ovsdb-server in a private directory, for tests: its start, its restart, its end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ovsdb::session::{Config, Handle, Session, SessionState};
+use ovsdb::vswitch::Snapshot;
+
+pub const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+
+/// How long anything may take on a busy machine before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An ovsdb-server that ends with this value.
+pub struct Server {
+    directory: tempfile::TempDir,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A server of an empty `Open_vSwitch` database on a unix socket.
+    pub fn start() -> Self {
+        Self::with(|_| Vec::new())
+    }
+
+    /// The same with further arguments, given the directory.
+    pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+        Self::serving(
+            |database| run("ovsdb-tool", &["create", path(database), SCHEMA]),
+            arguments,
+        )
+    }
+
+    /// The same with a database made otherwise.
+    pub fn serving(
+        create: impl FnOnce(&Path),
+        arguments: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        create(&directory.path().join("conf.db"));
+        let arguments = arguments(directory.path());
+        let mut server = Self {
+            directory,
+            arguments,
+            child: None,
+        };
+        server.up();
+        server
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("unix:{}", self.path("db.sock").display())
+    }
+
+    /// Starts the server and waits for its socket.
+    pub fn up(&mut self) {
+        let file = |name: &str| self.path(name).display().to_string();
+        let child = Command::new("ovsdb-server")
+            .arg(file("conf.db"))
+            .arg(format!("--remote=punix:{}", file("db.sock")))
+            .arg(format!("--unixctl={}", file("server.ctl")))
+            .arg(format!("--log-file={}", file("server.log")))
+            .args(["-vconsole:off", "-vfile:info"])
+            .args(&self.arguments)
+            .env("OVS_RUNDIR", self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("these tests need ovsdb-server (Debian package openvswitch-switch)");
+        self.child = Some(child);
+        let begun = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.path("db.sock")).is_err() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "ovsdb-server does not come up: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills the server without a warning.
+    pub fn down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let _ = std::fs::remove_file(self.path("db.sock"));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
+    }
+
+    /// The control command, e.g. `ovsdb-server/reconnect`.
+    pub fn appctl(&self, arguments: &[&str]) -> String {
+        let control = self.path("server.ctl");
+        let mut all = vec!["-t", path(&control)];
+        all.extend(arguments);
+        output("ovs-appctl", &all)
+    }
+
+    /// An independent client's command.
+    pub fn vsctl(&self, arguments: &[&str]) -> String {
+        let database = format!("--db={}", self.endpoint());
+        let mut all = vec!["--no-wait", &database];
+        all.extend(arguments);
+        output("ovs-vsctl", &all)
+    }
+
+    /// A session over the unix socket that is ready.
+    pub async fn session(&self) -> Handle<Snapshot> {
+        ready(Config::endpoint(self.endpoint().parse().unwrap(), None)).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A session that is ready.
+pub async fn ready(config: Config) -> Handle<Snapshot> {
+    let handle = Session::spawn(config, Snapshot::new(["iface-id"]));
+    wait_ready(&handle).await;
+    handle
+}
+
+pub async fn wait_ready(handle: &Handle<Snapshot>) {
+    let mut state = handle.state();
+    let ready = state.wait_for(|state| matches!(state, SessionState::Ready));
+    if tokio::time::timeout(PATIENCE, ready).await.is_err() {
+        panic!("not ready: {:?}", *handle.state().borrow());
+    }
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+pub fn run(program: &str, arguments: &[&str]) {
+    output(program, arguments);
+}
+
+pub fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("these tests need {program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
