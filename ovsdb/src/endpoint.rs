@@ -69,22 +69,15 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        let fail = |problem| EndpointError {
-            text: text.to_owned(),
-            problem,
-        };
+        let fail = |problem| EndpointError { text: text.to_owned(), problem };
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(fail("expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"));
         };
         match scheme {
             "unix" if rest.is_empty() => Err(fail("the path is empty")),
             "unix" => Ok(Self::Unix(PathBuf::from(rest))),
-            "tcp" => host_and_port(rest)
-                .map(|(host, port)| Self::Tcp(host, port))
-                .map_err(fail),
-            "ssl" => host_and_port(rest)
-                .map(|(host, port)| Self::Ssl(host, port))
-                .map_err(fail),
+            "tcp" => host_and_port(rest).map(|(host, port)| Self::Tcp(host, port)).map_err(fail),
+            "ssl" => host_and_port(rest).map(|(host, port)| Self::Ssl(host, port)).map_err(fail),
             _ => Err(fail("expected unix:, tcp: or ssl:")),
         }
     }
@@ -93,15 +86,10 @@ impl FromStr for Endpoint {
 fn host_and_port(text: &str) -> Result<(Host, u16), &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (ip, rest) = rest.split_once(']').ok_or("the bracket is not closed")?;
-        let ip: Ipv6Addr = ip
-            .parse()
-            .map_err(|_| "not an IPv6 address between the brackets")?;
+        let ip: Ipv6Addr = ip.parse().map_err(|_| "not an IPv6 address between the brackets")?;
         let port = match rest {
             "" => None,
-            rest => Some(
-                rest.strip_prefix(':')
-                    .ok_or("expected :PORT after the bracket")?,
-            ),
+            rest => Some(rest.strip_prefix(':').ok_or("expected :PORT after the bracket")?),
         };
         (Host::Ip(ip.into()), port)
     } else {
@@ -115,11 +103,7 @@ fn host_and_port(text: &str) -> Result<(Host, u16), &'static str> {
         if host.is_empty() {
             return Err("the host is empty");
         }
-        (
-            host.parse()
-                .map_or_else(|_| Host::Name(host.to_owned()), Host::Ip),
-            port,
-        )
+        (host.parse().map_or_else(|_| Host::Name(host.to_owned()), Host::Ip), port)
     };
     match port.map_or(Ok(DEFAULT_PORT), str::parse) {
         Ok(0) | Err(_) => Err("the port is not a number from 1 to 65535"),
@@ -162,10 +146,7 @@ impl Dial {
             Endpoint::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
             Endpoint::Ssl(host, port) => {
                 let tls = self.tls.as_ref().ok_or_else(|| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "an ssl: endpoint needs a key, certificate and CA",
-                    )
+                    io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
                 })?;
                 // Files before the network: a missing key is worth knowing without a server.
                 let handshake = tls.handshake(host)?;
@@ -213,43 +194,28 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "tcp:[::1]".parse::<Endpoint>().unwrap().to_string(),
-            "tcp:[::1]:6640"
-        );
-        assert_eq!(
-            "ssl:h".parse::<Endpoint>().unwrap(),
-            Endpoint::Ssl(Host::Name("h".into()), 6640)
-        );
+        assert_eq!("tcp:[::1]".parse::<Endpoint>().unwrap().to_string(), "tcp:[::1]:6640");
+        assert_eq!("ssl:h".parse::<Endpoint>().unwrap(), Endpoint::Ssl(Host::Name("h".into()), 6640));
     }
 
     #[test]
     fn everything_else_is_refused_with_a_reason() {
         for (text, problem) in [
-            (
-                "/run/db.sock",
-                "expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT",
-            ),
+            ("/run/db.sock", "expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"),
             ("udp:1.2.3.4:5", "expected unix:, tcp: or ssl:"),
             ("ptcp:6640", "expected unix:, tcp: or ssl:"),
             ("unix:", "the path is empty"),
             ("tcp::6640", "the host is empty"),
             ("tcp:::1:6640", "an IPv6 address belongs in brackets"),
             ("tcp:[::1:6640", "the bracket is not closed"),
-            (
-                "tcp:[1.2.3.4]:6640",
-                "not an IPv6 address between the brackets",
-            ),
+            ("tcp:[1.2.3.4]:6640", "not an IPv6 address between the brackets"),
             ("tcp:[::1]6640", "expected :PORT after the bracket"),
             ("tcp:h:0", "the port is not a number from 1 to 65535"),
             ("tcp:h:65536", "the port is not a number from 1 to 65535"),
             ("tcp:h:", "the port is not a number from 1 to 65535"),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("\"{text}\" is no OVSDB endpoint: {problem}")
-            );
+            assert_eq!(error.to_string(), format!("\"{text}\" is no OVSDB endpoint: {problem}"));
         }
     }
 }

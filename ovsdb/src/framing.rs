@@ -19,10 +19,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 256 MiB, 100 deep. OVSDB's own messages are about ten deep.
     fn default() -> Self {
-        Self {
-            max_message: 256 << 20,
-            max_depth: 100,
-        }
+        Self { max_message: 256 << 20, max_depth: 100 }
     }
 }
 
@@ -57,14 +54,7 @@ impl Splitter {
     /// An empty splitter.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            buffer: BytesMut::new(),
-            scanned: 0,
-            depth: 0,
-            in_string: false,
-            escaped: false,
-        }
+        Self { limits, buffer: BytesMut::new(), scanned: 0, depth: 0, in_string: false, escaped: false }
     }
 
     /// Where to append what was read.
@@ -78,11 +68,7 @@ impl Splitter {
     /// See [`FramingError`]. There is no way on after one: the connection is to be closed.
     pub fn next_message(&mut self) -> Result<Option<Bytes>, FramingError> {
         if self.depth == 0 {
-            let blank = self
-                .buffer
-                .iter()
-                .take_while(|byte| byte.is_ascii_whitespace())
-                .count();
+            let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.buffer.advance(blank);
             match self.buffer.first() {
                 None => return Ok(None),
@@ -90,10 +76,7 @@ impl Splitter {
                 Some(other) => return Err(FramingError::NotAnObject(*other)),
             }
         }
-        let Limits {
-            max_message,
-            max_depth,
-        } = self.limits;
+        let Limits { max_message, max_depth } = self.limits;
         let complete = self.scan()?;
         if complete.unwrap_or(self.buffer.len()) > max_message {
             return Err(FramingError::TooLong(max_message));
@@ -168,12 +151,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_at_every_cut() {
-        let texts = [
-            r#"{"a":"}\"{\\","b":[{},"]"]}"#,
-            r#"{"é":"\\\\"}"#,
-            "{}",
-            r#"{"x":[[[["\u007b"]]]]}"#,
-        ];
+        let texts = [r#"{"a":"}\"{\\","b":[{},"]"]}"#, r#"{"é":"\\\\"}"#, "{}", r#"{"x":[[[["\u007b"]]]]}"#];
         let stream = format!(" {}\n\t{}{}\r\n{}", texts[0], texts[1], texts[2], texts[3]);
         for first in 0..=stream.len() {
             for second in first..=stream.len() {
@@ -187,38 +165,20 @@ mod tests {
 
     #[test]
     fn limits_hold_before_the_message_is_complete() {
-        let limits = Limits {
-            max_message: 10,
-            max_depth: 3,
-        };
-        assert_eq!(
-            split(limits, &[b"{\"a\":", b"12345}"]),
-            Err(FramingError::TooLong(10))
-        );
+        let limits = Limits { max_message: 10, max_depth: 3 };
+        assert_eq!(split(limits, &[b"{\"a\":", b"12345}"]), Err(FramingError::TooLong(10)));
         assert_eq!(split(limits, &[b"{\"a\":", b"1234"]).unwrap().len(), 0);
         assert_eq!(split(limits, &[b"{\"a\":", b"1234}"]).unwrap().len(), 1);
         assert_eq!(split(limits, &[b"{[{}]}{}"]).unwrap().len(), 2);
         assert_eq!(split(limits, &[b"{[{["]), Err(FramingError::TooDeep(3)));
         // Two short messages that arrive together are not one long one.
-        assert_eq!(
-            split(limits, &[b"{\"a\":1234}{\"b\":1234}"]).unwrap().len(),
-            2
-        );
+        assert_eq!(split(limits, &[b"{\"a\":1234}{\"b\":1234}"]).unwrap().len(), 2);
     }
 
     #[test]
     fn a_message_is_an_object() {
-        for (bytes, first) in [
-            (&b"[1]"[..], b'['),
-            (b" x", b'x'),
-            (b"{}}", b'}'),
-            (b"\xff", 0xff),
-            (b"\0", 0),
-        ] {
-            assert_eq!(
-                split(Limits::default(), &[bytes]),
-                Err(FramingError::NotAnObject(first))
-            );
+        for (bytes, first) in [(&b"[1]"[..], b'['), (b" x", b'x'), (b"{}}", b'}'), (b"\xff", 0xff), (b"\0", 0)] {
+            assert_eq!(split(Limits::default(), &[bytes]), Err(FramingError::NotAnObject(first)));
         }
     }
 

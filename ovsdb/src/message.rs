@@ -42,8 +42,7 @@ impl Message {
     /// # Errors
     /// When the bytes are not JSON in UTF-8, or the object is none of the three kinds.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let json: Value = serde_json::from_slice(bytes)
-            .map_err(|e| DecodeError::new(format!("not JSON: {e}")))?;
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| DecodeError::new(format!("not JSON: {e}")))?;
         let Value::Object(mut object) = json else {
             return Err(DecodeError::expected("a JSON-RPC object", &json));
         };
@@ -59,15 +58,9 @@ impl Message {
             });
         }
         match (object.remove("result"), object.remove("error")) {
-            (result, None | Some(Value::Null)) if result.is_some() => Ok(Self::Response {
-                id,
-                answer: Ok(result.unwrap_or(Value::Null)),
-            }),
-            (_, Some(error)) => Ok(Self::Response {
-                id,
-                answer: Err(ServerError::decode(&error)),
-            }),
-            (_, None) => Err(DecodeError::new("neither a call nor an answer")),
+            (Some(result), None | Some(Value::Null)) => Ok(Self::Response { id, answer: Ok(result) }),
+            (_, Some(error)) if !error.is_null() => Ok(Self::Response { id, answer: Err(ServerError::decode(&error)) }),
+            _ => Err(DecodeError::new("neither a call nor an answer")),
         }
     }
 }
@@ -93,9 +86,7 @@ pub(crate) fn has_nul(json: &Value) -> bool {
     match json {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, json)| name.contains('\0') || has_nul(json)),
+        Value::Object(members) => members.iter().any(|(name, json)| name.contains('\0') || has_nul(json)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -107,9 +98,7 @@ pub fn response(id: &Value, answer: Result<Value, Value>) -> Vec<u8> {
         Ok(result) => (result, Value::Null),
         Err(error) => (Value::Null, error),
     };
-    json!({"id": id, "result": result, "error": error})
-        .to_string()
-        .into_bytes()
+    json!({"id": id, "result": result, "error": error}).to_string().into_bytes()
 }
 
 /// An `<error>` (RFC 7047 section 3.1), as the answer to a call or to one operation of a transaction.
@@ -162,28 +151,17 @@ impl ServerError {
     /// Reads an `<error>`. Servers put a bare string in its place at times, so anything is taken.
     #[must_use]
     pub fn decode(json: &Value) -> Self {
-        let text = |object: &Object<String, Value>, name| {
-            object.get(name).and_then(Value::as_str).map(str::to_owned)
-        };
+        let text = |object: &Object<String, Value>, name| object.get(name).and_then(Value::as_str).map(str::to_owned);
         match json {
-            Value::String(error) => Self {
-                error: error.clone(),
-                details: None,
-            },
+            Value::String(error) => Self { error: error.clone(), details: None },
             Value::Object(object) => {
                 let details = match (text(object, "details"), text(object, "syntax")) {
                     (Some(details), Some(syntax)) => Some(format!("{details} (syntax {syntax})")),
                     (details, syntax) => details.or(syntax),
                 };
-                Self {
-                    error: text(object, "error").unwrap_or_else(|| json.to_string()),
-                    details,
-                }
+                Self { error: text(object, "error").unwrap_or_else(|| json.to_string()), details }
             }
-            other => Self {
-                error: other.to_string(),
-                details: None,
-            },
+            other => Self { error: other.to_string(), details: None },
         }
     }
 
@@ -192,10 +170,7 @@ impl ServerError {
     #[must_use]
     pub(crate) fn nul() -> Self {
         let details = "a string contains NUL, which OVSDB cannot carry".to_owned();
-        Self {
-            error: "syntax error".to_owned(),
-            details: Some(details),
-        }
+        Self { error: "syntax error".to_owned(), details: Some(details) }
     }
 
     /// What kind it is.
@@ -225,9 +200,7 @@ impl ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.error)?;
-        self.details
-            .as_ref()
-            .map_or(Ok(()), |details| write!(f, ": {details}"))
+        self.details.as_ref().map_or(Ok(()), |details| write!(f, ": {details}"))
     }
 }
 impl std::error::Error for ServerError {}
@@ -241,59 +214,31 @@ mod tests {
         let decode = |text: &str| Message::decode(text.as_bytes()).unwrap();
         assert_eq!(
             decode(r#"{"method":"echo","params":["x"],"id":"echo"}"#),
-            Message::Request {
-                method: "echo".into(),
-                params: json!(["x"]),
-                id: json!("echo")
-            }
+            Message::Request { method: "echo".into(), params: json!(["x"]), id: json!("echo") }
         );
-        let locked = Message::Notification {
-            method: "locked".into(),
-            params: json!(["l"]),
-        };
-        assert_eq!(
-            decode(r#"{"method":"locked","params":["l"],"id":null}"#),
-            locked
-        );
+        let locked = Message::Notification { method: "locked".into(), params: json!(["l"]) };
+        assert_eq!(decode(r#"{"method":"locked","params":["l"],"id":null}"#), locked);
         assert_eq!(decode(r#"{"method":"locked","params":["l"]}"#), locked);
         assert_eq!(
             decode(r#"{"id":7,"result":[],"error":null}"#),
-            Message::Response {
-                id: json!(7),
-                answer: Ok(json!([]))
-            }
+            Message::Response { id: json!(7), answer: Ok(json!([])) }
         );
         // A null result is a result where the error is null too.
         assert_eq!(
             decode(r#"{"id":7,"result":null,"error":null}"#),
-            Message::Response {
-                id: json!(7),
-                answer: Ok(Value::Null)
-            }
+            Message::Response { id: json!(7), answer: Ok(Value::Null) }
         );
-        let error = ServerError {
-            error: "unknown database".into(),
-            details: Some("no x (syntax [\"x\"])".into()),
-        };
+        let error = ServerError { error: "unknown database".into(), details: Some("no x (syntax [\"x\"])".into()) };
         assert_eq!(
             decode(
                 r#"{"id":7,"result":null,"error":{"error":"unknown database","details":"no x","syntax":"[\"x\"]"}}"#
             ),
-            Message::Response {
-                id: json!(7),
-                answer: Err(error.clone())
-            }
+            Message::Response { id: json!(7), answer: Err(error.clone()) }
         );
         assert_eq!(error.kind(), ErrorKind::UnknownDatabase);
         assert_eq!(
             decode(r#"{"id":7,"error":"canceled"}"#),
-            Message::Response {
-                id: json!(7),
-                answer: Err(ServerError {
-                    error: "canceled".into(),
-                    details: None
-                })
-            }
+            Message::Response { id: json!(7), answer: Err(ServerError { error: "canceled".into(), details: None }) }
         );
     }
 

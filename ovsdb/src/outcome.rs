@@ -134,12 +134,7 @@ impl<G: Clone> Transaction<G> {
     pub fn refusal(&self) -> Option<Rejection<G>> {
         let op = self.ops.iter().position(|op| op.has_nul)?;
         let error = ServerError::nul();
-        Some(Rejection {
-            op: Some(op),
-            tag: self.tag_of(op).cloned(),
-            error,
-            suspects: Vec::new(),
-        })
+        Some(Rejection { op: Some(op), tag: self.tag_of(op).cloned(), error, suspects: Vec::new() })
     }
 
     /// Reads the answer to the `transact` call of this transaction (RFC 7047, 4.1.3): one result per
@@ -151,37 +146,24 @@ impl<G: Clone> Transaction<G> {
             Ok(_) => return Outcome::Unknown,
             Err(error) => return self.rejected(None, error, &[]),
         };
-        let error = results
-            .iter()
-            .position(|result| result.get("error").is_some_and(|error| !error.is_null()));
+        let error = results.iter().position(|result| result.get("error").is_some_and(|error| !error.is_null()));
         if let Some(at) = error {
             let error = ServerError::decode(&results[at]);
             return match self.ops.get(at) {
                 Some(op) if op.kind == Kind::Wait && error.kind() == ErrorKind::TimedOut => {
-                    Outcome::Conflict {
-                        op: at,
-                        tag: op.tag.clone(),
-                    }
+                    Outcome::Conflict { op: at, tag: op.tag.clone() }
                 }
                 Some(_) => self.rejected(Some(at), error, &[]),
                 None => self.rejected(None, error, &results),
             };
         }
-        let results = self
-            .ops
-            .iter()
-            .zip(results)
-            .map(|(op, result)| read_result(op.kind, result));
+        let results = self.ops.iter().zip(results).map(|(op, result)| read_result(op.kind, result));
         // No error and yet no result that fits: whatever this is, it is no proof that nothing happened.
         let Some(results) = results.collect() else {
             return Outcome::Unknown;
         };
         let applied = Applied { results };
-        if applied.changed() {
-            Outcome::Committed(applied)
-        } else {
-            Outcome::Unchanged(applied)
-        }
+        if applied.changed() { Outcome::Committed(applied) } else { Outcome::Unchanged(applied) }
     }
 
     fn rejected(&self, op: Option<usize>, error: ServerError, results: &[Value]) -> Outcome<G> {
@@ -192,23 +174,13 @@ impl<G: Clone> Transaction<G> {
         if let (None, Some(details)) = (op, &error.details) {
             let named = uuids_in(details);
             for (at, op) in self.ops.iter().enumerate() {
-                let inserted = results
-                    .get(at)
-                    .and_then(|result| decode_uuid(result.get("uuid")?).ok());
-                if inserted
-                    .or(op.row)
-                    .is_some_and(|uuid| named.contains(&uuid))
-                {
+                let inserted = results.get(at).and_then(|result| decode_uuid(result.get("uuid")?).ok());
+                if inserted.or(op.row).is_some_and(|uuid| named.contains(&uuid)) {
                     suspects.push((at, op.tag.clone()));
                 }
             }
         }
-        Outcome::Rejected(Rejection {
-            op,
-            tag,
-            error,
-            suspects,
-        })
+        Outcome::Rejected(Rejection { op, tag, error, suspects })
     }
 }
 
@@ -227,8 +199,5 @@ fn read_result(kind: Kind, mut result: Value) -> Option<OpResult> {
 /// Every UUID in a text.
 fn uuids_in(text: &str) -> Vec<Uuid> {
     let words = text.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
-    words
-        .filter(|word| word.len() == 36)
-        .filter_map(|word| Uuid::try_parse(word).ok())
-        .collect()
+    words.filter(|word| word.len() == 36).filter_map(|word| Uuid::try_parse(word).ok()).collect()
 }

@@ -147,20 +147,12 @@ impl PairIndex {
     /// An empty index for these keys.
     pub fn new<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Self {
         let keys = keys.into_iter().map(Into::into).collect();
-        Self {
-            keys: Arc::new(keys),
-            rows: Arc::default(),
-        }
+        Self { keys: Arc::new(keys), rows: Arc::default() }
     }
 
     /// Rows with this pair, in order of identity; none when the key is not indexed.
     pub fn get(&self, key: &str, value: &str) -> impl Iterator<Item = Uuid> {
-        self.rows
-            .get(key)
-            .and_then(|values| values.get(value))
-            .into_iter()
-            .flatten()
-            .copied()
+        self.rows.get(key).and_then(|values| values.get(value)).into_iter().flatten().copied()
     }
 
     /// Forgets the rows, not the keys.
@@ -169,20 +161,13 @@ impl PairIndex {
     }
 
     /// The pairs of a row went from `old` to `new`.
-    pub fn change(
-        &mut self,
-        row: Uuid,
-        old: &BTreeMap<String, String>,
-        new: &BTreeMap<String, String>,
-    ) {
+    pub fn change(&mut self, row: Uuid, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) {
         for key in self.keys.iter() {
             let (old, new) = (old.get(key), new.get(key));
             if old == new {
                 continue;
             }
-            let values = Arc::make_mut(&mut self.rows)
-                .entry(key.clone())
-                .or_default();
+            let values = Arc::make_mut(&mut self.rows).entry(key.clone()).or_default();
             if let Some(old) = old
                 && let Some(rows) = values.get_mut(old)
             {
@@ -216,12 +201,7 @@ mod tests {
 
     #[test]
     fn pairs_are_found_for_the_keys_asked_for() {
-        let map = |pairs: &[(&str, &str)]| {
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect()
-        };
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut index = PairIndex::new(["iface-id"]);
         let none = BTreeMap::new();
@@ -235,10 +215,6 @@ mod tests {
         index.change(b, &x, &none);
         assert_eq!(index.get("iface-id", "x").count(), 0);
         assert_eq!(index.get("iface-id", "z").collect::<Vec<_>>(), [a]);
-        assert_eq!(
-            before.get("iface-id", "x").count(),
-            2,
-            "a snapshot does not change"
-        );
+        assert_eq!(before.get("iface-id", "x").count(), 2, "a snapshot does not change");
     }
 }

@@ -49,13 +49,8 @@ impl ColumnType {
         if len >= self.min && self.max.is_none_or(|max| len <= max) {
             return Ok(());
         }
-        let max = self
-            .max
-            .map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
-        Err(DecodeError::new(format!(
-            "{len} members where the schema allows {} to {max}",
-            self.min
-        )))
+        let max = self.max.map_or_else(|| "unlimited".to_owned(), |max| max.to_string());
+        Err(DecodeError::new(format!("{len} members where the schema allows {} to {max}", self.min)))
     }
 
     /// Reads `<type>`.
@@ -64,19 +59,10 @@ impl ColumnType {
     /// When the JSON is not a `<type>`.
     pub fn decode(json: &Value) -> Result<Self, DecodeError> {
         if json.is_string() {
-            return Ok(Self {
-                key: base_type(json)?,
-                value: None,
-                min: 1,
-                max: Some(1),
-            });
+            return Ok(Self { key: base_type(json)?, value: None, min: 1, max: Some(1) });
         }
-        let object = json
-            .as_object()
-            .ok_or_else(|| DecodeError::expected("a type", json))?;
-        let key = object
-            .get("key")
-            .ok_or_else(|| DecodeError::new("a type lacks its key"))?;
+        let object = json.as_object().ok_or_else(|| DecodeError::expected("a type", json))?;
+        let key = object.get("key").ok_or_else(|| DecodeError::new("a type lacks its key"))?;
         let count = |member: &Value| {
             member
                 .as_u64()
@@ -85,15 +71,8 @@ impl ColumnType {
         };
         Ok(Self {
             key: base_type(key).map_err(|e| e.within("key"))?,
-            value: object
-                .get("value")
-                .map(base_type)
-                .transpose()
-                .map_err(|e| e.within("value"))?,
-            min: object
-                .get("min")
-                .map_or(Ok(1), count)
-                .map_err(|e| e.within("min"))?,
+            value: object.get("value").map(base_type).transpose().map_err(|e| e.within("value"))?,
+            min: object.get("min").map_or(Ok(1), count).map_err(|e| e.within("min"))?,
             max: match object.get("max") {
                 None => Some(1),
                 Some(Value::String(word)) if word == "unlimited" => None,
@@ -131,18 +110,11 @@ impl DatabaseSchema {
         let name = json.get("name").and_then(Value::as_str);
         let tables = json.get("tables").and_then(Value::as_object);
         let (Some(name), Some(tables)) = (name, tables) else {
-            return Err(DecodeError::expected(
-                "a database schema with a name and tables",
-                json,
-            ));
+            return Err(DecodeError::expected("a database schema with a name and tables", json));
         };
         let mut schema = Self {
             name: name.to_owned(),
-            version: json
-                .get("version")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            version: json.get("version").and_then(Value::as_str).unwrap_or_default().to_owned(),
             tables: BTreeMap::new(),
         };
         for (table, json) in tables {
@@ -152,12 +124,8 @@ impl DatabaseSchema {
                 .ok_or_else(|| DecodeError::expected("a table with columns", json).within(table))?;
             let mut types = BTreeMap::new();
             for (column, json) in columns {
-                let ty = json
-                    .get("type")
-                    .ok_or_else(|| DecodeError::new("a column lacks its type"));
-                let ty = ty
-                    .and_then(ColumnType::decode)
-                    .map_err(|e| e.within(column).within(table))?;
+                let ty = json.get("type").ok_or_else(|| DecodeError::new("a column lacks its type"));
+                let ty = ty.and_then(ColumnType::decode).map_err(|e| e.within(column).within(table))?;
                 types.insert(column.clone(), ty);
             }
             schema.tables.insert(table.clone(), types);
@@ -175,39 +143,15 @@ mod tests {
     #[test]
     fn reads_every_form_of_a_type() {
         let ty = |json| ColumnType::decode(&json).unwrap();
-        let scalar = ColumnType {
-            key: AtomType::Integer,
-            value: None,
-            min: 1,
-            max: Some(1),
-        };
+        let scalar = ColumnType { key: AtomType::Integer, value: None, min: 1, max: Some(1) };
         assert_eq!(ty(json!("integer")), scalar);
         assert_eq!(ty(json!({"key": "integer"})), scalar);
+        assert_eq!(ty(json!({"key": {"type": "integer", "minInteger": 0}})), scalar);
+        assert_eq!(ty(json!({"key": "integer", "min": 0})), ColumnType { min: 0, ..scalar });
+        assert_eq!(ty(json!({"key": "integer", "max": "unlimited"})), ColumnType { max: None, ..scalar });
         assert_eq!(
-            ty(json!({"key": {"type": "integer", "minInteger": 0}})),
-            scalar
-        );
-        assert_eq!(
-            ty(json!({"key": "integer", "min": 0})),
-            ColumnType { min: 0, ..scalar }
-        );
-        assert_eq!(
-            ty(json!({"key": "integer", "max": "unlimited"})),
-            ColumnType {
-                max: None,
-                ..scalar
-            }
-        );
-        assert_eq!(
-            ty(
-                json!({"key": "integer", "value": {"type": "uuid", "refTable": "Queue"}, "min": 0, "max": 8})
-            ),
-            ColumnType {
-                key: AtomType::Integer,
-                value: Some(AtomType::Uuid),
-                min: 0,
-                max: Some(8)
-            }
+            ty(json!({"key": "integer", "value": {"type": "uuid", "refTable": "Queue"}, "min": 0, "max": 8})),
+            ColumnType { key: AtomType::Integer, value: Some(AtomType::Uuid), min: 0, max: Some(8) }
         );
     }
 
@@ -219,19 +163,14 @@ mod tests {
             "T/c: expected an atomic type, found \"float\""
         );
         assert_eq!(
-            decode(
-                json!({"name": "d", "tables": {"T": {"columns": {"c": {"type": {"key": "uuid", "max": -1}}}}}})
-            ),
+            decode(json!({"name": "d", "tables": {"T": {"columns": {"c": {"type": {"key": "uuid", "max": -1}}}}}})),
             "T/c/max: expected a count, found -1"
         );
         assert_eq!(
             decode(json!({"name": "d", "tables": {"T": {}}})),
             "T: expected a table with columns, found an object of 0"
         );
-        assert_eq!(
-            decode(json!([])),
-            "expected a database schema with a name and tables, found an array of 0"
-        );
+        assert_eq!(decode(json!([])), "expected a database schema with a name and tables, found an array of 0");
     }
 
     #[test]

@@ -90,10 +90,7 @@ impl Config {
     /// that knows nothing but RFC 7047's `monitor` sends all rows all the same.
     #[must_use]
     pub fn only<T: crate::table::Table>(mut self, condition: &Condition<T>) -> Self {
-        self.conditions
-            .entry(T::DECL.name)
-            .or_default()
-            .push(condition.to_json());
+        self.conditions.entry(T::DECL.name).or_default().push(condition.to_json());
         self
     }
 }
@@ -137,20 +134,9 @@ pub enum LockState {
 type Reply = oneshot::Sender<Result<Value, CallError>>;
 
 enum Command {
-    Call {
-        id: u64,
-        text: Vec<u8>,
-        needs_ready: bool,
-        reply: Reply,
-    },
-    Lock {
-        name: String,
-        mode: LockMode,
-        reply: oneshot::Sender<watch::Receiver<LockState>>,
-    },
-    Unlock {
-        name: String,
-    },
+    Call { id: u64, text: Vec<u8>, needs_ready: bool, reply: Reply },
+    Lock { name: String, mode: LockMode, reply: oneshot::Sender<watch::Receiver<LockState>> },
+    Unlock { name: String },
 }
 
 /// The way to a session. Clones share it; it ends when the last one is dropped.
@@ -223,8 +209,7 @@ impl<R: Replica> Handle<R> {
             return Err(ServerError::nul().into());
         }
         let id = self.next_id();
-        self.send(id, message::request(id, method, params), false)
-            .await
+        self.send(id, message::request(id, method, params), false).await
     }
 
     /// The names of the server's databases (RFC 7047, 4.1.1).
@@ -241,11 +226,7 @@ impl<R: Replica> Handle<R> {
     /// [`Handle::unlock`]. Use [`Transaction::assert`] where it matters: what is known here is always late.
     pub async fn lock(&self, name: &str, mode: LockMode) -> watch::Receiver<LockState> {
         let (reply, state) = oneshot::channel();
-        let command = Command::Lock {
-            name: name.to_owned(),
-            mode,
-            reply,
-        };
+        let command = Command::Lock { name: name.to_owned(), mode, reply };
         if self.commands.send(command).await.is_ok()
             && let Ok(state) = state.await
         {
@@ -258,12 +239,7 @@ impl<R: Replica> Handle<R> {
     /// Gives a lock back, or the place in its queue.
     pub async fn unlock(&self, name: &str) {
         // Without the task there is no connection, and without that no lock.
-        let _ = self
-            .commands
-            .send(Command::Unlock {
-                name: name.to_owned(),
-            })
-            .await;
+        let _ = self.commands.send(Command::Unlock { name: name.to_owned() }).await;
     }
 
     fn next_id(&self) -> u64 {
@@ -272,12 +248,7 @@ impl<R: Replica> Handle<R> {
 
     async fn send(&self, id: u64, text: Vec<u8>, needs_ready: bool) -> Result<Value, CallError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Call {
-            id,
-            text,
-            needs_ready,
-            reply,
-        };
+        let command = Command::Call { id, text, needs_ready, reply };
         if self.commands.send(command).await.is_err() {
             return Err(CallError::NotSent);
         }
@@ -323,13 +294,7 @@ impl<R: Replica> Session<R> {
             last_end: None,
         };
         tokio::spawn(session.run());
-        Handle {
-            commands,
-            view,
-            state,
-            statistics,
-            ids,
-        }
+        Handle { commands, view, state, statistics, ids }
     }
 
     /// Connects again and again, until all handles are gone.
@@ -346,21 +311,9 @@ impl<R: Replica> Session<R> {
             let (error, was_ready) = match attempt {
                 Err(_) => {
                     let after = self.config.connect_timeout;
-                    (
-                        SessionError::ConnectTimeout {
-                            target: connect.target(),
-                            after,
-                        },
-                        false,
-                    )
+                    (SessionError::ConnectTimeout { target: connect.target(), after }, false)
                 }
-                Ok(Err(source)) => (
-                    SessionError::Connect {
-                        target: connect.target(),
-                        source,
-                    },
-                    false,
-                ),
+                Ok(Err(source)) => (SessionError::Connect { target: connect.target(), source }, false),
                 Ok(Ok(stream)) => match Connection::new(&mut self).serve(stream).await {
                     Ended::HandlesGone => return,
                     Ended::Failed { error, was_ready } => (error, was_ready),
@@ -391,11 +344,7 @@ impl<R: Replica> Session<R> {
     /// The delay before the next round of attempts.
     fn backoff(&self, delays: u32) -> Duration {
         let factor = 2_u32.saturating_pow(delays.min(30));
-        let longest = self
-            .config
-            .min_backoff
-            .saturating_mul(factor)
-            .min(self.config.max_backoff);
+        let longest = self.config.min_backoff.saturating_mul(factor).min(self.config.max_backoff);
         longest.mul_f64(rand::random_range(0.5..=1.0))
     }
 
@@ -424,10 +373,7 @@ impl<R: Replica> Session<R> {
 
     /// The connection is gone or could not be had.
     fn fail(&mut self, error: SessionError) {
-        tracing::info!(
-            error = &error as &dyn std::error::Error,
-            "no session with the OVSDB server"
-        );
+        tracing::info!(error = &error as &dyn std::error::Error, "no session with the OVSDB server");
         self.last_end = Some(error.reason());
         self.view.send_if_modified(|view| {
             let was_ready = view.ready().is_some();
@@ -435,9 +381,7 @@ impl<R: Replica> Session<R> {
             was_ready
         });
         for state in self.locks.values() {
-            state.send_if_modified(|state| {
-                std::mem::replace(state, LockState::Waiting) != LockState::Waiting
-            });
+            state.send_if_modified(|state| std::mem::replace(state, LockState::Waiting) != LockState::Waiting);
         }
         let mut statistics = lock(&self.statistics);
         if statistics.connected {
@@ -447,8 +391,7 @@ impl<R: Replica> Session<R> {
             statistics.connect_failures += 1;
         }
         drop(statistics);
-        self.state
-            .send_replace(SessionState::Failed(Arc::new(error)));
+        self.state.send_replace(SessionState::Failed(Arc::new(error)));
     }
 }
 

@@ -107,9 +107,7 @@ pub struct Row {
 
 impl Row {
     pub(crate) fn new(cells: Vec<Datum>) -> Self {
-        Self {
-            cells: cells.into_boxed_slice(),
-        }
+        Self { cells: cells.into_boxed_slice() }
     }
 
     /// Cells in declared order.
@@ -127,14 +125,9 @@ impl Row {
     /// # Errors
     /// When there is no such cell or it is of another type; `name` tells which.
     pub fn get<V: ColumnValue>(&self, index: usize, name: &str) -> Result<V, DecodeError> {
-        let cell = self
-            .cells
-            .get(index)
-            .ok_or_else(|| DecodeError::new("no such cell").within(name))?;
-        V::from_datum(cell).ok_or_else(|| {
-            DecodeError::new(format!("{} members do not make a {}", cell.len(), V::TYPE))
-                .within(name)
-        })
+        let cell = self.cells.get(index).ok_or_else(|| DecodeError::new("no such cell").within(name))?;
+        V::from_datum(cell)
+            .ok_or_else(|| DecodeError::new(format!("{} members do not make a {}", cell.len(), V::TYPE)).within(name))
     }
 }
 
@@ -149,10 +142,7 @@ impl<T, V> Column<T, V> {
     /// Used by [`crate::table!`].
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            owner: PhantomData,
-        }
+        Self { name, owner: PhantomData }
     }
 
     /// Name on the wire.
@@ -177,7 +167,7 @@ impl<T, V> fmt::Debug for Column<T, V> {
 /// A Rust type that stands for an atom.
 pub trait AtomValue: Ord + Sized {
     /// Its type on the wire.
-    const TYPE: AtomType;
+    const ATOM: AtomType;
     /// `None` when the atom is of another type.
     fn from_atom(atom: &Atom) -> Option<Self>;
     /// The atom.
@@ -187,7 +177,7 @@ pub trait AtomValue: Ord + Sized {
 macro_rules! atom_values {
     ($($rust:ty, $variant:ident, |$x:ident| $read:expr, |$y:ident| $write:expr;)*) => { $(
         impl AtomValue for $rust {
-            const TYPE: AtomType = AtomType::$variant;
+            const ATOM: AtomType = AtomType::$variant;
             fn from_atom(atom: &Atom) -> Option<Self> {
                 match atom { Atom::$variant($x) => Some($read), _ => None }
             }
@@ -221,11 +211,7 @@ fn members(datum: &Datum) -> Option<&[Atom]> {
 }
 
 impl<A: AtomValue> ColumnValue for A {
-    const TYPE: DeclaredType = DeclaredType {
-        key: A::TYPE,
-        value: None,
-        arity: Arity::One,
-    };
+    const TYPE: DeclaredType = DeclaredType { key: A::ATOM, value: None, arity: Arity::One };
     fn from_datum(datum: &Datum) -> Option<Self> {
         match members(datum)? {
             [one] => A::from_atom(one),
@@ -238,11 +224,7 @@ impl<A: AtomValue> ColumnValue for A {
 }
 
 impl<A: AtomValue> ColumnValue for Option<A> {
-    const TYPE: DeclaredType = DeclaredType {
-        key: A::TYPE,
-        value: None,
-        arity: Arity::Optional,
-    };
+    const TYPE: DeclaredType = DeclaredType { key: A::ATOM, value: None, arity: Arity::Optional };
     fn from_datum(datum: &Datum) -> Option<Self> {
         match members(datum)? {
             [] => Some(None),
@@ -256,11 +238,7 @@ impl<A: AtomValue> ColumnValue for Option<A> {
 }
 
 impl<A: AtomValue> ColumnValue for BTreeSet<A> {
-    const TYPE: DeclaredType = DeclaredType {
-        key: A::TYPE,
-        value: None,
-        arity: Arity::Many,
-    };
+    const TYPE: DeclaredType = DeclaredType { key: A::ATOM, value: None, arity: Arity::Many };
     fn from_datum(datum: &Datum) -> Option<Self> {
         members(datum)?.iter().map(A::from_atom).collect()
     }
@@ -270,18 +248,10 @@ impl<A: AtomValue> ColumnValue for BTreeSet<A> {
 }
 
 impl<K: AtomValue, V: AtomValue> ColumnValue for BTreeMap<K, V> {
-    const TYPE: DeclaredType = DeclaredType {
-        key: K::TYPE,
-        value: Some(V::TYPE),
-        arity: Arity::Many,
-    };
+    const TYPE: DeclaredType = DeclaredType { key: K::ATOM, value: Some(V::ATOM), arity: Arity::Many };
     fn from_datum(datum: &Datum) -> Option<Self> {
         match datum {
-            Datum::Map(map) => map
-                .pairs()
-                .iter()
-                .map(|(k, v)| Some((K::from_atom(k)?, V::from_atom(v)?)))
-                .collect(),
+            Datum::Map(map) => map.pairs().iter().map(|(k, v)| Some((K::from_atom(k)?, V::from_atom(v)?))).collect(),
             Datum::Set(_) => None,
         }
     }
@@ -411,24 +381,13 @@ impl Layout {
                     Some(_) => Datum::Map(crate::value::Map::default()),
                     None => Datum::empty_set(),
                 });
-                TableLayout {
-                    name: decl.name,
-                    absent: absent.collect(),
-                    columns,
-                }
+                TableLayout { name: decl.name, absent: absent.collect(), columns }
             })
             .collect();
         if missing.is_empty() {
-            Ok(Self {
-                version: schema.version.clone(),
-                tables: layouts,
-            })
+            Ok(Self { version: schema.version.clone(), tables: layouts })
         } else {
-            Err(SchemaError {
-                database: schema.name.clone(),
-                version: schema.version.clone(),
-                missing,
-            })
+            Err(SchemaError { database: schema.name.clone(), version: schema.version.clone(), missing })
         }
     }
 
@@ -447,11 +406,7 @@ impl Layout {
     /// Whether the server has this declared column with a type that fits.
     #[must_use]
     pub fn has<T: Table, V>(&self, column: Column<T, V>) -> bool {
-        let mut columns = self
-            .tables
-            .iter()
-            .filter(|t| t.name == T::DECL.name)
-            .flat_map(|t| &t.columns);
+        let mut columns = self.tables.iter().filter(|t| t.name == T::DECL.name).flat_map(|t| &t.columns);
         columns.any(|(name, ty)| *name == column.name && ty.is_some())
     }
 
@@ -460,9 +415,7 @@ impl Layout {
     pub fn missing(&self) -> Vec<String> {
         let of = |table: &TableLayout| {
             let absent = table.columns.iter().filter(|(_, ty)| ty.is_none());
-            absent
-                .map(|(name, _)| format!("{}.{name}", table.name))
-                .collect::<Vec<_>>()
+            absent.map(|(name, _)| format!("{}.{name}", table.name)).collect::<Vec<_>>()
         };
         self.tables.iter().flat_map(of).collect()
     }
@@ -485,10 +438,7 @@ impl TableLayout {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<(usize, &ColumnType)> {
         // Declarations are a dozen columns at most: a scan is as fast as any index.
-        let at = self
-            .columns
-            .iter()
-            .position(|(column, _)| *column == name)?;
+        let at = self.columns.iter().position(|(column, _)| *column == name)?;
         Some((at, self.columns[at].1.as_ref()?))
     }
 
@@ -496,8 +446,7 @@ impl TableLayout {
     #[must_use]
     pub fn default_row(&self) -> Row {
         let cells = self.columns.iter().zip(&self.absent);
-        let cells = cells
-            .map(|((_, ty), absent)| ty.map_or_else(|| absent.clone(), |ty| ty.default_datum()));
+        let cells = cells.map(|((_, ty), absent)| ty.map_or_else(|| absent.clone(), |ty| ty.default_datum()));
         Row::new(cells.collect())
     }
 }
@@ -523,10 +472,8 @@ mod tests {
     }
 
     fn schema(columns: &serde_json::Value) -> DatabaseSchema {
-        DatabaseSchema::decode(
-            &json!({"name": "db", "version": "1.2.3", "tables": {"Thing": {"columns": columns}}}),
-        )
-        .unwrap()
+        DatabaseSchema::decode(&json!({"name": "db", "version": "1.2.3", "tables": {"Thing": {"columns": columns}}}))
+            .unwrap()
     }
 
     #[test]
@@ -555,15 +502,8 @@ mod tests {
 
     #[test]
     fn every_missing_required_column_is_named_with_the_version() {
-        let error = Layout::check(
-            &schema(&json!({"tags": {"type": "string"}})),
-            &[Thing::DECL],
-        )
-        .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "schema db 1.2.3 of the server lacks Thing.name, Thing.tags as set of integer"
-        );
+        let error = Layout::check(&schema(&json!({"tags": {"type": "string"}})), &[Thing::DECL]).unwrap_err();
+        assert_eq!(error.to_string(), "schema db 1.2.3 of the server lacks Thing.name, Thing.tags as set of integer");
     }
 
     #[test]
@@ -578,17 +518,10 @@ mod tests {
             (String::TYPE, [true, false, false, false]),
             (<Option<String>>::TYPE, [true, true, false, false]),
             (<BTreeSet<String>>::TYPE, [true, true, true, false]),
-            (
-                <BTreeMap<String, String>>::TYPE,
-                [false, false, false, true],
-            ),
+            (<BTreeMap<String, String>>::TYPE, [false, false, false, true]),
         ];
         for (declared, expected) in table {
-            assert_eq!(
-                [one, optional, many, map].map(|ty| declared.holds(&ty)),
-                expected,
-                "{declared}"
-            );
+            assert_eq!([one, optional, many, map].map(|ty| declared.holds(&ty)), expected, "{declared}");
         }
     }
 }

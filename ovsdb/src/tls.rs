@@ -65,12 +65,9 @@ impl Tls {
         };
         let mut roots = RootCertStore::empty();
         for certificate in read_certificates(&self.ca_certificate)? {
-            roots
-                .add(certificate)
-                .map_err(|e| in_file(&self.ca_certificate, &e))?;
+            roots.add(certificate).map_err(|e| in_file(&self.ca_certificate, &e))?;
         }
-        let key = PrivateKeyDer::from_pem_file(&self.private_key)
-            .map_err(|e| in_file(&self.private_key, &e))?;
+        let key = PrivateKeyDer::from_pem_file(&self.private_key).map_err(|e| in_file(&self.private_key, &e))?;
         let chain = read_certificates(&self.certificate)?;
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -82,25 +79,17 @@ impl Tls {
             Verification::ByEndpoint => matches!(host, Host::Ip(_)),
         };
         let builder = if chain_only {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(ChainVerifier { roots, provider }))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(ChainVerifier { roots, provider }))
         } else {
             builder.with_root_certificates(roots)
         };
-        let config = builder
-            .with_client_auth_cert(chain, key)
-            .map_err(|e| in_file(&self.certificate, &e))?;
-        Ok(Handshake {
-            connector: TlsConnector::from(Arc::new(config)),
-            name,
-        })
+        let config = builder.with_client_auth_cert(chain, key).map_err(|e| in_file(&self.certificate, &e))?;
+        Ok(Handshake { connector: TlsConnector::from(Arc::new(config)), name })
     }
 }
 
 fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let certificates =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match certificates {
         Ok(certificates) if certificates.is_empty() => Err(in_file(path, &"no certificate in it")),
         Ok(certificates) => Ok(certificates),
@@ -109,10 +98,7 @@ fn read_certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn in_file(path: &Path, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("{}: {error}", path.display()),
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
 }
 
 /// Verifies everything but the name: see [`Verification::Chain`].
@@ -133,13 +119,7 @@ impl ServerCertVerifier for ChainVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
+        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, algorithms)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -149,12 +129,7 @@ impl ServerCertVerifier for ChainVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -163,17 +138,10 @@ impl ServerCertVerifier for ChainVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -114,18 +114,12 @@ pub struct Values<T> {
 
 impl<T> Default for Values<T> {
     fn default() -> Self {
-        Self {
-            cells: BTreeMap::new(),
-            table: PhantomData,
-        }
+        Self { cells: BTreeMap::new(), table: PhantomData }
     }
 }
 impl<T> Clone for Values<T> {
     fn clone(&self) -> Self {
-        Self {
-            cells: self.cells.clone(),
-            table: PhantomData,
-        }
+        Self { cells: self.cells.clone(), table: PhantomData }
     }
 }
 
@@ -155,10 +149,7 @@ impl<T> Values<T> {
     }
 
     fn to_json(&self) -> Value {
-        let cells = self
-            .cells
-            .iter()
-            .map(|(name, datum)| ((*name).to_owned(), datum.to_json()));
+        let cells = self.cells.iter().map(|(name, datum)| ((*name).to_owned(), datum.to_json()));
         Value::Object(cells.collect())
     }
 
@@ -178,22 +169,13 @@ pub struct Condition<T> {
 
 impl<T> Clone for Condition<T> {
     fn clone(&self) -> Self {
-        Self {
-            datum: self.datum.clone(),
-            table: PhantomData,
-            ..*self
-        }
+        Self { datum: self.datum.clone(), table: PhantomData, ..*self }
     }
 }
 
 impl<T> Condition<T> {
     fn new(column: &'static str, function: &'static str, datum: Datum) -> Self {
-        Self {
-            column,
-            function,
-            datum,
-            table: PhantomData,
-        }
+        Self { column, function, datum, table: PhantomData }
     }
 
     /// It is this very row.
@@ -243,12 +225,9 @@ impl<T, V> Column<T, V> {
         V: ColumnValue,
     {
         let name = self.name();
-        let json = row
-            .get(name)
-            .ok_or_else(|| DecodeError::new("not in the row").within(name))?;
+        let json = row.get(name).ok_or_else(|| DecodeError::new("not in the row").within(name))?;
         let datum = Datum::decode(json, V::TYPE.key, V::TYPE.value).map_err(|e| e.within(name))?;
-        V::from_datum(&datum)
-            .ok_or_else(|| DecodeError::expected(&V::TYPE.to_string(), json).within(name))
+        V::from_datum(&datum).ok_or_else(|| DecodeError::expected(&V::TYPE.to_string(), json).within(name))
     }
 }
 
@@ -281,12 +260,10 @@ impl<T> Where<T> {
     /// The row, where it is said by identity.
     fn row(&self) -> Option<Uuid> {
         self.0.iter().find_map(|condition| match &condition.datum {
-            Datum::Set(set) if condition.column == "_uuid" && condition.function == "==" => {
-                match set.atoms() {
-                    [Atom::Uuid(uuid)] => Some(*uuid),
-                    _ => None,
-                }
-            }
+            Datum::Set(set) if condition.column == "_uuid" && condition.function == "==" => match set.atoms() {
+                [Atom::Uuid(uuid)] => Some(*uuid),
+                _ => None,
+            },
             _ => None,
         })
     }
@@ -325,12 +302,7 @@ pub struct Mutation<T> {
 
 impl<T> Mutation<T> {
     fn new(column: &'static str, mutator: &'static str, datum: Datum) -> Self {
-        Self {
-            column,
-            mutator,
-            datum,
-            table: PhantomData,
-        }
+        Self { column, mutator, datum, table: PhantomData }
     }
 }
 
@@ -387,10 +359,7 @@ impl<T, K: AtomValue, V: AtomValue> Column<T, BTreeMap<K, V>> {
             // What is assigned to a map column is a map; a set has no keys.
             Datum::Set(_) => Datum::empty_set(),
         };
-        [
-            Mutation::new(self.name(), "delete", keys),
-            Mutation::new(self.name(), "insert", datum),
-        ]
+        [Mutation::new(self.name(), "delete", keys), Mutation::new(self.name(), "insert", datum)]
     }
 }
 
@@ -446,11 +415,7 @@ impl<G: Clone> Transaction<G> {
     /// No operations; those to come carry `tag`.
     #[must_use]
     pub fn new(tag: G) -> Self {
-        Self {
-            json: Vec::new(),
-            ops: Vec::new(),
-            tag,
-        }
+        Self { json: Vec::new(), ops: Vec::new(), tag }
     }
 
     /// Operations from here on carry `tag`.
@@ -487,20 +452,12 @@ impl<G: Clone> Transaction<G> {
     /// asserts.
     #[must_use]
     pub fn modifying_ops(&self) -> usize {
-        self.ops
-            .iter()
-            .filter(|op| matches!(op.kind, Kind::Insert | Kind::Count))
-            .count()
+        self.ops.iter().filter(|op| matches!(op.kind, Kind::Insert | Kind::Count)).count()
     }
 
     fn push(&mut self, kind: Kind, row: Option<Uuid>, has_nul: bool, json: Value) -> usize {
         self.json.push(json);
-        self.ops.push(Op {
-            kind,
-            tag: self.tag.clone(),
-            row,
-            has_nul,
-        });
+        self.ops.push(Op { kind, tag: self.tag.clone(), row, has_nul });
         self.ops.len() - 1
     }
 
@@ -524,20 +481,11 @@ impl<G: Clone> Transaction<G> {
         let op = json!({
             "op": "update", "table": T::DECL.name, "where": rows.to_json(), "row": values.to_json(),
         });
-        self.push(
-            Kind::Count,
-            rows.row(),
-            rows.has_nul() || values.has_nul(),
-            op,
-        );
+        self.push(Kind::Count, rows.row(), rows.has_nul() || values.has_nul(), op);
     }
 
     /// Changes parts of columns, in the order given. Nothing is sent when there is no mutation.
-    pub fn mutate<T: Table>(
-        &mut self,
-        rows: impl Into<Where<T>>,
-        mutations: impl IntoIterator<Item = Mutation<T>>,
-    ) {
+    pub fn mutate<T: Table>(&mut self, rows: impl Into<Where<T>>, mutations: impl IntoIterator<Item = Mutation<T>>) {
         let rows = rows.into();
         let mut has_nul = rows.has_nul();
         let mutations = mutations.into_iter().map(|mutation| {
@@ -565,29 +513,15 @@ impl<G: Clone> Transaction<G> {
     pub fn select<T: Table>(&mut self, rows: impl Into<Where<T>>, columns: &[&str]) -> Selection {
         let rows = rows.into();
         let op = json!({"op": "select", "table": T::DECL.name, "where": rows.to_json(), "columns": columns});
-        Selection {
-            op: self.push(Kind::Select, rows.row(), rows.has_nul(), op),
-        }
+        Selection { op: self.push(Kind::Select, rows.row(), rows.has_nul(), op) }
     }
 
     /// Goes on only if the rows that meet the conditions, seen through the columns of `expected`, are (not)
     /// the `expected` ones; without those, if there are none (or some). It never waits: the timeout is 0.
-    pub fn wait<T: Table>(
-        &mut self,
-        rows: impl Into<Where<T>>,
-        until: Until,
-        expected: &[Values<T>],
-    ) {
+    pub fn wait<T: Table>(&mut self, rows: impl Into<Where<T>>, until: Until, expected: &[Values<T>]) {
         let rows = rows.into();
-        let columns: BTreeSet<&str> = expected
-            .iter()
-            .flat_map(|values| values.cells.keys().copied())
-            .collect();
-        let columns: Vec<&str> = if columns.is_empty() {
-            vec!["_uuid"]
-        } else {
-            columns.into_iter().collect()
-        };
+        let columns: BTreeSet<&str> = expected.iter().flat_map(|values| values.cells.keys().copied()).collect();
+        let columns: Vec<&str> = if columns.is_empty() { vec!["_uuid"] } else { columns.into_iter().collect() };
         let has_nul = rows.has_nul() || expected.iter().any(Values::has_nul);
         let op = json!({
             "op": "wait", "timeout": 0, "table": T::DECL.name, "where": rows.to_json(), "columns": columns,
@@ -610,22 +544,12 @@ impl<G: Clone> Transaction<G> {
 
     /// A line for the server's log and database file: who did this, and why.
     pub fn comment(&mut self, text: &str) {
-        self.push(
-            Kind::Other,
-            None,
-            text.contains('\0'),
-            json!({"op": "comment", "comment": text}),
-        );
+        self.push(Kind::Other, None, text.contains('\0'), json!({"op": "comment", "comment": text}));
     }
 
     /// Goes on only if this session holds the lock; `not owner` otherwise.
     pub fn assert(&mut self, lock: &str) {
-        self.push(
-            Kind::Other,
-            None,
-            lock.contains('\0'),
-            json!({"op": "assert", "lock": lock}),
-        );
+        self.push(Kind::Other, None, lock.contains('\0'), json!({"op": "assert", "lock": lock}));
     }
 
     /// Fails the transaction: `aborted`. What operations before it would have given is in no outcome; it
@@ -636,10 +560,7 @@ impl<G: Clone> Transaction<G> {
 
     /// The parameters of the `transact` call.
     pub(crate) fn params<'a>(&'a self, database: &'a str) -> Params<'a> {
-        Params {
-            database,
-            ops: &self.json,
-        }
+        Params { database, ops: &self.json }
     }
 }
 

@@ -22,9 +22,7 @@ impl Contents {
     /// No rows in as many tables as the layout has.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
-        Self {
-            tables: vec![BTreeMap::new(); layout.tables().len()],
-        }
+        Self { tables: vec![BTreeMap::new(); layout.tables().len()] }
     }
 
     /// A row, by position of its table.
@@ -35,11 +33,7 @@ impl Contents {
 
     /// All rows of a table.
     pub fn rows(&self, table: usize) -> impl Iterator<Item = (Uuid, &Row)> {
-        self.tables
-            .get(table)
-            .into_iter()
-            .flatten()
-            .map(|(uuid, row)| (*uuid, row))
+        self.tables.get(table).into_iter().flatten().map(|(uuid, row)| (*uuid, row))
     }
 }
 
@@ -105,14 +99,8 @@ pub fn apply(
 ) -> Result<Vec<Touched>, UpdateError> {
     let mut touched = Vec::new();
     for (name, rows) in object(updates, "table updates")? {
-        let Some(table) = layout
-            .tables()
-            .iter()
-            .position(|table| table.name() == name)
-        else {
-            return Err(DecodeError::new("a table that is not monitored")
-                .within(name)
-                .into());
+        let Some(table) = layout.tables().iter().position(|table| table.name() == name) else {
+            return Err(DecodeError::new("a table that is not monitored").within(name).into());
         };
         let table_layout = &layout.tables()[table];
         for (id, change) in object(rows, "row updates").map_err(|e| e.within(name))? {
@@ -143,10 +131,7 @@ fn apply_values(
     match (change.contains_key("old"), change.get("new")) {
         (false, Some(new)) => insert(rows, layout, uuid, new),
         (true, Some(new)) => {
-            let row = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown {
-                table: layout.name(),
-                uuid,
-            })?;
+            let row = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown { table: layout.name(), uuid })?;
             for_each_column(layout, object(new, "a row")?, |at, ty, json| {
                 row.cells_mut()[at] = decode_whole(json, ty)?;
                 Ok(())
@@ -167,20 +152,13 @@ fn apply_differences(
     let members = object(change, "a row update")?;
     let mut members = members.iter();
     let (Some((kind, row)), None) = (members.next(), members.next()) else {
-        return Err(DecodeError::expected(
-            "exactly one of initial, insert, delete and modify",
-            change,
-        )
-        .into());
+        return Err(DecodeError::expected("exactly one of initial, insert, delete and modify", change).into());
     };
     match kind.as_str() {
         "initial" | "insert" => insert(rows, layout, uuid, row),
         "delete" => delete(rows, layout, uuid),
         "modify" => {
-            let known = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown {
-                table: layout.name(),
-                uuid,
-            })?;
+            let known = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown { table: layout.name(), uuid })?;
             for_each_column(layout, object(row, "a row")?, |at, ty, json| {
                 let difference = Datum::decode(json, ty.key, ty.value)?;
                 let cell = &mut known.cells_mut()[at];
@@ -192,12 +170,7 @@ fn apply_differences(
     }
 }
 
-fn insert(
-    rows: &mut BTreeMap<Uuid, Row>,
-    layout: &TableLayout,
-    uuid: Uuid,
-    json: &Value,
-) -> Result<(), UpdateError> {
+fn insert(rows: &mut BTreeMap<Uuid, Row>, layout: &TableLayout, uuid: Uuid, json: &Value) -> Result<(), UpdateError> {
     let mut row = layout.default_row();
     for_each_column(layout, object(json, "a row")?, |at, ty, json| {
         row.cells_mut()[at] = decode_whole(json, ty)?;
@@ -205,24 +178,14 @@ fn insert(
     })?;
     match rows.insert(uuid, row) {
         None => Ok(()),
-        Some(_) => Err(UpdateError::InsertOfKnown {
-            table: layout.name(),
-            uuid,
-        }),
+        Some(_) => Err(UpdateError::InsertOfKnown { table: layout.name(), uuid }),
     }
 }
 
-fn delete(
-    rows: &mut BTreeMap<Uuid, Row>,
-    layout: &TableLayout,
-    uuid: Uuid,
-) -> Result<(), UpdateError> {
+fn delete(rows: &mut BTreeMap<Uuid, Row>, layout: &TableLayout, uuid: Uuid) -> Result<(), UpdateError> {
     match rows.remove(&uuid) {
         Some(_) => Ok(()),
-        None => Err(UpdateError::DeleteOfUnknown {
-            table: layout.name(),
-            uuid,
-        }),
+        None => Err(UpdateError::DeleteOfUnknown { table: layout.name(), uuid }),
     }
 }
 
@@ -233,9 +196,7 @@ fn for_each_column(
 ) -> Result<(), UpdateError> {
     for (name, json) in row {
         let Some((at, ty)) = layout.column(name) else {
-            return Err(DecodeError::new("a column that is not monitored")
-                .within(name)
-                .into());
+            return Err(DecodeError::new("a column that is not monitored").within(name).into());
         };
         each(at, ty, json).map_err(|e| e.within(name))?;
     }
@@ -249,8 +210,7 @@ fn decode_whole(json: &Value, ty: &ColumnType) -> Result<Datum, DecodeError> {
 }
 
 fn object<'a>(json: &'a Value, what: &str) -> Result<&'a Object<String, Value>, DecodeError> {
-    json.as_object()
-        .ok_or_else(|| DecodeError::expected(what, json))
+    json.as_object().ok_or_else(|| DecodeError::expected(what, json))
 }
 
 /// What `update2` reports for a column that went from `old` to `new` (ovsdb-server(7), 4.1.14):
@@ -260,15 +220,10 @@ fn object<'a>(json: &'a Value, what: &str) -> Result<&'a Object<String, Value>, 
 pub fn difference(old: &Datum, new: &Datum, ty: &ColumnType) -> Datum {
     match (old, new) {
         _ if !ty.has_differences() => new.clone(),
-        (Datum::Set(old), Datum::Set(new)) => {
-            Datum::Set(symmetric_difference(old.atoms(), new.atoms().to_vec()))
-        }
+        (Datum::Set(old), Datum::Set(new)) => Datum::Set(symmetric_difference(old.atoms(), new.atoms().to_vec())),
         (Datum::Map(old), Datum::Map(new)) => {
             let gone = old.pairs().iter().filter(|(key, _)| new.get(key).is_none());
-            let new = new
-                .pairs()
-                .iter()
-                .filter(|(key, value)| old.get(key) != Some(value));
+            let new = new.pairs().iter().filter(|(key, value)| old.get(key) != Some(value));
             Datum::Map(Map::new(gone.chain(new).cloned().collect()))
         }
         // A column is a set or a map for good, so old and new are never of two kinds.
@@ -285,17 +240,9 @@ pub fn apply_difference(old: &Datum, difference: Datum, ty: &ColumnType) -> Datu
             Datum::Set(symmetric_difference(old.atoms(), difference.into_atoms()))
         }
         (Datum::Map(old), Datum::Map(difference)) => {
-            let kept = old
-                .pairs()
-                .iter()
-                .filter(|(key, _)| difference.get(key).is_none())
-                .cloned();
+            let kept = old.pairs().iter().filter(|(key, _)| difference.get(key).is_none()).cloned();
             // A pair that was there as it is has gone; any other is new or has a new value.
-            let new = difference
-                .pairs()
-                .iter()
-                .filter(|(key, value)| old.get(key) != Some(value))
-                .cloned();
+            let new = difference.pairs().iter().filter(|(key, value)| old.get(key) != Some(value)).cloned();
             Datum::Map(Map::new(kept.chain(new).collect()))
         }
         (_, difference) => difference,

@@ -186,10 +186,7 @@ pub fn parse_uuid(text: &str) -> Result<Uuid, DecodeError> {
     {
         return Ok(uuid);
     }
-    Err(DecodeError::new(format!(
-        "expected a UUID, found \"{}\"",
-        clip(text)
-    )))
+    Err(DecodeError::new(format!("expected a UUID, found \"{}\"", clip(text))))
 }
 
 macro_rules! atom_from {
@@ -296,12 +293,7 @@ impl Datum {
 
     /// A map of these; of equal keys the last one stays.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self::Map(Map::new(
-            pairs
-                .into_iter()
-                .map(|(k, v)| (k.into(), v.into()))
-                .collect(),
-        ))
+        Self::Map(Map::new(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect()))
     }
 
     /// Members of a set or pairs of a map.
@@ -325,11 +317,7 @@ impl Datum {
     /// # Errors
     /// When the JSON is of another shape, an atom of another type, or a member or key is there twice.
     /// The error says at which member.
-    pub fn decode(
-        json: &Value,
-        key: AtomType,
-        value: Option<AtomType>,
-    ) -> Result<Self, DecodeError> {
+    pub fn decode(json: &Value, key: AtomType, value: Option<AtomType>) -> Result<Self, DecodeError> {
         let tagged = match json.as_array().map(Vec::as_slice) {
             Some([Value::String(class), Value::Array(members)]) => Some((class.as_str(), members)),
             _ => None,
@@ -373,15 +361,10 @@ impl Datum {
         match self {
             Self::Set(Set(atoms)) => match atoms.as_slice() {
                 [one] => one.to_json(),
-                many => Value::from(vec![
-                    Value::from("set"),
-                    Value::Array(many.iter().map(Atom::to_json).collect()),
-                ]),
+                many => Value::from(vec![Value::from("set"), Value::Array(many.iter().map(Atom::to_json).collect())]),
             },
             Self::Map(Map(pairs)) => {
-                let pairs = pairs
-                    .iter()
-                    .map(|(k, v)| Value::from(vec![k.to_json(), v.to_json()]));
+                let pairs = pairs.iter().map(|(k, v)| Value::from(vec![k.to_json(), v.to_json()]));
                 Value::from(vec![Value::from("map"), Value::Array(pairs.collect())])
             }
         }
@@ -416,10 +399,7 @@ pub struct DecodeError {
 impl DecodeError {
     /// A problem right here.
     pub fn new(problem: impl Into<String>) -> Self {
-        Self {
-            at: String::new(),
-            problem: problem.into(),
-        }
+        Self { at: String::new(), problem: problem.into() }
     }
 
     /// `expected X, found Y`, with Y shortened.
@@ -431,11 +411,7 @@ impl DecodeError {
     /// The same problem, seen from the object that holds it under `name`.
     #[must_use]
     pub fn within(mut self, name: &str) -> Self {
-        let separator = if self.at.is_empty() || self.at.starts_with('[') {
-            ""
-        } else {
-            "/"
-        };
+        let separator = if self.at.is_empty() || self.at.starts_with('[') { "" } else { "/" };
         self.at = format!("{name}{separator}{}", self.at);
         self
     }
@@ -443,11 +419,7 @@ impl DecodeError {
     /// The same problem, seen from the array that holds it at `index`.
     #[must_use]
     pub fn at_index(mut self, index: usize) -> Self {
-        let separator = if self.at.is_empty() || self.at.starts_with('[') {
-            ""
-        } else {
-            "/"
-        };
+        let separator = if self.at.is_empty() || self.at.starts_with('[') { "" } else { "/" };
         self.at = format!("[{index}]{separator}{}", self.at);
         self
     }
@@ -480,11 +452,7 @@ fn describe(json: &Value) -> String {
 fn clip(text: &str) -> String {
     let mut chars = text.chars();
     let head: String = chars.by_ref().take(40).collect();
-    if chars.next().is_some() {
-        format!("{head}…")
-    } else {
-        head
-    }
+    if chars.next().is_some() { format!("{head}…") } else { head }
 }
 
 #[cfg(test)]
@@ -501,45 +469,15 @@ mod tests {
         // (JSON, key type, value type, datum)
         let cases = [
             (json!(5), AtomType::Integer, None, Datum::from(5)),
-            (
-                json!(-9_223_372_036_854_775_808_i64),
-                AtomType::Integer,
-                None,
-                Datum::from(i64::MIN),
-            ),
-            (
-                json!(1.5),
-                AtomType::Real,
-                None,
-                Datum::from(Real::new(1.5).unwrap()),
-            ),
+            (json!(-9_223_372_036_854_775_808_i64), AtomType::Integer, None, Datum::from(i64::MIN)),
+            (json!(1.5), AtomType::Real, None, Datum::from(Real::new(1.5).unwrap())),
             (json!(true), AtomType::Boolean, None, Datum::from(true)),
             (json!("é\n"), AtomType::String, None, Datum::from("é\n")),
             (json!(["uuid", U]), AtomType::Uuid, None, Datum::from(uuid)),
-            (
-                json!(["set", []]),
-                AtomType::String,
-                None,
-                Datum::empty_set(),
-            ),
-            (
-                json!(["set", ["a", "b"]]),
-                AtomType::String,
-                None,
-                Datum::set(["a", "b"]),
-            ),
-            (
-                json!(["map", []]),
-                AtomType::String,
-                Some(AtomType::String),
-                Datum::Map(Map::default()),
-            ),
-            (
-                json!(["map", [[0, ["uuid", U]]]]),
-                AtomType::Integer,
-                Some(AtomType::Uuid),
-                Datum::map([(0, uuid)]),
-            ),
+            (json!(["set", []]), AtomType::String, None, Datum::empty_set()),
+            (json!(["set", ["a", "b"]]), AtomType::String, None, Datum::set(["a", "b"])),
+            (json!(["map", []]), AtomType::String, Some(AtomType::String), Datum::Map(Map::default())),
+            (json!(["map", [[0, ["uuid", U]]]]), AtomType::Integer, Some(AtomType::Uuid), Datum::map([(0, uuid)])),
         ];
         for (wire, key, value, datum) in cases {
             assert_eq!(Datum::decode(&wire, key, value).unwrap(), datum, "{wire}");
@@ -555,42 +493,12 @@ mod tests {
     #[test]
     fn errors_say_where_and_what() {
         let cases = [
-            (
-                json!("x"),
-                AtomType::Integer,
-                None,
-                "expected integer, found \"x\"",
-            ),
-            (
-                json!(1.5),
-                AtomType::Integer,
-                None,
-                "expected integer, found 1.5",
-            ),
-            (
-                json!(u64::MAX),
-                AtomType::Integer,
-                None,
-                "expected integer, found 18446744073709551615",
-            ),
-            (
-                json!(["set", [1, "x"]]),
-                AtomType::Integer,
-                None,
-                "[1]: expected integer, found \"x\"",
-            ),
-            (
-                json!(["set", [1, 1]]),
-                AtomType::Integer,
-                None,
-                "a set names a member twice",
-            ),
-            (
-                json!(["map", []]),
-                AtomType::String,
-                None,
-                "expected string, found an array [\"map\", …] of 2",
-            ),
+            (json!("x"), AtomType::Integer, None, "expected integer, found \"x\""),
+            (json!(1.5), AtomType::Integer, None, "expected integer, found 1.5"),
+            (json!(u64::MAX), AtomType::Integer, None, "expected integer, found 18446744073709551615"),
+            (json!(["set", [1, "x"]]), AtomType::Integer, None, "[1]: expected integer, found \"x\""),
+            (json!(["set", [1, 1]]), AtomType::Integer, None, "a set names a member twice"),
+            (json!(["map", []]), AtomType::String, None, "expected string, found an array [\"map\", …] of 2"),
             (
                 json!(["map", [["k", 1]]]),
                 AtomType::String,

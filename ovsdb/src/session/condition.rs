@@ -107,18 +107,12 @@ impl SessionError {
     /// Whether only a person can mend it: the server is there and is not what was expected.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(
-            self,
-            Self::SchemaRefused { .. } | Self::SchemaUndecodable(_) | Self::Schema(_)
-        )
+        matches!(self, Self::SchemaRefused { .. } | Self::SchemaUndecodable(_) | Self::Schema(_))
     }
 
     /// Whether the contents we hold are worthless after it.
     pub(crate) const fn is_about_contents(&self) -> bool {
-        matches!(
-            self,
-            Self::Framing(_) | Self::Message(_) | Self::MonitorCanceled | Self::Update(_)
-        )
+        matches!(self, Self::Framing(_) | Self::Message(_) | Self::MonitorCanceled | Self::Update(_))
     }
 }
 

@@ -12,9 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    CallError, Command, LockMode, LockState, Reply, Session, SessionError, SessionState, lock,
-};
+use super::{CallError, Command, LockMode, LockState, Reply, Session, SessionError, SessionState, lock};
 use crate::endpoint::Stream;
 use crate::framing::Splitter;
 use crate::message::{self, Message, ServerError};
@@ -192,11 +190,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         for pending in self.pending.into_values() {
             if let Pending::Call { reply, first_byte } = pending {
                 let sent = first_byte < self.outbox.written;
-                let error = if sent {
-                    CallError::Disconnected
-                } else {
-                    CallError::NotSent
-                };
+                let error = if sent { CallError::Disconnected } else { CallError::NotSent };
                 // A caller that went away does not mind.
                 let _ = reply.send(Err(error));
             }
@@ -204,26 +198,14 @@ impl<'a, R: Replica> Connection<'a, R> {
         let Err(error) = result else {
             return Ended::HandlesGone;
         };
-        if let Some(Monitored {
-            layout,
-            contents,
-            last_transaction,
-            ..
-        }) = self.monitored
+        if let Some(Monitored { layout, contents, last_transaction, .. }) = self.monitored
             && self.ready
             && !last_transaction.is_nil()
             && !error.is_about_contents()
         {
-            self.session.retained = Some(Retained {
-                layout,
-                contents,
-                last_transaction,
-            });
+            self.session.retained = Some(Retained { layout, contents, last_transaction });
         }
-        Ended::Failed {
-            error,
-            was_ready: self.ready,
-        }
+        Ended::Failed { error, was_ready: self.ready }
     }
 
     async fn converse(&mut self, stream: Box<dyn Stream>) -> Result<(), SessionError> {
@@ -340,26 +322,17 @@ impl<'a, R: Replica> Connection<'a, R> {
     }
 
     fn call(&mut self, method: &str, params: &Value, pending: Pending) {
-        let id = self
-            .session
-            .ids
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = self.session.ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.pending.insert(id, pending);
         self.push(&message::request(id, method, params));
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Call {
-                needs_ready: true,
-                reply,
-                ..
-            } if !self.ready => {
+            Command::Call { needs_ready: true, reply, .. } if !self.ready => {
                 let _ = reply.send(Err(CallError::NotSent));
             }
-            Command::Call {
-                id, text, reply, ..
-            } => {
+            Command::Call { id, text, reply, .. } => {
                 let first_byte = self.outbox.position();
                 self.pending.insert(id, Pending::Call { reply, first_byte });
                 self.push(&text);
@@ -373,12 +346,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
     }
 
-    fn lock(
-        &mut self,
-        name: String,
-        mode: LockMode,
-        reply: tokio::sync::oneshot::Sender<watch::Receiver<LockState>>,
-    ) {
+    fn lock(&mut self, name: String, mode: LockMode, reply: tokio::sync::oneshot::Sender<watch::Receiver<LockState>>) {
         let known = self.session.locks.get(&name);
         let ask = match known.map(|state| state.borrow().clone()) {
             None | Some(LockState::Refused(_)) => true,
@@ -395,11 +363,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         let state = state.or_insert_with(|| watch::Sender::new(LockState::Waiting));
         let _ = reply.send(state.subscribe());
         if ask {
-            let method = if mode == LockMode::Steal {
-                "steal"
-            } else {
-                "lock"
-            };
+            let method = if mode == LockMode::Steal { "steal" } else { "lock" };
             self.call(method, &json!([&name]), Pending::Lock(name));
         }
     }
@@ -447,26 +411,18 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
     }
 
-    fn answered(
-        &mut self,
-        id: &Value,
-        answer: Result<Value, ServerError>,
-    ) -> Result<(), SessionError> {
+    fn answered(&mut self, id: &Value, answer: Result<Value, ServerError>) -> Result<(), SessionError> {
         let Some(pending) = id.as_u64().and_then(|id| self.pending.remove(&id)) else {
             tracing::debug!(%id, "an answer to nothing we asked");
             return Ok(());
         };
         match (pending, answer) {
             (Pending::Call { reply, .. }, answer) => {
-                self.answers
-                    .push((reply, answer.map_err(CallError::Server)));
+                self.answers.push((reply, answer.map_err(CallError::Server)));
             }
             (Pending::Schema, Ok(schema)) => self.begin_monitoring(&schema)?,
             (Pending::Schema, Err(error)) => {
-                return Err(SessionError::SchemaRefused {
-                    database: R::DATABASE,
-                    error,
-                });
+                return Err(SessionError::SchemaRefused { database: R::DATABASE, error });
             }
             (Pending::Monitor(method), Ok(contents)) => self.begin_contents(method, contents)?,
             (Pending::Monitor(method), Err(error)) => match method.fallback() {
@@ -492,17 +448,10 @@ impl<'a, R: Replica> Connection<'a, R> {
         let schema = DatabaseSchema::decode(schema).map_err(SessionError::SchemaUndecodable)?;
         let layout = Arc::new(Layout::check(&schema, R::TABLES)?);
         let (contents, last_transaction) = match self.session.retained.take() {
-            Some(retained) if retained.layout == layout => {
-                (retained.contents, retained.last_transaction)
-            }
+            Some(retained) if retained.layout == layout => (retained.contents, retained.last_transaction),
             _ => (Contents::new(&layout), Uuid::nil()),
         };
-        self.monitored = Some(Monitored {
-            layout,
-            contents,
-            last_transaction,
-            form: Form::Differences,
-        });
+        self.monitored = Some(Monitored { layout, contents, last_transaction, form: Form::Differences });
         self.session.state.send_replace(SessionState::Syncing);
         self.monitor(Method::CondSince);
         Ok(())
@@ -525,19 +474,11 @@ impl<'a, R: Replica> Connection<'a, R> {
                 tables.insert(table.name().to_owned(), json!([request]));
             }
         }
-        let mut params = vec![
-            Value::from(R::DATABASE),
-            Value::from(MONITOR),
-            Value::Object(tables),
-        ];
+        let mut params = vec![Value::from(R::DATABASE), Value::from(MONITOR), Value::Object(tables)];
         if method == Method::CondSince {
             params.push(Value::from(monitored.last_transaction.to_string()));
         }
-        self.call(
-            method.name(),
-            &Value::Array(params),
-            Pending::Monitor(method),
-        );
+        self.call(method.name(), &Value::Array(params), Pending::Monitor(method));
     }
 
     /// Takes the answer to the monitor call: everything, or all that happened since the last connection.
@@ -545,15 +486,9 @@ impl<'a, R: Replica> Connection<'a, R> {
         let (found, last_transaction, updates) = match method {
             Method::CondSince => {
                 let found = answer.get(0).and_then(Value::as_bool);
-                let found = found.ok_or_else(|| {
-                    message_error("expected [found, last-txn-id, updates]", &answer)
-                })?;
+                let found = found.ok_or_else(|| message_error("expected [found, last-txn-id, updates]", &answer))?;
                 let last_transaction = transaction_id(&answer[1])?;
-                (
-                    found,
-                    last_transaction,
-                    answer.get_mut(2).map(Value::take).unwrap_or_default(),
-                )
+                (found, last_transaction, answer.get_mut(2).map(Value::take).unwrap_or_default())
             }
             Method::Cond | Method::Plain => (false, Uuid::nil(), answer),
         };
@@ -566,10 +501,7 @@ impl<'a, R: Replica> Connection<'a, R> {
             monitored.contents = Contents::new(&monitored.layout);
             self.session.replica.reset(&monitored.layout);
             if let Some(reason) = self.session.last_end.filter(|reason| *reason != "connect") {
-                *lock(&self.session.statistics)
-                    .resyncs
-                    .entry(reason)
-                    .or_default() += 1;
+                *lock(&self.session.statistics).resyncs.entry(reason).or_default() += 1;
             }
         }
         self.ready = true;
@@ -584,18 +516,11 @@ impl<'a, R: Replica> Connection<'a, R> {
         let Some(monitored) = self.monitored.as_mut().filter(|_| self.ready) else {
             return Err(message_error("an update before the contents", updates));
         };
-        let touched = update::apply(
-            &mut monitored.contents,
-            &monitored.layout,
-            monitored.form,
-            updates,
-        )?;
+        let touched = update::apply(&mut monitored.contents, &monitored.layout, monitored.form, updates)?;
         for row in touched {
             let replica = &mut self.session.replica;
             match monitored.contents.get(row.table, row.uuid) {
-                Some(cells) => replica
-                    .set(row.table, row.uuid, cells)
-                    .map_err(update::UpdateError::from)?,
+                Some(cells) => replica.set(row.table, row.uuid, cells).map_err(update::UpdateError::from)?,
                 None => replica.remove(row.table, row.uuid),
             }
             self.changed = true;
@@ -609,8 +534,6 @@ fn message_error(what: &str, found: &Value) -> SessionError {
 }
 
 fn transaction_id(json: &Value) -> Result<Uuid, SessionError> {
-    let text = json
-        .as_str()
-        .ok_or_else(|| message_error("a transaction ID", json))?;
+    let text = json.as_str().ok_or_else(|| message_error("a transaction ID", json))?;
     crate::value::parse_uuid(text).map_err(SessionError::Message)
 }

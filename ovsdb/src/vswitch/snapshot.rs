@@ -38,12 +38,7 @@ impl Snapshot {
     /// No rows, and an index over these keys of `external_ids` of bridges, ports and interfaces.
     pub fn new<K: Into<String>>(external_ids: impl IntoIterator<Item = K>) -> Self {
         let index = PairIndex::new(external_ids);
-        Self {
-            bridge_ids: index.clone(),
-            port_ids: index.clone(),
-            interface_ids: index,
-            ..Self::default()
-        }
+        Self { bridge_ids: index.clone(), port_ids: index.clone(), interface_ids: index, ..Self::default() }
     }
 
     /// The bridge of this name.
@@ -77,32 +72,18 @@ impl Snapshot {
     }
 
     /// Bridges with this pair in `external_ids`; none when the key is not indexed.
-    pub fn bridges_with<'a>(
-        &'a self,
-        key: &str,
-        value: &str,
-    ) -> impl Iterator<Item = &'a Arc<Bridge>> {
-        self.bridge_ids
-            .get(key, value)
-            .filter_map(|uuid| self.bridges.get(&uuid))
+    pub fn bridges_with<'a>(&'a self, key: &str, value: &str) -> impl Iterator<Item = &'a Arc<Bridge>> {
+        self.bridge_ids.get(key, value).filter_map(|uuid| self.bridges.get(&uuid))
     }
 
     /// Ports with this pair in `external_ids`; none when the key is not indexed.
     pub fn ports_with<'a>(&'a self, key: &str, value: &str) -> impl Iterator<Item = &'a Arc<Port>> {
-        self.port_ids
-            .get(key, value)
-            .filter_map(|uuid| self.ports.get(&uuid))
+        self.port_ids.get(key, value).filter_map(|uuid| self.ports.get(&uuid))
     }
 
     /// Interfaces with this pair in `external_ids`; none when the key is not indexed.
-    pub fn interfaces_with<'a>(
-        &'a self,
-        key: &str,
-        value: &str,
-    ) -> impl Iterator<Item = &'a Arc<Interface>> {
-        self.interface_ids
-            .get(key, value)
-            .filter_map(|uuid| self.interfaces.get(&uuid))
+    pub fn interfaces_with<'a>(&'a self, key: &str, value: &str) -> impl Iterator<Item = &'a Arc<Interface>> {
+        self.interface_ids.get(key, value).filter_map(|uuid| self.interfaces.get(&uuid))
     }
 
     /// Puts a bridge in place of the one of the same identity, or takes that one out. Sessions do this; it
@@ -114,24 +95,9 @@ impl Snapshot {
             None => self.bridges.take(uuid),
         };
         let (old, new) = (old.as_deref(), row.as_deref());
-        rename(
-            &mut self.bridge_names,
-            uuid,
-            old.map(|r| &r.name),
-            new.map(|r| &r.name),
-        );
-        adopt(
-            &mut self.bridge_of_port,
-            uuid,
-            old.map(|r| &r.ports),
-            new.map(|r| &r.ports),
-        );
-        repair(
-            &mut self.bridge_ids,
-            uuid,
-            old.map(|r| &r.external_ids),
-            new.map(|r| &r.external_ids),
-        );
+        rename(&mut self.bridge_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
+        adopt(&mut self.bridge_of_port, uuid, old.map(|r| &r.ports), new.map(|r| &r.ports));
+        repair(&mut self.bridge_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
     }
 
     /// See [`Snapshot::place_bridge`].
@@ -142,24 +108,9 @@ impl Snapshot {
             None => self.ports.take(uuid),
         };
         let (old, new) = (old.as_deref(), row.as_deref());
-        rename(
-            &mut self.port_names,
-            uuid,
-            old.map(|r| &r.name),
-            new.map(|r| &r.name),
-        );
-        adopt(
-            &mut self.port_of_interface,
-            uuid,
-            old.map(|r| &r.interfaces),
-            new.map(|r| &r.interfaces),
-        );
-        repair(
-            &mut self.port_ids,
-            uuid,
-            old.map(|r| &r.external_ids),
-            new.map(|r| &r.external_ids),
-        );
+        rename(&mut self.port_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
+        adopt(&mut self.port_of_interface, uuid, old.map(|r| &r.interfaces), new.map(|r| &r.interfaces));
+        repair(&mut self.port_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
     }
 
     /// See [`Snapshot::place_bridge`].
@@ -170,18 +121,8 @@ impl Snapshot {
             None => self.interfaces.take(uuid),
         };
         let (old, new) = (old.as_deref(), row.as_deref());
-        rename(
-            &mut self.interface_names,
-            uuid,
-            old.map(|r| &r.name),
-            new.map(|r| &r.name),
-        );
-        repair(
-            &mut self.interface_ids,
-            uuid,
-            old.map(|r| &r.external_ids),
-            new.map(|r| &r.external_ids),
-        );
+        rename(&mut self.interface_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
+        repair(&mut self.interface_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
     }
 
     /// See [`Snapshot::place_bridge`].
@@ -206,12 +147,7 @@ fn rename(index: &mut UniqueIndex<String>, uuid: Uuid, old: Option<&String>, new
 }
 
 /// Keeps an index from children to their parent in step with one parent.
-fn adopt(
-    index: &mut UniqueIndex<Uuid>,
-    parent: Uuid,
-    old: Option<&BTreeSet<Uuid>>,
-    new: Option<&BTreeSet<Uuid>>,
-) {
+fn adopt(index: &mut UniqueIndex<Uuid>, parent: Uuid, old: Option<&BTreeSet<Uuid>>, new: Option<&BTreeSet<Uuid>>) {
     let none = BTreeSet::new();
     let (old, new) = (old.unwrap_or(&none), new.unwrap_or(&none));
     for child in old.difference(new) {
@@ -235,29 +171,13 @@ fn repair(
 
 impl Replica for Snapshot {
     const DATABASE: &'static str = DATABASE;
-    const TABLES: &'static [TableDecl] = &[
-        OpenVSwitch::DECL,
-        Bridge::DECL,
-        Port::DECL,
-        Interface::DECL,
-        Qos::DECL,
-    ];
+    const TABLES: &'static [TableDecl] = &[OpenVSwitch::DECL, Bridge::DECL, Port::DECL, Interface::DECL, Qos::DECL];
 
     fn reset(&mut self, layout: &Arc<Layout>) {
-        let mut ids = [
-            self.bridge_ids.clone(),
-            self.port_ids.clone(),
-            self.interface_ids.clone(),
-        ];
+        let mut ids = [self.bridge_ids.clone(), self.port_ids.clone(), self.interface_ids.clone()];
         ids.iter_mut().for_each(PairIndex::clear);
         let [bridge_ids, port_ids, interface_ids] = ids;
-        *self = Self {
-            layout: Some(Arc::clone(layout)),
-            bridge_ids,
-            port_ids,
-            interface_ids,
-            ..Self::default()
-        };
+        *self = Self { layout: Some(Arc::clone(layout)), bridge_ids, port_ids, interface_ids, ..Self::default() };
     }
 
     fn set(&mut self, table: usize, uuid: Uuid, row: &Row) -> Result<(), DecodeError> {
@@ -314,26 +234,10 @@ mod tests {
         snapshot.place_port(b, Some(port(2, "p", &[11], "x")));
         snapshot.place_port(a, None);
         assert_eq!(snapshot.port("p").unwrap().uuid, b);
-        assert_eq!(
-            snapshot
-                .port_of_interface(Uuid::from_u128(11))
-                .unwrap()
-                .uuid,
-            b
-        );
+        assert_eq!(snapshot.port_of_interface(Uuid::from_u128(11)).unwrap().uuid, b);
         assert!(snapshot.port_of_interface(Uuid::from_u128(10)).is_none());
-        assert_eq!(
-            snapshot
-                .ports_with("id", "x")
-                .map(|p| p.uuid)
-                .collect::<Vec<_>>(),
-            [b]
-        );
-        assert_eq!(
-            before.port("p").unwrap().uuid,
-            a,
-            "an older snapshot stays as it was"
-        );
+        assert_eq!(snapshot.ports_with("id", "x").map(|p| p.uuid).collect::<Vec<_>>(), [b]);
+        assert_eq!(before.port("p").unwrap().uuid, a, "an older snapshot stays as it was");
 
         snapshot.place_port(b, Some(port(2, "p", &[12], "y")));
         assert!(snapshot.port_of_interface(Uuid::from_u128(11)).is_none());

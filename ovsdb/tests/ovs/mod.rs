@@ -27,25 +27,15 @@ impl Server {
 
     /// The same with further arguments, given the directory.
     pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
-        Self::serving(
-            |database| run("ovsdb-tool", &["create", path(database), SCHEMA]),
-            arguments,
-        )
+        Self::serving(|database| run("ovsdb-tool", &["create", path(database), SCHEMA]), arguments)
     }
 
     /// The same with a database made otherwise.
-    pub fn serving(
-        create: impl FnOnce(&Path),
-        arguments: impl FnOnce(&Path) -> Vec<String>,
-    ) -> Self {
+    pub fn serving(create: impl FnOnce(&Path), arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         create(&directory.path().join("conf.db"));
         let arguments = arguments(directory.path());
-        let mut server = Self {
-            directory,
-            arguments,
-            child: None,
-        };
+        let mut server = Self { directory, arguments, child: None };
         server.up();
         server
     }
@@ -77,11 +67,7 @@ impl Server {
         self.child = Some(child);
         let begun = Instant::now();
         while std::os::unix::net::UnixStream::connect(self.path("db.sock")).is_err() {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "ovsdb-server does not come up: {}",
-                self.log()
-            );
+            assert!(begun.elapsed() < PATIENCE, "ovsdb-server does not come up: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -158,10 +144,6 @@ pub fn output(program: &str, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("these tests need {program}: {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
