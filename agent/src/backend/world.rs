@@ -1,0 +1,352 @@
+//! A host in memory: the same operations on plain maps, with ovs-vswitchd's and the hypervisor's turns to be
+//! taken by hand. It stands at the `Backend` seam for property tests and for simulated fleets, nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::links::LinkOp;
+use super::ovs::{MarkedTable, NewPort, OvsOp, StringMap};
+use super::{Attributed, Outcome};
+use crate::model::{
+    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, MacAddr, Observed, OvsState, Port, Qos, View,
+};
+
+/// The host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// The kernel's side.
+    pub kernel: LinkState,
+    /// The database.
+    pub ovs: OvsState,
+    /// Names of ports and taps whose operations are refused, with the words of the refusal.
+    pub refused: BTreeMap<String, String>,
+    /// Modifying operations done so far.
+    pub writes: usize,
+    serial: u128,
+}
+
+type Refusal = Outcome;
+
+impl World {
+    /// An empty host on which ovs-vswitchd runs, with or without DPDK.
+    #[must_use]
+    pub fn new(dpdk: bool) -> Self {
+        let ovs = OvsState { vswitchd_alive: true, dpdk_initialized: dpdk, ..OvsState::default() };
+        World { ovs, ..World::default() }
+    }
+
+    /// What the planner sees: everything, at once.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        Observed { links: View::Ready(Arc::new(self.kernel.clone())), ovs: View::Ready(Arc::new(self.ovs.clone())) }
+    }
+
+    fn uuid(&mut self) -> Uuid {
+        self.serial += 1;
+        Uuid::from_u128(self.serial)
+    }
+
+    // ---- the kernel -------------------------------------------------------------------------------------
+
+    /// Somebody other than vifd makes a link.
+    pub fn add_link(&mut self, name: &str, kind: LinkKind, mac: Option<MacAddr>) {
+        self.serial += 1;
+        let link = Link {
+            index: u32::try_from(self.serial).unwrap_or(u32::MAX),
+            name: name.to_owned(),
+            kind,
+            mac,
+            mtu: 1500,
+            up: false,
+            alias: None,
+            master: None,
+        };
+        self.kernel.links.insert(name.to_owned(), Arc::new(link));
+    }
+
+    /// Does one kernel operation.
+    pub fn apply_link(&mut self, op: &LinkOp) -> Outcome {
+        let outcome = self.try_link(op).err().unwrap_or(Outcome::Done);
+        if outcome == Outcome::Done {
+            self.writes += 1;
+        }
+        outcome
+    }
+
+    fn try_link(&mut self, op: &LinkOp) -> Result<(), Refusal> {
+        match op {
+            LinkOp::CreateTap { name, mac, mtu, multi_queue, up, alias } => {
+                if let Some(error) = self.refused.get(name) {
+                    return Err(Outcome::Failed(error.clone()));
+                }
+                if self.kernel.links.contains_key(name) {
+                    return Err(Outcome::Conflict(format!("{name} exists")));
+                }
+                self.add_link(name, LinkKind::Tap { multi_queue: *multi_queue, persistent: true }, *mac);
+                let link = self.link(name)?;
+                (link.mtu, link.up, link.alias) = (*mtu, *up, Some(alias.clone()));
+            }
+            LinkOp::ChangeLink { index, name, mac, mtu, up, alias } => {
+                let link = self.link(name)?;
+                if link.index != *index {
+                    return Err(Outcome::Conflict(format!("{name} is another link now")));
+                }
+                link.mac = mac.or(link.mac);
+                link.mtu = mtu.unwrap_or(link.mtu);
+                link.up = up.unwrap_or(link.up);
+                if let Some(alias) = alias {
+                    link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
+                }
+            }
+            LinkOp::DeleteLink { index, name, alias } => {
+                let link = self.link(name)?;
+                if link.index != *index || link.alias.as_deref() != Some(alias) {
+                    return Err(Outcome::Conflict(format!("{name} is another link now")));
+                }
+                self.kernel.links.remove(name);
+            }
+            LinkOp::MakeSocketDirectory { path, owner } => {
+                self.kernel.sockets.directories.insert(path.clone(), owner.clone());
+            }
+            LinkOp::RemoveSocket { path } => {
+                self.kernel.sockets.sockets.remove(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, name: &str) -> Result<&mut Link, Refusal> {
+        let link = self.kernel.links.get_mut(name).ok_or_else(|| Outcome::Conflict(format!("no link {name}")))?;
+        Ok(Arc::make_mut(link))
+    }
+
+    /// Makes the directory of vhost-user sockets.
+    pub fn add_socket_dir(&mut self, path: &std::path::Path) {
+        let owner = FileOwner { uid: 0, gid: 0, mode: 0o755, label: None };
+        self.kernel.sockets.directories.insert(path.to_path_buf(), owner);
+    }
+
+    // ---- the database -----------------------------------------------------------------------------------
+
+    /// Does one transaction: all of it or nothing.
+    pub fn apply_ovs(&mut self, batch: &[Attributed<OvsOp>]) -> Vec<Outcome> {
+        let mut next = self.clone();
+        for (place, op) in batch.iter().enumerate() {
+            if let Err(outcome) = next.try_ovs(&op.op) {
+                let mut outcomes = vec![Outcome::Untried; batch.len()];
+                outcomes[place] = outcome;
+                return outcomes;
+            }
+        }
+        next.writes += batch.len();
+        *self = next;
+        vec![Outcome::Done; batch.len()]
+    }
+
+    fn try_ovs(&mut self, op: &OvsOp) -> Result<(), Refusal> {
+        match op {
+            OvsOp::InsertBridge { name, datapath_type, external_ids } => {
+                if self.ovs.bridges.contains_key(name) || self.ovs.ports.contains_key(name) {
+                    return Err(Outcome::Conflict(format!("{name} exists")));
+                }
+                self.add_bridge(name, datapath_type, external_ids.clone());
+            }
+            OvsOp::DeleteBridge { uuid, name, marks } => {
+                let bridge = self.bridge(name)?.clone();
+                if bridge.uuid != *uuid || !has(&bridge.external_ids, marks) || bridge.ports.len() > 1 {
+                    return Err(Outcome::Conflict(format!("bridge {name} changed")));
+                }
+                self.ovs.bridges.remove(name);
+                self.ovs.ports.remove(name);
+                self.ovs.interfaces.remove(name);
+            }
+            OvsOp::InsertPort(port) => self.insert_port(port)?,
+            OvsOp::DeletePort { uuid, name, bridge, interface, qos } => {
+                let row = self.port(name)?.clone();
+                if row.uuid != *uuid || row.bridge != *bridge {
+                    return Err(Outcome::Conflict(format!("port {name} changed")));
+                }
+                if let Some((uuid, marks)) = interface {
+                    let interface = self.interface(name)?;
+                    if interface.uuid != *uuid || !has(&interface.external_ids, marks) {
+                        return Err(Outcome::Conflict(format!("interface {name} changed")));
+                    }
+                }
+                self.delete_port(name);
+                if let Some(qos) = qos {
+                    self.ovs.qos.remove(qos);
+                }
+            }
+            OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config } => {
+                let port = self.port(name)?;
+                if port.uuid != *uuid || port.bridge != *bridge {
+                    return Err(Outcome::Conflict(format!("port {name} changed")));
+                }
+                port.external_ids.extend(external_ids.clone());
+                port.other_config.extend(other_config.clone());
+            }
+            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request, mac } => {
+                let interface = self.interface(name)?;
+                if interface.uuid != *uuid || !has(&interface.external_ids, guard) {
+                    return Err(Outcome::Conflict(format!("interface {name} changed")));
+                }
+                if let Some(kind) = kind {
+                    interface.kind.clone_from(kind);
+                }
+                interface.options.extend(options.clone());
+                interface.external_ids.extend(external_ids.clone());
+                interface.mtu_request = mtu_request.or(interface.mtu_request);
+                interface.mac = mac.or(interface.mac);
+            }
+            OvsOp::DeleteQos { uuid, marks } => {
+                let used = self.ovs.ports.values().any(|port| port.qos == Some(*uuid));
+                let held = self.ovs.qos.get(uuid).is_some_and(|qos| has(&qos.external_ids, marks));
+                if used || !held {
+                    return Err(Outcome::Conflict("QoS row changed".to_owned()));
+                }
+                self.ovs.qos.remove(uuid);
+            }
+            OvsOp::Mark { table, uuid, name, set, forget } => {
+                let gone = || Outcome::Conflict(format!("{name} is gone"));
+                let ids = match table {
+                    MarkedTable::Bridge => &mut self.bridge(name)?.external_ids,
+                    MarkedTable::Port => &mut self.port(name)?.external_ids,
+                    MarkedTable::Interface => &mut self.interface(name)?.external_ids,
+                    MarkedTable::Qos => &mut Arc::make_mut(self.ovs.qos.get_mut(uuid).ok_or_else(gone)?).external_ids,
+                };
+                ids.retain(|key, _| !forget.contains(key));
+                ids.extend(set.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn bridge(&mut self, name: &str) -> Result<&mut Bridge, Refusal> {
+        let gone = || Outcome::Conflict(format!("no bridge {name}"));
+        Ok(Arc::make_mut(self.ovs.bridges.get_mut(name).ok_or_else(gone)?))
+    }
+
+    fn port(&mut self, name: &str) -> Result<&mut Port, Refusal> {
+        let gone = || Outcome::Conflict(format!("no port {name}"));
+        Ok(Arc::make_mut(self.ovs.ports.get_mut(name).ok_or_else(gone)?))
+    }
+
+    fn interface(&mut self, name: &str) -> Result<&mut Interface, Refusal> {
+        let gone = || Outcome::Conflict(format!("no interface {name}"));
+        Ok(Arc::make_mut(self.ovs.interfaces.get_mut(name).ok_or_else(gone)?))
+    }
+
+    /// Somebody makes a bridge.
+    pub fn add_bridge(&mut self, name: &str, datapath_type: &str, external_ids: StringMap) {
+        let bridge = Bridge {
+            uuid: self.uuid(),
+            name: name.to_owned(),
+            datapath_type: datapath_type.to_owned(),
+            ports: BTreeSet::new(),
+            external_ids,
+        };
+        self.ovs.bridges.insert(name.to_owned(), Arc::new(bridge));
+        self.add_port(name, name, "internal", StringMap::new());
+    }
+
+    /// Somebody makes a port.
+    pub fn add_port(&mut self, bridge: &str, name: &str, kind: &str, external_ids: StringMap) {
+        let port = NewPort {
+            bridge: bridge.to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            interface_ids: external_ids,
+            ..NewPort::default()
+        };
+        // A name that is taken is no news to whoever tries: the port that is there stays.
+        let _ = self.insert_port(&port);
+    }
+
+    fn insert_port(&mut self, new: &NewPort) -> Result<(), Refusal> {
+        if let Some(error) = self.refused.get(&new.name) {
+            return Err(Outcome::Failed(error.clone()));
+        }
+        if self.ovs.ports.contains_key(&new.name) || self.ovs.interfaces.contains_key(&new.name) {
+            return Err(Outcome::Conflict(format!("port {} exists", new.name)));
+        }
+        if !self.ovs.bridges.contains_key(&new.bridge) {
+            return Err(Outcome::Untried);
+        }
+        let qos = new.qos.as_ref().map(|qos| {
+            let row = Qos { uuid: self.uuid(), kind: qos.kind.clone(), external_ids: qos.external_ids.clone() };
+            let uuid = row.uuid;
+            self.ovs.qos.insert(uuid, Arc::new(row));
+            uuid
+        });
+        let port = Port {
+            uuid: self.uuid(),
+            name: new.name.clone(),
+            bridge: new.bridge.clone(),
+            interfaces: BTreeSet::from([new.name.clone()]),
+            tag: new.tag,
+            trunks: new.trunks.clone(),
+            vlan_mode: new.vlan_mode.clone(),
+            qos,
+            external_ids: new.external_ids.clone(),
+            other_config: new.other_config.clone(),
+        };
+        let interface = Interface {
+            uuid: self.uuid(),
+            name: new.name.clone(),
+            kind: new.kind.clone(),
+            options: new.options.clone(),
+            external_ids: new.interface_ids.clone(),
+            mtu_request: new.mtu_request,
+            mac: new.mac,
+            ..Interface::default()
+        };
+        self.bridge(&new.bridge)?.ports.insert(new.name.clone());
+        self.ovs.ports.insert(new.name.clone(), Arc::new(port));
+        self.ovs.interfaces.insert(new.name.clone(), Arc::new(interface));
+        Ok(())
+    }
+
+    /// Somebody deletes a port; its QoS row stays, as it does in the real database.
+    pub fn delete_port(&mut self, name: &str) {
+        if let Some(port) = self.ovs.ports.remove(name) {
+            self.ovs.interfaces.remove(name);
+            if let Ok(bridge) = self.bridge(&port.bridge) {
+                bridge.ports.remove(name);
+            }
+        }
+    }
+
+    /// ovs-vswitchd's turn: every interface gets its `ofport` or its `error`.
+    pub fn switch(&mut self) {
+        if !self.ovs.vswitchd_alive {
+            return;
+        }
+        let names: BTreeSet<String> = self.ovs.interfaces.keys().cloned().collect();
+        for (place, name) in names.iter().enumerate() {
+            let Some(interface) = self.ovs.interfaces.get(name) else { continue };
+            let fault = match interface.kind.as_str() {
+                "" if !self.kernel.links.contains_key(name) => {
+                    Some(format!("could not open network device {name} (No such device)"))
+                }
+                "patch" if !interface.options.get("peer").is_some_and(|peer| names.contains(peer)) => {
+                    Some("No usable peer".to_owned())
+                }
+                kind if kind.starts_with("dpdk") && !self.ovs.dpdk_initialized => {
+                    Some(format!("could not add network device {name} to ofproto (Unknown error)"))
+                }
+                _ => None,
+            };
+            let ofport = if fault.is_some() { -1 } else { interface.ofport.filter(|port| *port > 0).unwrap_or(0) };
+            let ofport = if ofport == 0 { i64::try_from(place).unwrap_or(i64::MAX).saturating_add(1) } else { ofport };
+            if let Ok(interface) = self.interface(name) {
+                (interface.ofport, interface.error) = (Some(ofport), fault);
+            }
+        }
+    }
+}
+
+fn has(map: &StringMap, entries: &StringMap) -> bool {
+    entries.iter().all(|(key, value)| map.get(key) == Some(value))
+}

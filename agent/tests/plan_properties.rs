@@ -1,0 +1,481 @@
+//! Properties of the planner over a host in memory: from any state it converges in a bounded number of rounds,
+//! a converged host gets no operation, a batch cut short anywhere changes neither, and nothing that is not ours
+//! is ever touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use uuid::Uuid;
+use vifd::backend::Outcome;
+use vifd::backend::ovs::StringMap;
+use vifd::backend::world::World;
+use vifd::model::{
+    AgentId, Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, OpenVSwitchProfile, Policy, PortProfile,
+    ProfileKind, VhostUserMode, Vif, VifId, VifKind,
+};
+use vifd::plan::{Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
+
+const SOCKETS: &str = "/run/vhost";
+
+fn settings() -> Settings {
+    Settings {
+        agent: AgentId("vifd".into()),
+        adopt: false,
+        max_removals: MaxRemovals::Percent(100),
+        mtu: 1500,
+        qos_type: "linux-noop".into(),
+        isolate: false,
+        per_port_bridge: false,
+        socket_dir: PathBuf::from(SOCKETS),
+        socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Shape {
+    Generic,
+    Port { tap: bool, trunk: bool, multiqueue: bool },
+    Tended,
+    Vhost { server: bool },
+    Later,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        Just(Shape::Generic),
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(tap, trunk, multiqueue)| Shape::Port {
+            tap,
+            trunk,
+            multiqueue
+        }),
+        Just(Shape::Tended),
+        any::<bool>().prop_map(|server| Shape::Vhost { server }),
+        Just(Shape::Later),
+    ]
+}
+
+fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif {
+    let id = VifId(Uuid::from_u128(0xdc06_5497_3c8d_4f44_8fb4_e1d3_3c16_a500 + u128::from(number) * 7919 * (1 << 100)));
+    let vif_name = format!("tap{number}");
+    let profile = OpenVSwitchProfile { interface_id: Some(id.0), ..OpenVSwitchProfile::default() };
+    let (kind, profile, bridge) = match shape {
+        Shape::Generic => (VifKind::Generic { vif_name }, None, "br-int"),
+        Shape::Port { tap, trunk, multiqueue } => (
+            VifKind::OpenVSwitch { vif_name, bridge_name: None },
+            Some(OpenVSwitchProfile { create_port: true, create_tap: *tap, multiqueue: *multiqueue, ..profile }),
+            if *trunk { "tbr-1" } else { "br-int" },
+        ),
+        Shape::Tended => (VifKind::OpenVSwitch { vif_name, bridge_name: None }, Some(profile), "br-int"),
+        Shape::Vhost { server } => (
+            VifKind::VHostUser {
+                vif_name: None,
+                path: format!("{SOCKETS}/{number}/sock"),
+                mode: if *server { VhostUserMode::Server } else { VhostUserMode::Client },
+            },
+            Some(profile),
+            "br-dpdk",
+        ),
+        Shape::Later => (VifKind::Bridge { vif_name: Some(vif_name), bridge_name: Some("qbr".into()) }, None, "br-int"),
+    };
+    Vif {
+        id,
+        generation: 1,
+        address: Some(MacAddr([0x52, 0x54, 0, 0, 0, number])),
+        active,
+        preserve_on_delete: preserve,
+        has_traffic_filtering: false,
+        plugin: Some("ovs".into()),
+        kind,
+        profile: profile.map(|ovs| PortProfile { kind: ProfileKind::OpenVSwitch(ovs), datapath_offload: None }),
+        network: Some(Network {
+            id: Uuid::from_u128(1),
+            bridge: Some(bridge.into()),
+            label: None,
+            mtu: Some(mtu),
+            vlan: None,
+            bridge_interface: None,
+            multi_host: false,
+            should_provide_bridge: false,
+            should_provide_vlan: false,
+            subnets: Vec::new(),
+        }),
+        instance: Some(Instance { uuid: "i".into(), name: None, project_id: None }),
+        policy: Policy::default(),
+        parent: None,
+    }
+}
+
+/// What else goes on on the host.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A port of nobody's, maybe with a wanted name.
+    ForeignPort(u8, u8),
+    /// A link of nobody's, maybe with a wanted name.
+    ForeignLink(u8),
+    /// The hypervisor brings its device and, where it is its job, the port.
+    Hypervisor(u8),
+    /// Somebody deletes a port of any kind.
+    DeletePort(u8),
+    /// Somebody deletes a link.
+    DeleteLink(u8),
+    /// Somebody changes a value of ours.
+    Drift(u8),
+    /// Somebody takes the mark off the interface.
+    Unmark(u8),
+    /// Another agent's port.
+    OtherAgent(u8),
+    /// ovs-vswitchd has its turn.
+    Switch,
+    /// ovs-vswitchd goes or comes.
+    Vswitchd(bool),
+    /// One plan, of whose operations so many are done before we die.
+    Round(u8, u8),
+    /// The set of wanted VIFs changes: these stay.
+    Want(u16),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0u8..12, 0u8..3).prop_map(|(name, bridge)| Event::ForeignPort(name, bridge)),
+        (0u8..12).prop_map(Event::ForeignLink),
+        (0u8..12).prop_map(Event::Hypervisor),
+        (0u8..12).prop_map(Event::DeletePort),
+        (0u8..12).prop_map(Event::DeleteLink),
+        (0u8..12).prop_map(Event::Drift),
+        (0u8..12).prop_map(Event::Unmark),
+        (0u8..12).prop_map(Event::OtherAgent),
+        Just(Event::Switch),
+        any::<bool>().prop_map(Event::Vswitchd),
+        (0u8..20, 0u8..2).prop_map(|(links, ovs)| Event::Round(links, ovs)),
+        any::<u16>().prop_map(Event::Want),
+    ]
+}
+
+struct Host {
+    world: World,
+    settings: Settings,
+    all: Vec<Arc<Vif>>,
+    desired: Desired,
+    memo: Memo,
+    holds: Holds,
+    now: Instant,
+}
+
+impl Host {
+    fn new(vifs: Vec<Vif>, settings: Settings) -> Self {
+        let mut world = World::new(true);
+        world.add_bridge("br-foreign", "netdev", StringMap::new());
+        world.add_socket_dir(&PathBuf::from(SOCKETS));
+        let all: Vec<Arc<Vif>> = vifs.into_iter().map(Arc::new).collect();
+        let vifs = all.iter().map(|vif| (vif.id, Arc::clone(vif))).collect();
+        let desired = Desired { synced: true, vifs, ..Desired::default() };
+        Host { world, settings, all, desired, memo: Memo::default(), holds: Holds::default(), now: Instant::now() }
+    }
+
+    fn plan(&mut self) -> Plan {
+        let observed = self.world.observed();
+        let clashes = BTreeMap::new();
+        let inputs = Inputs {
+            desired: &self.desired,
+            clashes: &clashes,
+            observed: &observed,
+            holds: &self.holds,
+            orders: &Orders::default(),
+            settings: &self.settings,
+        };
+        let memoised = plan(inputs, &mut self.memo, self.now);
+        let fresh = plan(inputs, &mut Memo::default(), self.now);
+        assert_eq!(memoised.links, fresh.links, "a memo must not change the plan");
+        assert_eq!(memoised.ovs, fresh.ovs, "a memo must not change the plan");
+        assert_eq!(memoised.judgements, fresh.judgements, "a memo must not change the verdicts");
+        memoised
+    }
+
+    /// Does the first `links` link operations, and the transaction if `ovs`, each checked for what it touches.
+    fn round(&mut self, links: usize, ovs: bool) -> usize {
+        let plan = self.plan();
+        let before = self.world.clone();
+        for op in plan.links.iter().take(links) {
+            let outcome = self.world.apply_link(&op.op);
+            assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
+        }
+        if ovs && !plan.ovs.is_empty() {
+            // What the first batch did may have made the second's guards fail; it must not make it illegal.
+            for (op, outcome) in plan.ovs.iter().zip(self.world.apply_ovs(&plan.ovs)) {
+                assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
+            }
+        }
+        self.assert_foreign_untouched(&before);
+        plan.links.len() + plan.ovs.len()
+    }
+
+    /// Rounds until nothing is planned. The bound is on the longest chain of prerequisites, not on the number
+    /// of VIFs: port gone, tap gone, tap made, port made, bridge gone.
+    fn converge(&mut self) -> Plan {
+        for _ in 0..8 {
+            let planned = self.round(usize::MAX, true);
+            self.world.switch();
+            if planned == 0 {
+                return self.plan();
+            }
+        }
+        let plan = self.plan();
+        panic!("not converged after 8 rounds: {:#?} {:#?}", plan.links, plan.ovs);
+    }
+
+    fn assert_foreign_untouched(&self, before: &World) {
+        let (was, is) = (&before.ovs, &self.world.ovs);
+        for (name, bridge) in &was.bridges {
+            if matches!(self.settings.owner(&bridge.external_ids), Owner::Nobody | Owner::Other(_)) {
+                let after = is.bridges.get(name).expect("a foreign bridge is gone");
+                assert_eq!((&bridge.external_ids, &bridge.datapath_type), (&after.external_ids, &after.datapath_type));
+            }
+        }
+        for (name, port) in &was.ports {
+            let interface = &was.interfaces[name];
+            let marked = |ids: &StringMap| matches!(self.settings.owner(ids), Owner::Us { .. });
+            if marked(&port.external_ids) || marked(&interface.external_ids) {
+                continue;
+            }
+            let after = is.ports.get(name).expect("a foreign port is gone");
+            let after_interface = &is.interfaces[name];
+            assert_eq!(port.bridge, after.bridge);
+            let tended = self.desired.vifs.values().any(|vif| {
+                matches!(&vif.kind, VifKind::OpenVSwitch { vif_name, .. } if vif_name == name)
+                    && interface.external_ids.get("iface-id") == Some(&vif.id.to_string())
+            });
+            if tended {
+                let lost = |was: &StringMap, is: &StringMap| was.keys().any(|key| !is.contains_key(key));
+                assert!(!lost(&interface.external_ids, &after_interface.external_ids), "keys of {name} are gone");
+                let (kind, options) = (&interface.kind, &interface.options);
+                assert_eq!((kind, options), (&after_interface.kind, &after_interface.options));
+            } else {
+                assert_eq!((port, interface), (after, after_interface), "foreign port {name} changed");
+            }
+        }
+        for (name, link) in &before.kernel.links {
+            if !matches!(self.settings.link_owner(link.alias.as_deref()), Owner::Us { .. }) {
+                let after = self.world.kernel.links.get(name).expect("a foreign link is gone");
+                let mut expected = link.as_ref().clone();
+                // The one thing vifd sets on the hypervisor's device of its own port is the MTU.
+                expected.mtu = after.mtu;
+                assert_eq!(&expected, after.as_ref(), "foreign link {name} changed");
+            }
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        let world = &mut self.world;
+        match event {
+            Event::ForeignPort(number, bridge) => {
+                let bridge = ["br-foreign", "br-int", "tbr-1"][usize::from(*bridge)];
+                if world.ovs.bridges.contains_key(bridge) {
+                    world.add_port(bridge, &format!("tap{number}"), "", StringMap::from([("who".into(), "me".into())]));
+                }
+            }
+            Event::ForeignLink(number) => {
+                let name = format!("tap{number}");
+                if !world.kernel.links.contains_key(&name) {
+                    world.add_link(&name, LinkKind::Other("dummy".into()), None);
+                }
+            }
+            Event::Hypervisor(number) => {
+                let Some(vif) = self.all.get(usize::from(*number)) else { return };
+                let VifKind::OpenVSwitch { vif_name, .. } = &vif.kind else { return };
+                if !world.kernel.links.contains_key(vif_name) {
+                    world.add_link(vif_name, LinkKind::Other("veth".into()), None);
+                }
+                if world.ovs.bridges.contains_key("br-int") {
+                    let ids =
+                        StringMap::from([("iface-id".into(), vif.id.to_string()), ("vm-name".into(), "x".into())]);
+                    world.add_port("br-int", vif_name, "", ids);
+                }
+            }
+            Event::DeletePort(number) => {
+                if let Some(name) = world.ovs.ports.keys().nth(usize::from(*number)).cloned()
+                    && !world.ovs.bridges.contains_key(&name)
+                {
+                    world.delete_port(&name);
+                }
+            }
+            Event::DeleteLink(number) => {
+                if let Some(name) = world.kernel.links.keys().nth(usize::from(*number)).cloned() {
+                    world.kernel.links.remove(&name);
+                }
+            }
+            Event::Drift(number) => {
+                if let Some(interface) = world.ovs.interfaces.values_mut().nth(usize::from(*number)) {
+                    let interface = Arc::make_mut(interface);
+                    if interface.external_ids.contains_key("vifd-owner") {
+                        interface.external_ids.insert("attached-mac".into(), "00:00:00:00:00:01".into());
+                        interface.options.insert("vhost-server-path".into(), "/nowhere".into());
+                    }
+                }
+                if let Some(link) = world.kernel.links.values_mut().nth(usize::from(*number)) {
+                    let link = Arc::make_mut(link);
+                    (link.mtu, link.up) = (1280, !link.up);
+                }
+            }
+            Event::Unmark(number) => {
+                if let Some(interface) = world.ovs.interfaces.values_mut().nth(usize::from(*number)) {
+                    Arc::make_mut(interface).external_ids.retain(|key, _| !key.starts_with("vifd-"));
+                }
+            }
+            Event::OtherAgent(number) => {
+                if world.ovs.bridges.contains_key("br-int") {
+                    let ids = StringMap::from([("vifd-owner".into(), "other".into())]);
+                    world.add_port("br-int", &format!("tap{number}"), "", ids);
+                }
+            }
+            Event::Switch => world.switch(),
+            Event::Vswitchd(alive) => world.ovs.vswitchd_alive = *alive,
+            Event::Round(links, ovs) => {
+                self.round(usize::from(*links), *ovs == 1);
+            }
+            Event::Want(bits) => {
+                let wanted = self.all.iter().enumerate().filter(|(place, _)| bits & (1 << place) != 0);
+                self.desired.vifs = wanted.map(|(_, vif)| (vif.id, Arc::clone(vif))).collect();
+            }
+        }
+    }
+}
+
+/// Whether anything on the host carries our mark for one of `ids`.
+fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, port) in &world.ovs.ports {
+        if let Owner::Us { vif: Some(vif), .. } = settings.owner(&port.external_ids)
+            && ids.contains(&vif)
+        {
+            found.push(format!("port {name}"));
+        }
+    }
+    for (name, link) in &world.kernel.links {
+        if let Some(Mark::Made { vif, .. }) = link.alias.as_deref().and_then(Mark::parse)
+            && ids.contains(&vif)
+        {
+            found.push(format!("link {name}"));
+        }
+    }
+    found
+}
+
+fn vifs() -> impl Strategy<Value = Vec<Vif>> {
+    let one = (shape(), prop_oneof![Just(1500u32), Just(9000)], any::<bool>(), prop::bool::weighted(0.1));
+    prop::collection::vec(one, 1..10).prop_map(|vifs| {
+        let number = |place: usize| u8::try_from(place).unwrap();
+        vifs.iter()
+            .enumerate()
+            .map(|(place, (shape, mtu, active, preserve))| vif(number(place), shape, *mtu, *active, *preserve))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn converges_from_anything_and_then_plans_nothing(
+        vifs in vifs(),
+        events in prop::collection::vec(event(), 0..40),
+        per_port_bridge: bool,
+        adopt: bool,
+    ) {
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        for event in &events {
+            host.happen(event);
+        }
+        host.world.ovs.vswitchd_alive = true;
+        let plan = host.converge();
+        prop_assert!(plan.links.is_empty() && plan.ovs.is_empty());
+        // Every wanted VIF has a word, and none of them is that work is still under way.
+        for id in host.desired.vifs.keys() {
+            let verdict = &plan.judgements[id].verdict;
+            prop_assert!(
+                !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Waiting(_) | Verdict::Removing),
+                "{id}: {verdict:?}"
+            );
+        }
+        // Nothing of an unwanted VIF is left.
+        let unwanted = host.all.iter().map(|vif| vif.id).filter(|id| !host.desired.vifs.contains_key(id)).collect();
+        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_clean_host_gets_every_vif_that_vifd_alone_can_bring(vifs in vifs()) {
+        let mut host = Host::new(vifs, settings());
+        let plan = host.converge();
+        for vif in host.desired.vifs.values() {
+            let verdict = &plan.judgements[&vif.id].verdict;
+            let expected = match &vif.kind {
+                VifKind::Bridge { .. } => matches!(verdict, Verdict::Rejected { .. }),
+                VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
+                _ => matches!(verdict, Verdict::Ready),
+            };
+            prop_assert!(expected, "{}: {verdict:?}", vif.kind.object_name());
+        }
+        let writes = host.world.writes;
+        host.memo = Memo::default();
+        host.converge();
+        prop_assert_eq!(host.world.writes, writes, "a restart on a converged host writes nothing");
+    }
+
+    #[test]
+    fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16) {
+        let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), ..settings() });
+        host.converge();
+        let on_host: BTreeSet<VifId> = host.all.iter().map(|vif| vif.id).collect();
+        let before = ours_for(&host.world, &host.settings, &on_host);
+        host.happen(&Event::Want(keep));
+        let unwanted: BTreeSet<VifId> = on_host.iter().filter(|id| !host.desired.vifs.contains_key(id)).copied().collect();
+        let marked = unwanted.iter().filter(|id| !ours_for(&host.world, &host.settings, &BTreeSet::from([**id])).is_empty()).count();
+        let plan = host.converge();
+        if marked > 2 {
+            prop_assert_eq!(plan.stopped_removals.len(), marked);
+            prop_assert_eq!(ours_for(&host.world, &host.settings, &on_host), before);
+            // Said by name, the same removals pass.
+            host.desired.deleted = unwanted.clone();
+            host.converge();
+        }
+        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_set_that_is_not_synced_removes_nothing(vifs in vifs()) {
+        let mut host = Host::new(vifs, settings());
+        host.converge();
+        let before = host.world.clone();
+        host.desired = Desired::default();
+        host.converge();
+        prop_assert_eq!(&host.world.ovs, &before.ovs);
+        prop_assert_eq!(&host.world.kernel, &before.kernel);
+    }
+}
+
+#[test]
+fn one_refused_vif_does_not_hold_the_others() {
+    let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
+    let mut host = Host::new((0..9).map(|number| vif(number, &shape, 1500, true, false)).collect(), settings());
+    host.world.refused.insert("tap4".into(), "no such thing".into());
+    let plan = host.plan();
+    for op in &plan.links {
+        if let Outcome::Failed(error) = host.world.apply_link(&op.op) {
+            host.holds.refused(op.vif, "links", error, host.now);
+        }
+    }
+    let plan = host.converge();
+    let held: Vec<_> =
+        plan.judgements.values().filter(|judgement| matches!(judgement.verdict, Verdict::Held { .. })).collect();
+    assert_eq!(held.len(), 1);
+    assert!(matches!(&held[0].verdict, Verdict::Held { error, .. } if error == "no such thing"));
+    let ready = plan.judgements.values().filter(|judgement| judgement.verdict == Verdict::Ready).count();
+    assert_eq!(ready, 8);
+    // And it comes right by itself once the refusal is over.
+    host.world.refused.clear();
+    host.now += Duration::from_secs(2);
+    let plan = host.converge();
+    assert!(plan.judgements.values().all(|judgement| judgement.verdict == Verdict::Ready));
+}
