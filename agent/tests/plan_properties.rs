@@ -60,7 +60,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif {
     let id = VifId(Uuid::from_u128(0xdc06_5497_3c8d_4f44_8fb4_e1d3_3c16_a500 + u128::from(number) * 7919 * (1 << 100)));
     let vif_name = format!("tap{number}");
-    let profile = OpenVSwitchProfile { interface_id: Some(id.0), ..OpenVSwitchProfile::default() };
+    let profile = OpenVSwitchProfile { interface_id: Some(id.to_string()), ..OpenVSwitchProfile::default() };
     let (kind, profile, bridge) = match shape {
         Shape::Generic => (VifKind::Generic { vif_name }, None, "br-int"),
         Shape::Port { tap, trunk, multiqueue } => (
@@ -91,7 +91,7 @@ fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif
         kind,
         profile: profile.map(|ovs| PortProfile { kind: ProfileKind::OpenVSwitch(ovs), datapath_offload: None }),
         network: Some(Network {
-            id: Uuid::from_u128(1),
+            id: Some(Uuid::from_u128(1)),
             bridge: Some(bridge.into()),
             label: None,
             mtu: Some(mtu),
@@ -237,7 +237,8 @@ impl Host {
         for (name, port) in &was.ports {
             let interface = &was.interfaces[name];
             let marked = |ids: &StringMap| matches!(self.settings.owner(ids), Owner::Us { .. });
-            if marked(&port.external_ids) || marked(&interface.external_ids) {
+            let local = *name == port.bridge && marked(&was.bridges[name].external_ids);
+            if local || marked(&port.external_ids) || marked(&interface.external_ids) {
                 continue;
             }
             let after = is.ports.get(name).expect("a foreign port is gone");
@@ -247,7 +248,8 @@ impl Host {
                 matches!(&vif.kind, VifKind::OpenVSwitch { vif_name, .. } if vif_name == name)
                     && interface.external_ids.get("iface-id") == Some(&vif.id.to_string())
             });
-            if tended {
+            let adopted = self.settings.adopt && marked(&after_interface.external_ids);
+            if tended || adopted {
                 let lost = |was: &StringMap, is: &StringMap| was.keys().any(|key| !is.contains_key(key));
                 assert!(!lost(&interface.external_ids, &after_interface.external_ids), "keys of {name} are gone");
                 let (kind, options) = (&interface.kind, &interface.options);
@@ -262,6 +264,9 @@ impl Host {
                 let mut expected = link.as_ref().clone();
                 // The one thing vifd sets on the hypervisor's device of its own port is the MTU.
                 expected.mtu = after.mtu;
+                if self.settings.adopt && matches!(link.kind, LinkKind::Tap { .. }) {
+                    (expected.alias, expected.up) = (after.alias.clone(), after.up);
+                }
                 assert_eq!(&expected, after.as_ref(), "foreign link {name} changed");
             }
         }
@@ -354,6 +359,10 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
         }
     }
     for (name, link) in &world.kernel.links {
+        // A tap of ours that a foreign port uses stays as long as that port does.
+        if world.ovs.ports.contains_key(name) {
+            continue;
+        }
         if let Some(Mark::Made { vif, .. }) = link.alias.as_deref().and_then(Mark::parse)
             && ids.contains(&vif)
         {
@@ -375,7 +384,12 @@ fn vifs() -> impl Strategy<Value = Vec<Vif>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        verbose: 0,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn converges_from_anything_and_then_plans_nothing(

@@ -51,6 +51,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
 /// Ports first; then, when no row names them, taps and the VIF's own bridge.
 fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
     let (mut links, mut ovs) = (Vec::new(), Vec::new());
+    let mut verdict = Verdict::Removing;
     if owned.preserve {
         release_vif(work, owned, &mut links, &mut ovs);
     } else {
@@ -60,6 +61,11 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
         for tap in &owned.taps {
             if !work.named_by_a_port(&tap.name) {
                 links.push(delete_link(tap));
+            } else if owned.ports.iter().all(|(port, _)| port.name != tap.name)
+                && work.inputs.observed.ovs.ready().is_some()
+            {
+                let reason = format!("tap {} stays: a port of this name that vifd did not make uses it", tap.name);
+                verdict = Verdict::Conflict { reason };
             }
         }
         for bridge in &owned.bridges {
@@ -69,7 +75,6 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
             }
         }
     }
-    let mut verdict = Verdict::Removing;
     for (backend, clear) in [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty())] {
         if let Some(hold) = work.inputs.holds.in_force(Some(id), backend, work.now).filter(|_| clear) {
             verdict = Verdict::Held { error: hold.error.clone(), backend, until: hold.until };
