@@ -1,10 +1,12 @@
 //! Where records come from. A source keeps the last good record of each VIF and says what it refused.
 
+pub mod dir;
+
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Desired, VifId};
+use crate::model::{Desired, Vif, VifId};
 
 /// What a source has: the wanted set and what it could not read. Published whole through a `watch`.
 #[derive(Clone, Debug, Default)]
@@ -31,4 +33,39 @@ pub struct Rejection {
     pub field: String,
     /// One sentence.
     pub reason: String,
+}
+
+/// Why a record is no good.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{reason}", if field.is_empty() { String::new() } else { format!("{field}: ") })]
+pub struct Refusal {
+    /// Path of the field, e.g. `vif.network.mtu`; empty when the record as a whole is meant.
+    pub field: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// Reads and validates one record. A source is given it, so that it knows nothing of wire forms.
+pub type Decode = Arc<dyn Fn(&[u8]) -> Result<Vif, Refusal> + Send + Sync>;
+
+/// Why a write was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The record is no good.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The write would overwrite something that it does not mean.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is nowhere to write to at the moment.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The file system refused.
+    #[error("cannot {attempt}")]
+    Io {
+        /// What was attempted.
+        attempt: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
 }

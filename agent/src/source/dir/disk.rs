@@ -1,0 +1,220 @@
+//! The files themselves: reading records, replacing them atomically, and the tombstones of deleted VIFs.
+//! What they mean is `shelf`'s business. Everything here blocks and runs off the async threads.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde_json::Value;
+
+use super::shelf::Reading;
+use crate::model::VifId;
+use crate::source::{Decode, Refusal};
+
+/// Which directory it is, whatever its name: device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// An open directory. It is held open only while it is read or written, so that it can be unmounted.
+#[derive(Debug)]
+pub(super) struct Open {
+    fd: OwnedFd,
+    /// Which directory it is.
+    pub(super) identity: Identity,
+}
+
+/// How records are read.
+#[derive(Clone)]
+pub(super) struct Reader {
+    /// Judge of the content.
+    pub(super) decode: Decode,
+    /// Files that are longer, in bytes, are refused unread.
+    pub(super) max_record: usize,
+}
+
+impl Open {
+    /// Opens a directory.
+    pub(super) fn directory(path: &Path) -> io::Result<Open> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        Ok(Open { fd, identity: (stat.st_dev, stat.st_ino) })
+    }
+
+    /// A path that leads to this very directory as long as it is open, even when its name now leads elsewhere.
+    pub(super) fn proc_path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd as _;
+        PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
+    /// The names of the records in it, in no order.
+    pub(super) fn list(&self) -> io::Result<Vec<OsString>> {
+        // A description of its own: reading a directory moves the offset that duplicates share.
+        let own = openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let mut directory = Dir::from_fd(own)?;
+        let mut names = Vec::new();
+        for entry in directory.iter() {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if is_record(name) {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Reads the named records.
+    pub(super) fn read_all(&self, names: Vec<OsString>, reader: &Reader) -> Vec<(OsString, Reading)> {
+        names
+            .into_iter()
+            .map(|name| {
+                let reading = self.read(&name, reader);
+                (name, reading)
+            })
+            .collect()
+    }
+
+    fn read(&self, name: &OsStr, reader: &Reader) -> Reading {
+        match self.bytes(name, reader.max_record) {
+            Ok(bytes) => judge(name, &bytes, reader),
+            Err(Unread::Absent) => Reading::Absent,
+            Err(Unread::Refused(reason)) => Reading::Bad(id_of_name(name), Refusal { field: String::new(), reason }),
+        }
+    }
+
+    /// The bytes of one record.
+    pub(super) fn bytes(&self, name: &OsStr, max: usize) -> Result<Vec<u8>, Unread> {
+        // O_NONBLOCK: opening a FIFO must not wait for its writer.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(nix::Error::ENOENT) => return Err(Unread::Absent),
+            Err(nix::Error::ELOOP) => return Err(Unread::Refused("symbolic links are not followed".into())),
+            Err(error) => return Err(Unread::Refused(format!("it cannot be opened: {}", error.desc()))),
+        };
+        let cannot_read = |error: io::Error| Unread::Refused(format!("it cannot be read: {error}"));
+        let stat = fstat(&fd).map_err(|error| cannot_read(error.into()))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(Unread::Refused("it is not a regular file".into()));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(max) + 1);
+        File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
+        if bytes.len() > max {
+            return Err(Unread::Refused(format!("it is larger than {max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// Puts `bytes` in the place of a record: all of them or none, also after a crash once [`Open::sync`] is done.
+    pub(super) fn replace(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        // The leading dot hides it from readers of the directory; one writer task, so one name suffices.
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(".new");
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, temporary.as_os_str(), flags, Mode::from_bits_truncate(0o640))?;
+        let mut file = File::from(fd);
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| Ok(renameat(&self.fd, temporary.as_os_str(), &self.fd, name)?));
+        if written.is_err() {
+            // Best effort: a left-over is overwritten by the next attempt.
+            let _ = unlinkat(&self.fd, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+
+    /// Removes a record; one that is not there is no error.
+    pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        match unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes names that were made, changed or removed durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(nix::unistd::fsync(self.fd.as_fd())?)
+    }
+}
+
+/// Why a file has no bytes for us.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// There is no such file.
+    Absent,
+    /// One sentence.
+    Refused(String),
+}
+
+/// Whether a name is one of a record: `*.json`, and not hidden.
+pub(super) fn is_record(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".json") && !name.as_bytes().starts_with(b".")
+}
+
+fn judge(name: &OsStr, bytes: &[u8], reader: &Reader) -> Reading {
+    match (reader.decode)(bytes) {
+        Ok(vif) => Reading::Good(Arc::new(vif)),
+        Err(refusal) => Reading::Bad(id_of_content(bytes).or_else(|| id_of_name(name)), refusal),
+    }
+}
+
+/// The VIF that a record speaks of although it is no good.
+fn id_of_content(bytes: &[u8]) -> Option<VifId> {
+    let record: Value = serde_json::from_slice(bytes).ok()?;
+    let vif = record.get("vif")?;
+    let id = vif.get("versioned_object.data").unwrap_or(vif).get("id")?;
+    id.as_str()?.parse().ok()
+}
+
+fn id_of_name(name: &OsStr) -> Option<VifId> {
+    name.to_str()?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The VIFs that were deleted by name and of which something may be left on the host: an empty file each, so
+/// that a crash between the deletion and its execution loses nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Tombstones {
+    directory: PathBuf,
+}
+
+impl Tombstones {
+    /// Below `state`, made when it is missing. Answers those that are there.
+    pub(super) fn open(state: &Path) -> io::Result<(Tombstones, Vec<VifId>)> {
+        let directory = state.join("deleted");
+        std::fs::create_dir_all(&directory)?;
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(&directory)? {
+            ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<VifId>().ok()));
+        }
+        Ok((Tombstones { directory }, ids))
+    }
+
+    /// Makes tombstones, durable when it returns.
+    pub(super) fn add(&self, ids: &[VifId]) -> io::Result<()> {
+        for id in ids {
+            File::create(self.directory.join(id.to_string()))?;
+        }
+        // The files are empty: their names are all there is to keep.
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Takes tombstones away. One that comes back after a crash is taken away again.
+    pub(super) fn remove(&self, ids: &[VifId]) -> io::Result<()> {
+        for id in ids {
+            match std::fs::remove_file(self.directory.join(id.to_string())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,625 @@
+//! The directory source: every `*.json` of one directory is a record, and writes through the API land there.
+//!
+//! One task owns the directory. It is woken by inotify and by the mount table, reads what changed, lets the
+//! [`shelf`] say what that means, and publishes. It never polls.
+
+mod disk;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::disk::{Identity, Open, Reader, Tombstones, Unread};
+use self::shelf::{Effects, Reading, Shelf};
+use self::watch::{Event, Mounts, Watch};
+use super::{Decode, Intake, WriteError};
+use crate::model::{Vif, VifId};
+
+/// What a directory source needs to know.
+#[derive(Clone)]
+pub struct Options {
+    /// The directory of records.
+    pub path: PathBuf,
+    /// Where tombstones of deleted VIFs are kept; made when missing.
+    pub state_dir: PathBuf,
+    /// The judge of records.
+    pub decode: Decode,
+    /// Longer records, in bytes, are refused.
+    pub max_record: usize,
+    /// A change is read once the directory has been quiet for this long…
+    pub quiet: Duration,
+    /// …and in any case after this long.
+    pub at_most: Duration,
+    /// Removals in bulk, and a directory that came back, are believed once it has been quiet for this long.
+    pub settle: Duration,
+}
+
+impl Options {
+    /// The usual limits: records of 1 MiB, changes read after 10 to 50 ms, bulk removals after 500 ms.
+    #[must_use]
+    pub fn new(path: PathBuf, state_dir: PathBuf, decode: Decode) -> Options {
+        Options {
+            path,
+            state_dir,
+            decode,
+            max_record: 1 << 20,
+            quiet: Duration::from_millis(10),
+            at_most: Duration::from_millis(50),
+            settle: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Handle of a running directory source; the source ends when the last handle goes.
+#[derive(Clone)]
+pub struct DirSource {
+    intake: channel::Receiver<Intake>,
+    requests: mpsc::Sender<Request>,
+    decode: Decode,
+    max_record: usize,
+}
+
+enum Request {
+    Put { vif: Box<Vif>, bytes: Vec<u8>, reply: oneshot::Sender<Result<u64, WriteError>> },
+    Delete { id: VifId, reply: oneshot::Sender<Result<u64, WriteError>> },
+    Get { id: VifId, reply: oneshot::Sender<Result<Option<Vec<u8>>, WriteError>> },
+    Gone { id: VifId, revision: u64 },
+    ConfirmEmpty { reply: oneshot::Sender<BTreeSet<VifId>> },
+}
+
+impl DirSource {
+    /// Starts the source. Until the directory has been read for the first time its intake is not synced.
+    ///
+    /// # Errors
+    /// When the state directory cannot be made or read, or the mount table cannot be watched. A directory of
+    /// records that is missing is no error: the intake says so, and it is read when it appears.
+    pub fn spawn(options: Options) -> io::Result<DirSource> {
+        let path = std::path::absolute(&options.path)?;
+        let (tombstones, deleted) = Tombstones::open(&options.state_dir)?;
+        let mounts = Mounts::open()?;
+        let shelf = Shelf::new(options.settle, deleted);
+        let (publish, intake) = channel::channel(shelf.intake());
+        let (requests, inbox) = mpsc::channel(BATCH);
+        let task = Task {
+            path,
+            quiet: options.quiet,
+            at_most: options.at_most,
+            reader: Reader { decode: options.decode.clone(), max_record: options.max_record },
+            tombstones,
+            shelf,
+            publish,
+            watch: None,
+            armed: None,
+            retry: None,
+            pending: Pending::default(),
+        };
+        tokio::spawn(task.run(inbox, mounts));
+        Ok(DirSource { intake, requests, decode: options.decode, max_record: options.max_record })
+    }
+
+    /// What the source has, as it changes.
+    #[must_use]
+    pub fn observe(&self) -> channel::Receiver<Intake> {
+        self.intake.clone()
+    }
+
+    /// Validates the record of VIF `id` and keeps it as a file, durable when this returns. Answers the revision
+    /// that holds it.
+    ///
+    /// # Errors
+    /// When the record is no good or another VIF's, or the directory cannot take it.
+    pub async fn put(&self, id: VifId, bytes: Vec<u8>) -> Result<u64, WriteError> {
+        if bytes.len() > self.max_record {
+            let reason = format!("it is larger than {} bytes", self.max_record);
+            return Err(super::Refusal { field: String::new(), reason }.into());
+        }
+        let vif = Box::new((self.decode)(&bytes)?);
+        if vif.id != id {
+            let reason = format!("it is {}, but the record was handed in as that of VIF {id}", vif.id);
+            return Err(super::Refusal { field: "vif.id".into(), reason }.into());
+        }
+        self.ask(|reply| Request::Put { vif, bytes, reply }).await?
+    }
+
+    /// Deletes a VIF by name: its files go, and that it was deleted is kept until [`DirSource::gone`], also over
+    /// a crash. A VIF without a file may be deleted, too. Answers the revision that holds the deletion.
+    ///
+    /// # Errors
+    /// When the directory is not there or refuses.
+    pub async fn delete(&self, id: VifId) -> Result<u64, WriteError> {
+        self.ask(|reply| Request::Delete { id, reply }).await?
+    }
+
+    /// The record of a VIF as it stands in the directory, good or not; `None` without a file.
+    ///
+    /// # Errors
+    /// When the directory is not there or the file cannot be read.
+    pub async fn get(&self, id: VifId) -> Result<Option<Vec<u8>>, WriteError> {
+        self.ask(|reply| Request::Get { id, reply }).await?
+    }
+
+    /// Tells that nothing of a deleted VIF is left on the host, as planned from the intake of `revision`: it need
+    /// not be remembered any more.
+    pub async fn gone(&self, id: VifId, revision: u64) {
+        // An error says that the source has ended, and the deletion is remembered for its next start.
+        let _ = self.requests.send(Request::Gone { id, revision }).await;
+    }
+
+    /// Says that the directory, found empty although VIFs were known, is meant to be: they are deleted. Answers
+    /// which; none when the directory is in any other state.
+    ///
+    /// # Errors
+    /// When the source has ended.
+    pub async fn confirm_empty(&self) -> Result<BTreeSet<VifId>, WriteError> {
+        self.ask(|reply| Request::ConfirmEmpty { reply }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, WriteError> {
+        let ended = || WriteError::Unavailable("the agent is stopping".into());
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
+    }
+}
+
+/// Writes that are made durable together.
+const BATCH: usize = 256;
+/// How long to wait where nothing will tell when a directory can be watched again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What events asked for since the last reading.
+#[derive(Debug, Default)]
+struct Pending {
+    records: BTreeSet<OsString>,
+    /// Everything has to be read again.
+    all: bool,
+    /// See whether the path still leads to the directory that is watched.
+    check: bool,
+    /// Watch anew.
+    rearm: bool,
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Pending {
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Record(name) => {
+                self.records.insert(name);
+            }
+            Event::Overflow => self.all = true,
+            Event::Mode => self.check = true,
+            Event::Path => self.rearm = true,
+        }
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+    }
+}
+
+struct Task {
+    path: PathBuf,
+    quiet: Duration,
+    at_most: Duration,
+    reader: Reader,
+    tombstones: Tombstones,
+    shelf: Shelf,
+    publish: channel::Sender<Intake>,
+    watch: Option<Watch>,
+    /// The directory that is watched.
+    armed: Option<Identity>,
+    retry: Option<Instant>,
+    pending: Pending,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>, mounts: Mounts) {
+        self.arm().await;
+        let mut requests = Vec::new();
+        loop {
+            let wake = self.deadline();
+            tokio::select! {
+                events = next(self.watch.as_ref()) => match events {
+                    Ok(events) => events.into_iter().for_each(|event| self.pending.note(event)),
+                    Err(error) => {
+                        warn!(path = %self.path.display(), %error, "cannot watch the directory of records");
+                        self.watch = None;
+                        self.pending.note(Event::Path);
+                    }
+                },
+                changed = mounts.changed() => {
+                    if let Err(error) = changed {
+                        // Without the mount table inotify still tells most of it; a busy loop helps nobody.
+                        warn!(%error, "cannot watch the mount table");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    self.pending.note(Event::Mode);
+                }
+                count = inbox.recv_many(&mut requests, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.serve(&mut requests).await;
+                }
+                () = sleep_until(wake) => self.awake().await,
+            }
+        }
+    }
+
+    /// When there is something to do without being told.
+    fn deadline(&self) -> Option<Instant> {
+        let read = match (self.pending.first, self.pending.last) {
+            (Some(first), Some(last)) => Some((last + self.quiet).min(first + self.at_most)),
+            _ => None,
+        };
+        let settle = self.shelf.deadline().map(Instant::from_std);
+        [read, settle, self.retry].into_iter().flatten().min()
+    }
+
+    async fn awake(&mut self) {
+        let now = Instant::now();
+        let pending = std::mem::take(&mut self.pending);
+        if pending.rearm || self.retry.is_some_and(|at| at <= now) {
+            self.arm().await;
+        } else if pending.first.is_some() {
+            self.read(pending).await;
+        }
+        let effects = self.shelf.settled(Instant::now().into_std());
+        self.carry_out(effects).await;
+    }
+
+    /// Watches the path anew and reads everything.
+    async fn arm(&mut self) {
+        self.retry = None;
+        let armed = match Watch::arm(&self.path) {
+            Ok((watch, open)) => {
+                self.watch = Some(watch);
+                open
+            }
+            Err(error) => Err(error),
+        };
+        let read = match armed {
+            Ok(open) => self.read_all(open).await,
+            Err(error) => Err(error),
+        };
+        let effects = match read {
+            Ok((identity, readings)) => {
+                info!(path = %self.path.display(), records = readings.len(), "directory of records read");
+                self.armed = Some(identity);
+                self.shelf.arrived(readings, Instant::now().into_std())
+            }
+            Err(error) => {
+                self.armed = None;
+                let told = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+                if !told {
+                    self.retry = Some(Instant::now() + RETRY);
+                }
+                let why = why_unreadable(&self.path, &error);
+                let effects = self.shelf.vanished(why.clone());
+                if effects.changed {
+                    warn!("{why}");
+                }
+                effects
+            }
+        };
+        self.carry_out(effects).await;
+    }
+
+    async fn read_all(&self, open: Open) -> io::Result<(Identity, Vec<(OsString, Reading)>)> {
+        let reader = self.reader.clone();
+        blocking(move || {
+            let names = open.list()?;
+            Ok((open.identity, open.read_all(names, &reader)))
+        })
+        .await
+    }
+
+    /// Reads what changed in the directory that is watched.
+    async fn read(&mut self, pending: Pending) {
+        let Some(open) = self.open() else {
+            // Not what is watched any more, or perhaps there now that something was mounted.
+            if self.armed.is_some() || pending.check {
+                self.arm().await;
+            }
+            return;
+        };
+        let mut names = pending.records;
+        if pending.all {
+            names.extend(self.shelf.names().cloned());
+        }
+        let reader = self.reader.clone();
+        let readings = blocking(move || {
+            if pending.all {
+                names.extend(open.list()?);
+            }
+            Ok(open.read_all(names.into_iter().collect(), &reader))
+        })
+        .await;
+        let effects = match readings {
+            Ok(readings) => self.shelf.take(readings, Instant::now().into_std()),
+            Err(error) => {
+                warn!(path = %self.path.display(), %error, "cannot list the directory of records");
+                self.pending.note(Event::Path);
+                return;
+            }
+        };
+        self.carry_out(effects).await;
+    }
+
+    /// Opens the directory, provided that it is the one that is watched.
+    fn open(&self) -> Option<Open> {
+        let open = Open::directory(&self.path).ok()?;
+        (Some(open.identity) == self.armed).then_some(open)
+    }
+
+    /// Does on disk what a change asks for, and publishes it.
+    async fn carry_out(&mut self, effects: Effects) {
+        if !effects.entomb.is_empty() {
+            let tombstones = self.tombstones.clone();
+            if let Err(error) = blocking(move || tombstones.add(&effects.entomb)).await {
+                warn!(%error, "cannot keep a tombstone: after a crash now, the deletion counts as an absence");
+            }
+        }
+        if effects.changed {
+            self.publish.send_replace(self.shelf.intake());
+        }
+        if !effects.exhume.is_empty() {
+            let tombstones = self.tombstones.clone();
+            if let Err(error) = blocking(move || tombstones.remove(&effects.exhume)).await {
+                warn!(%error, "cannot remove a tombstone");
+            }
+        }
+    }
+
+    /// Answers requests: runs of writes with one another, so that they are made durable together.
+    async fn serve(&mut self, requests: &mut Vec<Request>) {
+        let mut writes = Vec::new();
+        let mut ids = BTreeSet::new();
+        for request in requests.drain(..) {
+            let (id, write) = match request {
+                Request::Put { vif, bytes, reply } => (vif.id, Write { id: vif.id, put: Some((vif, bytes)), reply }),
+                Request::Delete { id, reply } => (id, Write { id, put: None, reply }),
+                other => {
+                    self.write(std::mem::take(&mut writes)).await;
+                    ids.clear();
+                    self.answer(other).await;
+                    continue;
+                }
+            };
+            // Writes of one VIF in their order.
+            if !ids.insert(id) {
+                self.write(std::mem::take(&mut writes)).await;
+                ids = BTreeSet::from([id]);
+            }
+            writes.push(write);
+        }
+        self.write(writes).await;
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Get { id, reply } => {
+                let _ = reply.send(self.get(id).await);
+            }
+            Request::Gone { id, revision } => {
+                let effects = self.shelf.gone(id, revision);
+                self.carry_out(effects).await;
+            }
+            Request::ConfirmEmpty { reply } => {
+                let (ids, effects) = self.shelf.confirm_empty();
+                self.carry_out(effects).await;
+                let _ = reply.send(ids);
+            }
+            Request::Put { .. } | Request::Delete { .. } => unreachable!("writes are served in runs"),
+        }
+    }
+
+    async fn get(&self, id: VifId) -> Result<Option<Vec<u8>>, WriteError> {
+        let Some(name) = self.shelf.file_of(id) else { return Ok(None) };
+        let open = self.open().ok_or_else(|| self.unavailable())?;
+        let attempt = format!("read {}", self.path.join(&name).display());
+        let max = self.reader.max_record;
+        let read = blocking(move || match open.bytes(&name, max) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Unread::Absent) => Ok(None),
+            Err(Unread::Refused(reason)) => Err(io::Error::other(reason)),
+        });
+        read.await.map_err(|source| WriteError::Io { attempt, source })
+    }
+
+    fn unavailable(&self) -> WriteError {
+        WriteError::Unavailable(format!("the directory of records {} is not there", self.path.display()))
+    }
+
+    /// Writes that concern different VIFs.
+    async fn write(&mut self, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        let Some(open) = self.open() else {
+            for write in writes {
+                let _ = write.reply.send(Err(self.unavailable()));
+            }
+            return;
+        };
+        let mut jobs = Vec::new();
+        for write in writes {
+            match self.job(write) {
+                Ok(job) => jobs.push(job),
+                Err((reply, error)) => {
+                    let _ = reply.send(Err(error));
+                }
+            }
+        }
+        let tombstones = self.tombstones.clone();
+        let path = self.path.clone();
+        let done = blocking(move || Ok(execute(&open, &path, &tombstones, jobs))).await;
+        let Ok(done) = done else {
+            // The thread died with the replies: those who wait are told that the source has ended.
+            return;
+        };
+        let mut effects = Effects::default();
+        let mut replies = Vec::new();
+        for (job, result) in done {
+            match (result, job.what) {
+                (Ok(()), What::Replace(name, vif, _)) => {
+                    let reading = Reading::Good(std::sync::Arc::from(vif));
+                    effects.merge(self.shelf.take(vec![(name, reading)], Instant::now().into_std()));
+                }
+                (Ok(()), What::Remove(_)) => {
+                    let deleted = self.shelf.delete(job.id);
+                    // Its tombstone is there already.
+                    effects.merge(Effects { entomb: Vec::new(), ..deleted });
+                }
+                (Err(error), what) => {
+                    // Whatever became of the files: they are read again.
+                    for name in what.into_names() {
+                        self.pending.note(Event::Record(name));
+                    }
+                    let _ = job.reply.send(Err(error));
+                    continue;
+                }
+            }
+            replies.push(job.reply);
+        }
+        self.carry_out(effects).await;
+        for reply in replies {
+            let _ = reply.send(Ok(self.shelf.revision()));
+        }
+    }
+
+    /// Which files a write concerns.
+    fn job(&self, write: Write) -> Result<Job, (Reply, WriteError)> {
+        let Write { id, put, reply } = write;
+        let what = match put {
+            None => What::Remove(self.shelf.files_of(id)),
+            Some((vif, bytes)) => {
+                // The file that counts is the one to replace, or else the old record would go on counting.
+                let name = self.shelf.file_of(id).unwrap_or_else(|| format!("{id}.json").into());
+                if let Some(other) = self.shelf.occupant(&name).filter(|occupant| *occupant != id) {
+                    let name = self.path.join(name);
+                    let conflict = format!("{} holds the record of VIF {other}: rename that file", name.display());
+                    return Err((reply, WriteError::Conflict(conflict)));
+                }
+                What::Replace(name, vif, bytes)
+            }
+        };
+        Ok(Job { id, what, reply })
+    }
+}
+
+type Reply = oneshot::Sender<Result<u64, WriteError>>;
+
+/// A write that was asked for: a record to put, or a VIF to delete.
+struct Write {
+    id: VifId,
+    put: Option<(Box<Vif>, Vec<u8>)>,
+    reply: Reply,
+}
+
+/// A write with the files that it concerns.
+struct Job {
+    id: VifId,
+    what: What,
+    reply: Reply,
+}
+
+enum What {
+    Replace(OsString, Box<Vif>, Vec<u8>),
+    Remove(Vec<OsString>),
+}
+
+impl What {
+    fn into_names(self) -> Vec<OsString> {
+        match self {
+            What::Replace(name, ..) => vec![name],
+            What::Remove(names) => names,
+        }
+    }
+}
+
+/// Writes to disk, durable where the answer is good.
+fn execute(open: &Open, path: &Path, tombstones: &Tombstones, jobs: Vec<Job>) -> Vec<(Job, Result<(), WriteError>)> {
+    let deleted: Vec<VifId> = jobs.iter().filter(|job| matches!(job.what, What::Remove(_))).map(|job| job.id).collect();
+    // First of all: from here on a crash leaves deletions, never absences.
+    let entombed = if deleted.is_empty() { Ok(()) } else { tombstones.add(&deleted) };
+    let mut done = Vec::new();
+    for job in jobs {
+        let result = match &job.what {
+            What::Replace(name, _, bytes) => open
+                .replace(name, bytes)
+                .map_err(|source| WriteError::Io { attempt: format!("write {}", path.join(name).display()), source }),
+            What::Remove(names) => match &entombed {
+                Err(error) => Err(WriteError::Io {
+                    attempt: format!("remember that VIF {} is deleted", job.id),
+                    source: io::Error::new(error.kind(), error.to_string()),
+                }),
+                Ok(()) => names.iter().try_for_each(|name| {
+                    let attempt = || format!("remove {}", path.join(name).display());
+                    open.remove(name).map_err(|source| WriteError::Io { attempt: attempt(), source })
+                }),
+            },
+        };
+        done.push((job, result));
+    }
+    if let Err(error) = open.sync() {
+        for (_, result) in done.iter_mut().filter(|(_, result)| result.is_ok()) {
+            let source = io::Error::new(error.kind(), error.to_string());
+            *result = Err(WriteError::Io { attempt: format!("make changes of {} durable", path.display()), source });
+        }
+    }
+    let kept: Vec<VifId> = done
+        .iter()
+        .filter(|(job, result)| result.is_err() && matches!(job.what, What::Remove(_)))
+        .map(|(job, _)| job.id)
+        .collect();
+    if let Err(error) = tombstones.remove(&kept) {
+        warn!(%error, "cannot remove the tombstone of a VIF that could not be deleted");
+    }
+    done
+}
+
+async fn next(watch: Option<&Watch>) -> io::Result<Vec<Event>> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(io::Error::other(stopped)),
+    }
+}
+
+fn why_unreadable(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.raw_os_error() {
+        Some(code) if code == nix::Error::ENOENT as i32 => format!("the directory of records {path} is not there"),
+        Some(code) if code == nix::Error::ENOTDIR as i32 => format!("{path} is not a directory"),
+        Some(code) if code == nix::Error::ENOSPC as i32 || code == nix::Error::EMFILE as i32 => format!(
+            "the directory of records {path} cannot be watched: the kernel's inotify limits are reached \
+             (raise the sysctls fs.inotify.max_user_watches and fs.inotify.max_user_instances)"
+        ),
+        _ => format!("the directory of records {path} cannot be read: {error}"),
+    }
+}

@@ -1,0 +1,163 @@
+//! Being told of changes: inotify on the directory and on every directory above it, and the kernel's mount
+//! table, because (un)mounting something over a path is no event of any directory (inotify(7), proc(5)).
+//!
+//! inotify is used as it is: of the events of a directory this needs few, and above all not those that its
+//! own reading of ten thousand files would cause.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::disk::{Open, is_record};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Something happened to a record of the directory.
+    Record(OsString),
+    /// The directory may have become unreadable, or readable.
+    Mode,
+    /// The path may lead somewhere else now, and the watches with it.
+    Path,
+    /// Events were lost.
+    Overflow,
+}
+
+/// The watches for one path, as far as it exists.
+#[derive(Debug)]
+pub(super) struct Watch {
+    inotify: AsyncFd<Instance>,
+    /// The directories above, each with the name in it that leads on.
+    above: Vec<(WatchDescriptor, OsString)>,
+    target: Option<WatchDescriptor>,
+}
+
+impl Watch {
+    /// Watches a path. The directory itself is answered where it is there; otherwise why it is not.
+    ///
+    /// # Errors
+    /// When the kernel grants no inotify instance.
+    pub(super) fn arm(path: &Path) -> io::Result<(Watch, io::Result<Open>)> {
+        let instance = Instance(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        let inotify = register(instance, Interest::READABLE)?;
+        let mut watch = Watch { inotify, above: Vec::new(), target: None };
+        let opened = watch.add(path);
+        Ok((watch, opened))
+    }
+
+    fn add(&mut self, path: &Path) -> io::Result<Open> {
+        let above = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_ONLYDIR;
+        let inotify = &self.inotify.get_ref().0;
+        // From the root down, each before the next is looked at, so that nothing can appear in between unseen.
+        let mut parent = PathBuf::new();
+        for component in path.components() {
+            if let Component::Normal(name) = component {
+                self.above.push((inotify.add_watch(&parent, above)?, name.to_owned()));
+            }
+            parent.push(component);
+        }
+        let inside = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_ONLYDIR;
+        let open = Open::directory(path)?;
+        self.target = Some(inotify.add_watch(&open.proc_path(), inside)?);
+        Ok(open)
+    }
+
+    /// What has happened since, in order; waits until there is something of interest. Cancel safe.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub(super) async fn next(&self) -> io::Result<Vec<Event>> {
+        loop {
+            let mut guard = self.inotify.readable().await?;
+            match guard.get_inner().0.read_events() {
+                Ok(events) => {
+                    let events: Vec<Event> = events
+                        .into_iter()
+                        .filter_map(|event| self.meaning(event.wd, event.mask, event.name.as_deref()))
+                        .collect();
+                    if !events.is_empty() {
+                        return Ok(events);
+                    }
+                }
+                Err(nix::Error::EAGAIN) => guard.clear_ready(),
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn meaning(&self, wd: WatchDescriptor, mask: AddWatchFlags, name: Option<&OsStr>) -> Option<Event> {
+        if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return Some(Event::Overflow);
+        }
+        match name {
+            Some(name) if Some(wd) == self.target => is_record(name).then(|| Event::Record(name.to_owned())),
+            Some(name) => self.above.iter().any(|(above, next)| *above == wd && next == name).then_some(Event::Path),
+            None if mask.contains(AddWatchFlags::IN_ATTRIB) => Some(Event::Mode),
+            // A watched directory itself: deleted, moved, unmounted.
+            None => Some(Event::Path),
+        }
+    }
+}
+
+/// inotify for tokio, which asks for a raw descriptor.
+#[derive(Debug)]
+struct Instance(Inotify);
+
+impl AsRawFd for Instance {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// What tokio may register: types of which each value owns one descriptor and keeps it until it is dropped.
+trait OwnsDescriptor: AsRawFd {}
+impl OwnsDescriptor for Instance {}
+impl OwnsDescriptor for File {}
+
+fn register<T: OwnsDescriptor>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the descriptor is open and stays the same one as long as `owner` lives, which is as long as the
+    // `AsyncFd` does: see `OwnsDescriptor`, and nothing here takes it out.
+    #[expect(unsafe_code, reason = "tokio offers no safe way to register a descriptor")]
+    let registered = unsafe { AsyncFd::register_with_interest(owner, interest) };
+    Ok(registered?)
+}
+
+/// The mount table of this process, which the kernel makes readable with priority whenever it changes.
+#[derive(Debug)]
+pub(super) struct Mounts(AsyncFd<File>);
+
+impl Mounts {
+    /// # Errors
+    /// When `/proc` is not what it should be.
+    pub(super) fn open() -> io::Result<Mounts> {
+        register(File::open("/proc/thread-self/mountinfo")?, Interest::PRIORITY).map(Mounts)
+    }
+
+    /// Waits until something was mounted or unmounted. Cancel safe.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub(super) async fn changed(&self) -> io::Result<()> {
+        self.0.ready(Interest::PRIORITY).await?.clear_ready();
+        Ok(())
+    }
+}
