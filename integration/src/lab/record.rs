@@ -116,6 +116,12 @@ impl Record {
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
+    /// A text field of the VIF object, if it is set.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.0["vif"][DATA][name].as_str()
+    }
+
     /// Changes a field of the VIF object.
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Record {

@@ -60,6 +60,8 @@ pub struct Vifd {
     namespace: String,
     endpoint: String,
     run_directory: PathBuf,
+    /// The directory of the vifd whose records, state and socket this one takes too.
+    shared: Option<PathBuf>,
     _removed_with: Option<tempfile::TempDir>,
 }
 
@@ -98,8 +100,20 @@ impl Vifd {
             namespace: ovs.namespace().name().to_owned(),
             endpoint: ovs.endpoint(),
             run_directory: ovs.run_directory(),
+            shared: None,
             _removed_with: removed_with,
         })
+    }
+
+    /// Prepares one more vifd with the files of another: the same records, state and socket.
+    ///
+    /// # Errors
+    /// As [`Vifd::beside`].
+    pub fn like(ovs: &Ovs, other: &Vifd) -> Result<Vifd> {
+        let mut second = Vifd::beside(ovs)?;
+        second.config = other.config.clone();
+        second.shared = Some(other.directory.clone());
+        Ok(second)
     }
 
     /// Path of the program: `$VIFD_BIN`, else the one cargo built beside this.
@@ -152,7 +166,7 @@ impl Vifd {
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
         let Config { mode, resync, max_removals, defaults, more } = &self.config;
-        let directory = self.directory.display();
+        let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
         let endpoint = &self.endpoint;
         let sockets = self.run_directory.display();
         let metrics = METRICS;
@@ -344,7 +358,11 @@ impl Vifd {
         self.until_within(LIMIT, what, check)
     }
 
-    fn until_within<T>(
+    /// Waits for something that may take longer.
+    ///
+    /// # Errors
+    /// As [`Vifd::until`], after `limit`.
+    pub fn until_within<T>(
         &mut self,
         limit: Duration,
         what: &str,

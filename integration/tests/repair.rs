@@ -1,0 +1,218 @@
+//! Promise 3: what somebody else changes is repaired because the peer says so, without a poll, and
+//! what is foreign survives. `resync` is off throughout: nothing here would ever be looked at again
+//! without a notification. The times are printed, not judged: they are the machine's as much as
+//! vifd's.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use vifd_integration::lab::{Namespace, Ovs, Record, Switch, Vifd};
+
+struct Scene {
+    ovs: Ovs,
+    vifd: Vifd,
+    record: Record,
+}
+
+/// One VIF with tap and port, ready.
+fn scene() -> Result<Scene> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut vifd = Vifd::beside(&ovs)?;
+    vifd.start()?;
+    let record = Record::fixture("openvswitch-netdev")?;
+    vifd.put(&record)?;
+    vifd.wait_for(&record.id(), "ready")?;
+    Ok(Scene { ovs, vifd, record })
+}
+
+impl Scene {
+    /// Does harm, sees that it took effect or was mended already, and waits until it is mended.
+    fn mended(
+        &mut self,
+        harm: &str,
+        damage: impl FnOnce(&Ovs, &str) -> Result<()>,
+        good: impl Fn(&Ovs, &str) -> Result<bool>,
+    ) -> Result<()> {
+        let (ovs, name) = (&self.ovs, self.record.vif_name());
+        assert!(good(ovs, &name)?, "before {harm}");
+        let before = self.vifd.metric("vifd_writes_total", "")?;
+        damage(ovs, &name)?;
+        let start = Instant::now();
+        self.vifd.until(&format!("{harm} is mended"), |_| Ok(good(ovs, &name)?.then_some(())))?;
+        println!("{harm}: mended within {:?}", start.elapsed());
+        self.vifd.wait_for(&self.record.id(), "ready")?;
+        let after = self.vifd.metric("vifd_writes_total", "")?;
+        assert!(after > before, "{harm} did no harm");
+        Ok(())
+    }
+}
+
+fn vsctl(ovs: &Ovs, args: &[&str]) -> Result<()> {
+    ovs.vsctl(["--no-wait"].iter().chain(args)).map(drop)
+}
+
+fn interface(ovs: &Ovs, name: &str, column: &str) -> Result<Value> {
+    let row = ovs.row("Interface", name)?;
+    Ok(row.and_then(|mut row| row.remove(column)).unwrap_or_default())
+}
+
+fn usable(ovs: &Ovs, name: &str) -> Result<bool> {
+    let number = interface(ovs, name, "ofport")?;
+    Ok(number.as_i64().is_some_and(|number| number > 0))
+}
+
+#[test]
+fn what_others_break_is_mended() -> Result<()> {
+    let mut scene = scene()?;
+    let id = scene.record.id();
+    let mac = scene.record.mac();
+
+    scene.mended("del-port", |ovs, name| vsctl(ovs, &["del-port", name]), usable)?;
+    scene.mended(
+        "a changed iface-id",
+        |ovs, name| vsctl(ovs, &["set", "Interface", name, "external_ids:iface-id=other"]),
+        |ovs, name| Ok(interface(ovs, name, "external_ids")?["iface-id"] == id),
+    )?;
+    scene.mended(
+        "a removed attached-mac",
+        |ovs, name| vsctl(ovs, &["remove", "Interface", name, "external_ids", "attached-mac"]),
+        |ovs, name| Ok(interface(ovs, name, "external_ids")?["attached-mac"] == mac),
+    )?;
+    scene.mended(
+        "a deleted tap",
+        |ovs, name| ovs.namespace().run("ip", ["link", "del", name]).map(drop),
+        |ovs, name| Ok(ovs.namespace().link(name)?.is_some() && usable(ovs, name)?),
+    )?;
+    scene.mended(
+        "a changed MTU",
+        |ovs, name| ovs.namespace().run("ip", ["link", "set", name, "mtu", "1400"]).map(drop),
+        |ovs, name| Ok(ovs.namespace().link(name)?.is_some_and(|link| link.mtu == 1450)),
+    )?;
+    scene.mended(
+        "a link set down",
+        |ovs, name| ovs.namespace().run("ip", ["link", "set", name, "down"]).map(drop),
+        |ovs, name| Ok(ovs.namespace().link(name)?.is_some_and(|link| link.up)),
+    )?;
+    scene.mended("a deleted bridge", |ovs, _| vsctl(ovs, &["del-br", "br-int"]), usable)
+}
+
+#[test]
+fn a_hypervisors_port_is_looked_after_when_it_is_made_again() -> Result<()> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut vifd = Vifd::beside(&ovs)?;
+    vifd.start()?;
+    // As Nova sends it by default: libvirt makes the port.
+    let record = Record::fixture("openvswitch")?.with_profile("datapath_type", "netdev");
+    vifd.put(&record)?;
+    vifd.wait_for(&record.id(), "waiting")?;
+    let (name, id) = (record.vif_name(), record.id());
+    let guest = Namespace::new()?;
+    ovs.namespace().veth(&name, &guest, "eth0", Some(&record.mac()), None)?;
+    let add = |ovs: &Ovs| {
+        vsctl(
+            ovs,
+            &[
+                "--if-exists",
+                "del-port",
+                &name,
+                "--",
+                "add-port",
+                "br-int",
+                &name,
+                "--",
+                "set",
+                "Interface",
+                &name,
+                &format!("external_ids:iface-id={id}"),
+                "external_ids:libvirt=yes",
+            ],
+        )
+    };
+    add(&ovs)?;
+    vifd.wait_for(&id, "ready")?;
+    for _ in 0..3 {
+        // libvirt does both in one transaction, so vifd's keys vanish and the port does not.
+        add(&ovs)?;
+        vifd.until("vifd's keys are on the new port", |_| {
+            let keys = interface(&ovs, &name, "external_ids")?;
+            let stamped = keys["attached-mac"] == record.mac() && keys["vifd-vif"] == id;
+            Ok((stamped && keys["libvirt"] == "yes").then_some(()))
+        })?;
+        vifd.wait_for(&id, "ready")?;
+    }
+    vifd.remove(&record)?;
+    vifd.wait_gone(&id)?;
+    assert!(ovs.row("Interface", &name)?.is_none(), "os-vif removes the port at unplug");
+    Ok(())
+}
+
+#[test]
+fn what_is_foreign_survives() -> Result<()> {
+    let Scene { ovs, mut vifd, record } = scene()?;
+    let (name, id) = (record.vif_name(), record.id());
+    let guest = Namespace::new()?;
+    ovs.namespace().veth("foreign0", &guest, "eth0", None, None)?;
+    ovs.namespace().run("ip", ["tuntap", "add", "dev", "foreign1", "mode", "tap"])?;
+    ovs.vsctl([
+        "add-port",
+        "br-int",
+        "foreign0",
+        "--",
+        "set",
+        "Interface",
+        "foreign0",
+        "external_ids:iface-id=someone",
+        "--",
+        "set",
+        "Port",
+        "foreign0",
+        "tag=7",
+    ])?;
+    ovs.vsctl(["add-br", "br-foreign", "--", "set", "Bridge", "br-foreign", "datapath_type=netdev"])?;
+    ovs.vsctl(["set", "Interface", &name, "external_ids:foreign=key", "other_config:foreign=key"])?;
+    ovs.vsctl(["set", "Port", &name, "tag=9", "other_config:foreign=key"])?;
+    ovs.vsctl(["set", "Bridge", "br-int", "other_config:foreign=key", "external_ids:foreign=key"])?;
+    let survives = |with_port: bool| -> Result<()> {
+        let port = ovs.row("Port", "foreign0")?.context("foreign0 is gone")?;
+        assert_eq!(port["tag"], json!(7));
+        assert_eq!(interface(&ovs, "foreign0", "external_ids")?, json!({"iface-id": "someone"}));
+        assert!(ovs.row("Bridge", "br-foreign")?.is_some());
+        let bridge = ovs.row("Bridge", "br-int")?.context("br-int is gone")?;
+        assert_eq!(bridge["other_config"]["foreign"], "key");
+        assert_eq!(bridge["external_ids"]["foreign"], "key");
+        for link in ["foreign0", "foreign1"] {
+            assert!(ovs.namespace().link(link)?.is_some(), "{link} is gone");
+        }
+        if with_port {
+            let port = ovs.row("Port", &name)?.context("the port is gone")?;
+            assert_eq!(port["other_config"]["foreign"], "key");
+            assert_eq!(port["tag"], json!(9), "neutron's tag on the VIF's port");
+            assert_eq!(interface(&ovs, &name, "external_ids")?["foreign"], "key");
+            assert_eq!(interface(&ovs, &name, "other_config")?["foreign"], "key");
+        }
+        Ok(())
+    };
+    // Something to repair right beside the foreign keys.
+    vsctl(&ovs, &["set", "Interface", &name, "external_ids:iface-id=other"])?;
+    vifd.until("the key is mended", |_| Ok((interface(&ovs, &name, "external_ids")?["iface-id"] == id).then_some(())))?;
+    survives(true)?;
+    vifd.stop()?;
+    vifd.start()?;
+    vifd.wait_for(&id, "ready")?;
+    survives(true)?;
+    vifd.remove(&record)?;
+    vifd.wait_gone(&id)?;
+    survives(false)?;
+
+    // A wanted name that somebody else has is a conflict, shown and not overwritten.
+    let clash = Record::fixture("openvswitch-netdev")?.numbered(5).with("vif_name", "foreign0");
+    vifd.put(&clash)?;
+    let status = vifd.wait_for(&clash.id(), "conflict")?;
+    assert!(status["message"].to_string().contains("foreign0"), "{status}");
+    survives(false)?;
+    let link = Record::fixture("generic")?.numbered(6).with("vif_name", "foreign1");
+    vifd.put(&link)?;
+    vifd.wait_for(&link.id(), "conflict")?;
+    survives(false)
+}
