@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match interruptible().and_then(|()| run(mode)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\n{} {error:?}", Style::detect().bad("The demo failed:"));
+            eprintln!("\n{} {error:#}", Style::detect().bad("The demo failed:"));
             if mode == Mode::Keep {
                 down();
             }

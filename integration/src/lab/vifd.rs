@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -374,7 +374,7 @@ impl Vifd {
         });
         result.map_err(|error| {
             let log = super::process::tail(&self.log_file(), 40);
-            error.context(format!("end of vifd's log:\n{log}"))
+            anyhow!("{error:#}\nend of vifd's log:\n{log}")
         })
     }
 
