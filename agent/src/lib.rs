@@ -17,6 +17,7 @@
 //! * `status`, `metrics`, `api`, `cli`, `doctor`: the faces
 
 pub mod backend;
+pub mod config;
 pub mod model;
 pub mod plan;
 pub mod reconciler;

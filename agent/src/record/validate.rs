@@ -1,8 +1,8 @@
 //! Whether one VIF makes sense: values that the kernel or Open vSwitch would not take, fields that its type
-//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host, the
-//! planner's.
+//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host and
+//! what its configuration allows, the planner's.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use super::Fault;
 use crate::model::{IFNAMSIZ, MacAddr, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
@@ -37,36 +37,6 @@ pub fn profiles_of(object: &str) -> (&'static [&'static str], bool) {
         "VIFDirect" => (&["VIFPortProfile8021Qbg", "VIFPortProfile8021Qbh"], true),
         "VIFNestedDPDK" => (&["VIFPortProfileK8sDPDK"], true),
         _ => (&[], true),
-    }
-}
-
-/// What the host's configuration allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The directory under which vhost-user sockets are allowed: `[vhostuser] dir`.
-    pub socket_dir: PathBuf,
-}
-
-/// Checks a VIF against the configuration.
-///
-/// # Errors
-/// The first field that is not allowed here.
-pub fn against_host(vif: &Vif, limits: &Limits) -> Result<(), Fault> {
-    if let VifKind::VHostUser { path, .. } = &vif.kind {
-        let (path, allowed) = (real(Path::new(path)), real(&limits.socket_dir));
-        if !path.starts_with(&allowed) || path == allowed {
-            let dir = limits.socket_dir.display();
-            return Err(Fault::new("vif.path", format_args!("is not below {dir}, where sockets are allowed")));
-        }
-    }
-    Ok(())
-}
-
-/// `/run` where the path says `/var/run`, which every distribution makes a link to it.
-fn real(path: &Path) -> PathBuf {
-    match path.strip_prefix("/var/run") {
-        Ok(rest) => Path::new("/run").join(rest),
-        Err(_) => path.to_owned(),
     }
 }
 

@@ -1,0 +1,85 @@
+//! What the keys mean on this host: users and groups by number, the host's name, derived directories.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+
+use super::{Adopt, Config, ConfigError};
+use crate::model::FileOwner;
+use crate::plan::Settings;
+
+/// Open vSwitch's own default.
+const OPENVSWITCH_RUNDIR: &str = "/run/openvswitch";
+
+impl Config {
+    /// Name of this host: `agent.host`, else the kernel's word.
+    #[must_use]
+    pub fn host(&self) -> String {
+        if self.agent.host.is_empty() {
+            let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            name.trim().to_owned()
+        } else {
+            self.agent.host.clone()
+        }
+    }
+
+    /// Directory of ovs-vswitchd's sockets: `ovsdb.rundir`, else the directory of a `unix:` endpoint, else
+    /// Open vSwitch's own default.
+    #[must_use]
+    pub fn rundir(&self) -> PathBuf {
+        if self.ovsdb.rundir.as_os_str().is_empty() {
+            self.ovsdb.endpoint.directory().unwrap_or(Path::new(OPENVSWITCH_RUNDIR)).to_owned()
+        } else {
+            self.ovsdb.rundir.clone()
+        }
+    }
+
+    /// What the planner goes by.
+    ///
+    /// # Errors
+    /// `vhostuser.owner` or `vhostuser.group` is not known on this host.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let label = &self.vhostuser.selinux_label;
+        Ok(Settings {
+            agent: self.agent.id.clone(),
+            adopt: self.agent.adopt == Adopt::OsVif,
+            max_removals: self.agent.max_removals,
+            mtu: self.defaults.mtu,
+            qos_type: self.defaults.qos_type.to_string(),
+            isolate: self.defaults.isolate,
+            per_port_bridge: self.defaults.per_port_bridge,
+            socket_dir: self.vhostuser.dir.clone(),
+            socket_owner: FileOwner {
+                uid: number("vhostuser.owner", &self.vhostuser.owner, |name| {
+                    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+                })?,
+                gid: number("vhostuser.group", &self.vhostuser.group, |name| {
+                    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+                })?,
+                mode: self.vhostuser.mode.0,
+                label: (!label.is_empty()).then(|| label.clone()),
+            },
+        })
+    }
+}
+
+/// The number of a user or group that is given by name or number; `u32::MAX`, which chown(2) takes for "as it
+/// is", when none is given.
+fn number(
+    key: &'static str,
+    name: &str,
+    look_up: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> Result<u32, ConfigError> {
+    if name.is_empty() {
+        return Ok(u32::MAX);
+    }
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    match look_up(name) {
+        Ok(Some(number)) => Ok(number),
+        Ok(None) => Err(ConfigError::Unresolved { key, reason: format!("\"{name}\" is not known on this host") }),
+        Err(error) => Err(ConfigError::Unresolved { key, reason: format!("\"{name}\" cannot be looked up: {error}") }),
+    }
+}
