@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ovsdb::endpoint::Endpoint;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -200,13 +201,12 @@ impl fmt::Display for Level {
 }
 
 /// `ovsdb.endpoint`: one endpoint or a list of them, at least one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Endpoints(pub Vec<String>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints(pub Vec<Endpoint>);
 
 impl Default for Endpoints {
     fn default() -> Self {
-        Endpoints(vec!["unix:/run/openvswitch/db.sock".into()])
+        Endpoints(vec![Endpoint::Unix("/run/openvswitch/db.sock".into())])
     }
 }
 
@@ -214,21 +214,33 @@ impl Endpoints {
     /// Whether one of them is `ssl:`.
     #[must_use]
     pub fn needs_tls(&self) -> bool {
-        self.0.iter().any(|endpoint| endpoint.starts_with("ssl:"))
+        self.0.iter().any(|endpoint| matches!(endpoint, Endpoint::Ssl(..)))
     }
 
     /// The directory of the first `unix:` endpoint.
     #[must_use]
     pub fn directory(&self) -> Option<&Path> {
-        self.0.iter().find_map(|endpoint| Path::new(endpoint.strip_prefix("unix:")?).parent())
+        self.0.iter().find_map(|endpoint| match endpoint {
+            Endpoint::Unix(path) => path.parent(),
+            _ => None,
+        })
     }
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
-    match text.split_once(':') {
-        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(text.to_owned()),
-        Some(("tcp" | "ssl", rest)) if !rest.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("\"{text}\" is not unix:/PATH, tcp:HOST:PORT or ssl:HOST:PORT")),
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        Ok(Endpoint::Unix(path)) if !path.is_absolute() => Err(format!("\"{text}\" has no absolute path")),
+        Ok(endpoint) => Ok(endpoint),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Serialize for Endpoints {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [only] => serializer.collect_str(only),
+            several => serializer.collect_seq(several.iter().map(ToString::to_string)),
+        }
     }
 }
 

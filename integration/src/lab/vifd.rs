@@ -172,7 +172,7 @@ impl Vifd {
         let metrics = METRICS;
         let text = format!(
             "[agent]\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
-             max_removals = \"{max_removals}\"\nstate = \"{directory}/state\"\n\
+             max_removals = \"{max_removals}\"\nstate_dir = \"{directory}/state\"\n\
              [ovsdb]\nendpoint = \"{endpoint}\"\n\
              [source]\nkind = \"dir\"\npath = \"{directory}/vifs\"\n\
              [api]\nsocket = \"{directory}/api.sock\"\ngroup = \"\"\n\
