@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::model::{Desired, Vif, VifId};
+use crate::record::Refused;
 
 /// What a source has: the wanted set and what it could not read. Published whole through a `watch`.
 #[derive(Clone, Debug, Default)]
@@ -29,31 +30,23 @@ pub struct Rejection {
     pub record: String,
     /// The VIF, where the record said so much.
     pub vif: Option<VifId>,
+    /// Its generation, likewise.
+    pub generation: Option<u64>,
     /// Path of the field, e.g. `vif.network.mtu`; empty when the record as a whole is meant.
     pub field: String,
     /// One sentence.
     pub reason: String,
 }
 
-/// Why a record is no good.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{reason}", if field.is_empty() { String::new() } else { format!("{field}: ") })]
-pub struct Refusal {
-    /// Path of the field, e.g. `vif.network.mtu`; empty when the record as a whole is meant.
-    pub field: String,
-    /// One sentence.
-    pub reason: String,
-}
-
-/// Reads and validates one record. A source is given it, so that it knows nothing of wire forms.
-pub type Decode = Arc<dyn Fn(&[u8]) -> Result<Vif, Refusal> + Send + Sync>;
+/// Reads and validates one record. A source is given it, because what a host allows is configured.
+pub type Decode = Arc<dyn Fn(&[u8]) -> Result<Vif, Refused> + Send + Sync>;
 
 /// Why a write was not taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The record is no good.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] Refused),
     /// The write would overwrite something that it does not mean.
     #[error("{0}")]
     Conflict(String),

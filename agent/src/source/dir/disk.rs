@@ -13,11 +13,11 @@ use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use serde_json::Value;
 
 use super::shelf::Reading;
 use crate::model::VifId;
-use crate::source::{Decode, Refusal};
+use crate::record::Refused;
+use crate::source::Decode;
 
 /// Which directory it is, whatever its name: device and inode.
 pub(super) type Identity = (u64, u64);
@@ -85,7 +85,7 @@ impl Open {
         match self.bytes(name, reader.max_record) {
             Ok(bytes) => judge(name, &bytes, reader),
             Err(Unread::Absent) => Reading::Absent,
-            Err(Unread::Refused(reason)) => Reading::Bad(id_of_name(name), Refusal { field: String::new(), reason }),
+            Err(Unread::Refused(reason)) => Reading::Bad(Refused { vif: id_of_name(name), ..whole(reason) }),
         }
     }
 
@@ -96,18 +96,20 @@ impl Open {
         let fd = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(nix::Error::ENOENT) => return Err(Unread::Absent),
-            Err(nix::Error::ELOOP) => return Err(Unread::Refused("symbolic links are not followed".into())),
-            Err(error) => return Err(Unread::Refused(format!("it cannot be opened: {}", error.desc()))),
+            Err(nix::Error::ELOOP) => {
+                return Err(Unread::Refused("is a symbolic link, and those are not followed".into()));
+            }
+            Err(error) => return Err(Unread::Refused(format!("cannot be opened: {}", error.desc()))),
         };
-        let cannot_read = |error: io::Error| Unread::Refused(format!("it cannot be read: {error}"));
+        let cannot_read = |error: io::Error| Unread::Refused(format!("cannot be read: {error}"));
         let stat = fstat(&fd).map_err(|error| cannot_read(error.into()))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return Err(Unread::Refused("it is not a regular file".into()));
+            return Err(Unread::Refused("is not a regular file".into()));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(max) + 1);
         File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
         if bytes.len() > max {
-            return Err(Unread::Refused(format!("it is larger than {max} bytes")));
+            return Err(Unread::Refused(format!("is larger than {max} bytes")));
         }
         Ok(bytes)
     }
@@ -163,16 +165,13 @@ pub(super) fn is_record(name: &OsStr) -> bool {
 fn judge(name: &OsStr, bytes: &[u8], reader: &Reader) -> Reading {
     match (reader.decode)(bytes) {
         Ok(vif) => Reading::Good(Arc::new(vif)),
-        Err(refusal) => Reading::Bad(id_of_content(bytes).or_else(|| id_of_name(name)), refusal),
+        Err(refused) => Reading::Bad(Refused { vif: refused.vif.or_else(|| id_of_name(name)), ..refused }),
     }
 }
 
-/// The VIF that a record speaks of although it is no good.
-fn id_of_content(bytes: &[u8]) -> Option<VifId> {
-    let record: Value = serde_json::from_slice(bytes).ok()?;
-    let vif = record.get("vif")?;
-    let id = vif.get("versioned_object.data").unwrap_or(vif).get("id")?;
-    id.as_str()?.parse().ok()
+/// A record that is refused as a whole.
+pub(super) fn whole(reason: String) -> Refused {
+    Refused { vif: None, generation: None, field: String::new(), reason }
 }
 
 fn id_of_name(name: &OsStr) -> Option<VifId> {

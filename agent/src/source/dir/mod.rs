@@ -24,6 +24,7 @@ use self::shelf::{Effects, Reading, Shelf};
 use self::watch::{Event, Mounts, Watch};
 use super::{Decode, Intake, WriteError};
 use crate::model::{Vif, VifId};
+use crate::record::Refused;
 
 /// What a directory source needs to know.
 #[derive(Clone)]
@@ -120,13 +121,13 @@ impl DirSource {
     /// When the record is no good or another VIF's, or the directory cannot take it.
     pub async fn put(&self, id: VifId, bytes: Vec<u8>) -> Result<u64, WriteError> {
         if bytes.len() > self.max_record {
-            let reason = format!("it is larger than {} bytes", self.max_record);
-            return Err(super::Refusal { field: String::new(), reason }.into());
+            return Err(disk::whole(format!("is larger than {} bytes", self.max_record)).into());
         }
         let vif = Box::new((self.decode)(&bytes)?);
         if vif.id != id {
             let reason = format!("it is {}, but the record was handed in as that of VIF {id}", vif.id);
-            return Err(super::Refusal { field: "vif.id".into(), reason }.into());
+            let (vif, generation) = (Some(vif.id), Some(vif.generation));
+            return Err(Refused { vif, generation, field: "vif.id".into(), reason }.into());
         }
         self.ask(|reply| Request::Put { vif, bytes, reply }).await?
     }

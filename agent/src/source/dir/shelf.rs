@@ -25,15 +25,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Desired, Vif, VifId};
-use crate::source::{Intake, Refusal, Rejection};
+use crate::record::Refused;
+use crate::source::{Intake, Rejection};
 
 /// What a file was found to be.
 #[derive(Clone, Debug)]
 pub(super) enum Reading {
     /// A good record.
     Good(Arc<Vif>),
-    /// Not a good record; the VIF is the one that the file or its name speaks of, where they do.
-    Bad(Option<VifId>, Refusal),
+    /// Not a good record. `vif` is what the file or else its name says.
+    Bad(Refused),
     /// No such file.
     Absent,
 }
@@ -64,8 +65,8 @@ impl Effects {
 struct Entry {
     /// The last good record.
     good: Option<Arc<Vif>>,
-    /// What is wrong with it now, and the VIF that it speaks of now.
-    bad: Option<(Option<VifId>, Refusal)>,
+    /// What is wrong with it now.
+    bad: Option<Refused>,
 }
 
 /// How far the directory can be trusted to tell what is wanted.
@@ -202,14 +203,14 @@ impl Shelf {
                 touched.entry(id).or_insert(None);
                 self.holders.entry(id).or_default().insert(name);
             }
-            Reading::Bad(id, refusal) => {
+            Reading::Bad(refused) => {
                 // The VIF as it last was: from this file, or from before the directory went.
-                let adopted = match (&held, id) {
+                let adopted = match (&held, refused.vif) {
                     (None, Some(id)) => self.leaving.get(&id).cloned(),
                     _ => None,
                 };
                 let entry = self.files.entry(name.clone()).or_default();
-                let bad = Some((id, refusal));
+                let bad = Some(refused);
                 if entry.bad == bad && adopted.is_none() {
                     return false;
                 }
@@ -382,7 +383,7 @@ impl Shelf {
         let entry = self.files.get(name)?;
         match &entry.good {
             Some(vif) => Some(vif.id),
-            None => entry.bad.as_ref().and_then(|(id, _)| *id),
+            None => entry.bad.as_ref().and_then(|refused| refused.vif),
         }
     }
 
@@ -404,7 +405,7 @@ impl Shelf {
     fn nameless(&self) -> Option<&OsString> {
         self.files
             .iter()
-            .find(|(_, entry)| entry.good.is_none() && matches!(entry.bad, Some((None, _))))
+            .find(|(_, entry)| entry.good.is_none() && matches!(entry.bad, Some(Refused { vif: None, .. })))
             .map(|(name, _)| name)
     }
 
@@ -440,7 +441,7 @@ impl Shelf {
         let unreadable = self
             .files
             .values()
-            .filter_map(|entry| entry.bad.as_ref()?.0)
+            .filter_map(|entry| entry.bad.as_ref()?.vif)
             .filter(|id| !vifs.contains_key(id) && !self.tombstones.contains_key(id))
             .collect();
         let problem = self.problem();
@@ -461,10 +462,9 @@ impl Shelf {
         let mut rejections = Vec::new();
         for (name, entry) in &self.files {
             let record = name.display().to_string();
-            if let Some((id, refusal)) = &entry.bad {
-                let vif = id.or(entry.good.as_ref().map(|vif| vif.id));
-                let Refusal { field, reason } = refusal.clone();
-                rejections.push(Rejection { record, vif, field, reason });
+            if let Some(Refused { vif, generation, field, reason }) = entry.bad.clone() {
+                let vif = vif.or(entry.good.as_ref().map(|vif| vif.id));
+                rejections.push(Rejection { record, vif, generation, field, reason });
                 continue;
             }
             let Some(vif) = &entry.good else { continue };
@@ -473,6 +473,7 @@ impl Shelf {
                 rejections.push(Rejection {
                     record,
                     vif: Some(vif.id),
+                    generation: Some(vif.generation),
                     field: "vif.id".into(),
                     reason: format!(
                         "{} holds the same VIF, and of two files the first by name counts",
@@ -487,7 +488,7 @@ impl Shelf {
 
 impl Entry {
     fn speaks_of(&self, id: VifId) -> bool {
-        matches!(self.bad, Some((Some(spoken), _)) if spoken == id)
+        self.bad.as_ref().is_some_and(|refused| refused.vif == Some(id))
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{Policy, Vif, VifId, VifKind};
-use crate::source::{Decode, Refusal};
+use crate::record::Refused;
+use crate::source::Decode;
 
 /// The `n`th VIF id.
 pub(super) fn id(n: u32) -> VifId {
@@ -42,11 +43,15 @@ pub(super) fn record(n: u32, generation: u64) -> String {
 /// Reads what [`record`] writes. What records really are is tested where they are read.
 pub(super) fn decode() -> Decode {
     Arc::new(|bytes| {
-        let refuse = |field: &str| Refusal { field: field.into(), reason: "missing".into() };
-        let record: Value = serde_json::from_slice(bytes)
-            .map_err(|error| Refusal { field: String::new(), reason: error.to_string() })?;
-        let number = record["vif"]["number"].as_u64().ok_or_else(|| refuse("vif.number"))?;
-        let generation = record["generation"].as_u64().ok_or_else(|| refuse("generation"))?;
+        let refused = |field: &str, reason: &str| Refused {
+            vif: None,
+            generation: None,
+            field: field.into(),
+            reason: reason.into(),
+        };
+        let record: Value = serde_json::from_slice(bytes).map_err(|_| refused("", "is not JSON"))?;
+        let number = record["vif"]["number"].as_u64().ok_or_else(|| refused("vif.number", "missing"))?;
+        let generation = record["generation"].as_u64().ok_or_else(|| refused("generation", "missing"))?;
         Ok(vif(u32::try_from(number).unwrap(), generation))
     })
 }

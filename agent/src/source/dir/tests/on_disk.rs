@@ -96,10 +96,10 @@ async fn files_that_are_no_records_are_ignored_and_refusals_are_told() {
     assert_eq!(
         refused[1..],
         [
-            ("directory.json", "it is not a regular file"),
-            ("large.json", "it is larger than 1048576 bytes"),
-            ("link.json", "symbolic links are not followed"),
-            ("pipe.json", "it is not a regular file"),
+            ("directory.json", "is not a regular file"),
+            ("large.json", "is larger than 1048576 bytes"),
+            ("link.json", "is a symbolic link, and those are not followed"),
+            ("pipe.json", "is not a regular file"),
         ]
     );
     assert_eq!(intake.desired.unreadable, BTreeSet::from([id(9)]));

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::super::shelf::{Reading, Shelf};
 use super::{id, vif};
 use crate::model::VifId;
-use crate::source::{Intake, Refusal};
+use crate::record::Refused;
+use crate::source::Intake;
 
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -86,8 +87,8 @@ fn good(file_number: u32, n: u32) -> (OsString, Reading) {
 }
 
 fn bad(file_number: u32, n: Option<u32>) -> (OsString, Reading) {
-    let refusal = Refusal { field: "vif".into(), reason: "wrong".into() };
-    (file(file_number), Reading::Bad(n.map(id), refusal))
+    let refused = Refused { vif: n.map(id), generation: None, field: "vif".into(), reason: "wrong".into() };
+    (file(file_number), Reading::Bad(refused))
 }
 
 fn absent(file_number: u32) -> (OsString, Reading) {
