@@ -1,13 +1,22 @@
 //! What vifd tells of the host: a snapshot that the API, the metrics and the command line read.
+//! How a VIF's words are chosen is in `render`.
+
+mod render;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::VifId;
 use crate::plan::Facts;
+
+pub use render::Subject;
 
 /// The phases of a VIF, as in the API and in `vifd_vifs{phase}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +38,41 @@ pub enum Phase {
     Conflict,
     /// On its way out.
     Removing,
+}
+
+impl Phase {
+    /// Every phase, in the order of a VIF's life.
+    pub const ALL: [Phase; 8] = [
+        Phase::Pending,
+        Phase::Working,
+        Phase::Waiting,
+        Phase::Plugged,
+        Phase::Ready,
+        Phase::Failed,
+        Phase::Conflict,
+        Phase::Removing,
+    ];
+
+    /// The word of the API and the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Pending => "pending",
+            Phase::Working => "working",
+            Phase::Plugged => "plugged",
+            Phase::Waiting => "waiting",
+            Phase::Ready => "ready",
+            Phase::Failed => "failed",
+            Phase::Conflict => "conflict",
+            Phase::Removing => "removing",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// The whole host. A new one is published after every plan.
@@ -54,6 +98,19 @@ pub struct HostStatus {
     pub foreign_conflicts: usize,
     /// Holds in force, by backend.
     pub holds: BTreeMap<&'static str, usize>,
+    /// The peers and whether they can be spoken to, in fixed order.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// The session with one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// `ovsdb`, `kernel`.
+    pub peer: String,
+    /// Whether its view is complete.
+    pub up: bool,
+    /// Where it is and how it is, e.g. `unix:/run/openvswitch/db.sock, reconnecting: connection refused`.
+    pub detail: String,
 }
 
 /// One planned operation, in words.
@@ -68,7 +125,7 @@ pub struct PlannedOp {
 }
 
 /// One VIF.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VifStatus {
     /// Identity.
     pub id: VifId,
@@ -85,33 +142,89 @@ pub struct VifStatus {
     pub generation: u64,
     /// Generation of the record in force.
     pub observed_generation: u64,
-    /// The conditions, in fixed order.
+    /// Name of the guest, where the record says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The fixed addresses of the record in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// The conditions, in fixed order; those that do not apply to the VIF are left out.
     pub conditions: Vec<Condition>,
     /// What was seen on the host.
     pub facts: Facts,
     /// Since when it is in this phase.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(with = "rfc3339")]
     pub since: SystemTime,
 }
 
+impl VifStatus {
+    /// One of its conditions.
+    #[must_use]
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    /// Time since it entered its phase; zero when the clock was set back.
+    #[must_use]
+    pub fn age(&self, today: SystemTime) -> Duration {
+        today.duration_since(self.since).unwrap_or_default()
+    }
+}
+
 /// One condition of a VIF.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// `Accepted Plugged LinkReady PortReady VhostConnected` (and later `FlowsReady Offloaded`).
+    /// What it is about.
     #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// `True`, `False` or `Unknown`.
-    pub status: &'static str,
+    pub kind: ConditionKind,
+    /// Whether it is so.
+    pub status: Truth,
     /// One word in CamelCase.
     pub reason: String,
     /// One sentence, may be empty.
     pub message: String,
     /// Since when it has this status.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(with = "rfc3339")]
     pub since: SystemTime,
 }
 
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConditionKind {
+    /// The newest record is good and in force.
+    Accepted,
+    /// All that vifd itself can do is done.
+    Plugged,
+    /// The kernel link is as wanted.
+    LinkReady,
+    /// Open vSwitch can use the port.
+    PortReady,
+    /// The guest is connected to the vhost-user port.
+    VhostConnected,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// It cannot be seen at the moment.
+    Unknown,
+}
+
 /// RFC 3339 in UTC, to the millisecond.
-fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        humantime::parse_rfc3339(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

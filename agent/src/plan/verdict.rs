@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::MacAddr;
 
@@ -97,7 +97,7 @@ pub struct Judgement {
 }
 
 /// What was seen of a VIF on the host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Open vSwitch bridge.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,234 @@
+//! From what the planner says of a VIF to what people and programs are told: phase, reason, one sentence,
+//! conditions. Pure; both clocks are arguments.
+
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
+
+use super::{Condition, ConditionKind, Phase, Truth, VifStatus};
+use crate::model::{Vif, VifId};
+use crate::plan::{Facts, Judgement, Missing, Verdict};
+use crate::source::Rejection;
+
+/// All that is known of one VIF.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Identity.
+    pub id: VifId,
+    /// The record in force, if any.
+    pub vif: Option<&'a Vif>,
+    /// The newest record, where it was refused.
+    pub rejection: Option<&'a Rejection>,
+    /// The planner's word; `None` before the first plan that knows the VIF.
+    pub judgement: Option<&'a Judgement>,
+}
+
+/// Phase, reason and sentence.
+struct Words {
+    phase: Phase,
+    reason: &'static str,
+    message: String,
+}
+
+impl VifStatus {
+    /// The status of a VIF. `previous` is what was last told of it: what did not change keeps its time. `now` and
+    /// `today` are the same moment on the two clocks.
+    #[must_use]
+    pub fn render(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today: SystemTime) -> VifStatus {
+        let Words { phase, reason, message } = words(subject, previous, now, today);
+        let mut conditions = conditions(subject, reason, &message, today);
+        for condition in &mut conditions {
+            if let Some(before) = previous.and_then(|status| status.condition(condition.kind))
+                && before.status == condition.status
+            {
+                condition.since = before.since;
+            }
+        }
+        let observed_generation =
+            subject.vif.map(|vif| vif.generation).or(previous.map(|status| status.observed_generation)).unwrap_or(0);
+        VifStatus {
+            id: subject.id,
+            kind: match (subject.vif, previous) {
+                (Some(vif), _) => vif.kind.type_name().to_owned(),
+                (None, Some(status)) => status.kind.clone(),
+                (None, None) => String::new(),
+            },
+            phase,
+            reason: reason.to_owned(),
+            message,
+            generation: subject.rejection.and_then(|rejection| rejection.generation).unwrap_or(observed_generation),
+            observed_generation,
+            instance: match subject.vif {
+                Some(vif) => vif.instance.as_ref().and_then(|instance| instance.name.clone()),
+                None => previous.and_then(|status| status.instance.clone()),
+            },
+            addresses: subject.vif.map(addresses).unwrap_or_default(),
+            conditions,
+            facts: subject.judgement.map(|judgement| judgement.facts.clone()).unwrap_or_default(),
+            since: previous.filter(|status| status.phase == phase).map_or(today, |status| status.since),
+        }
+    }
+}
+
+fn addresses(vif: &Vif) -> Vec<IpAddr> {
+    let subnets = vif.network.iter().flat_map(|network| &network.subnets);
+    subnets.flat_map(|subnet| &subnet.ips).map(|ip| ip.address).collect()
+}
+
+fn words(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today: SystemTime) -> Words {
+    let told = |phase, reason, message: String| Words { phase, reason, message };
+    let Some(judgement) = subject.judgement else {
+        return match (subject.vif, subject.rejection) {
+            (None, Some(rejection)) => told(Phase::Failed, "RecordRejected", refused(rejection)),
+            _ => told(Phase::Pending, "NotPlanned", "known, not planned yet".into()),
+        };
+    };
+    let facts = &judgement.facts;
+    match &judgement.verdict {
+        Verdict::Ready => told(Phase::Ready, "Ready", usable(judgement)),
+        Verdict::Plugged(missing) => {
+            let (reason, sentence) = missing_words(missing);
+            told(Phase::Plugged, reason, format!("all that vifd does is done; {sentence}"))
+        }
+        Verdict::Working => told(Phase::Working, "Applying", format!("{} is being brought into shape", object(facts))),
+        Verdict::Waiting(missing) => {
+            let (reason, sentence) = missing_words(missing);
+            told(Phase::Waiting, reason, sentence)
+        }
+        Verdict::Rejected { field, reason } => {
+            let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
+            told(Phase::Failed, "CannotBeHonoured", format!("the record cannot be honoured: {field}{reason}"))
+        }
+        Verdict::Conflict { reason } => {
+            told(Phase::Conflict, "Conflict", format!("{reason}; it is left alone until its owner removes it"))
+        }
+        Verdict::Failed { reason } => told(Phase::Failed, "DeviceFailed", format!("{}: {reason}", object(facts))),
+        Verdict::Held { error, backend, until } => {
+            let next = today + until.saturating_duration_since(now);
+            let next = humantime::format_rfc3339_seconds(next);
+            told(Phase::Failed, "Refused", format!("{} refused: {error}; tried again at {next}", peer(backend)))
+        }
+        Verdict::Removing => told(Phase::Removing, "Removing", format!("{} is being removed", object(facts))),
+        Verdict::RemovalStopped => {
+            let message = format!(
+                "{} has no record any more, but more VIFs are absent than max_removals lets go at once; \
+                 `vifd confirm-removals` removes them",
+                object(facts)
+            );
+            told(Phase::Removing, "RemovalStopped", message)
+        }
+        Verdict::Paused => {
+            let phase = previous.map_or(Phase::Pending, |status| status.phase);
+            told(phase, "Paused", format!("{} is left as it is until `vifd resume`", object(facts)))
+        }
+    }
+}
+
+/// `record alice.json is refused: vif.network.mtu: …`
+fn refused(rejection: &Rejection) -> String {
+    let Rejection { record, field, reason, .. } = rejection;
+    let colon = if field.is_empty() { " " } else { ": " };
+    let field = if field.is_empty() { "it" } else { field };
+    format!("record {record} is refused: {field}{colon}{reason}")
+}
+
+/// The object on the host that people know the VIF by.
+fn object(facts: &Facts) -> String {
+    match facts {
+        Facts { port: Some(port), bridge: Some(bridge), .. } => format!("port {port} on bridge {bridge}"),
+        Facts { netdev: Some(netdev), .. } => format!("device {netdev}"),
+        Facts { port: Some(port), .. } => format!("port {port}"),
+        Facts { bridge: Some(bridge), .. } => format!("the VIF on bridge {bridge}"),
+        _ => "the VIF".into(),
+    }
+}
+
+fn usable(judgement: &Judgement) -> String {
+    let facts = &judgement.facts;
+    let mut message = match facts.ofport {
+        Some(ofport) => format!("{} is usable (ofport {ofport})", object(facts)),
+        None => format!("{} is usable", object(facts)),
+    };
+    if judgement.vhost_connected == Some(false) {
+        let socket = facts.socket.as_deref().unwrap_or("its socket");
+        message.push_str(&format!("; the guest is not connected to {socket}"));
+    }
+    message
+}
+
+fn peer(backend: &str) -> &str {
+    match backend {
+        "ovsdb" => "the Open vSwitch database",
+        "links" => "the kernel",
+        other => other,
+    }
+}
+
+fn missing_words(missing: &Missing) -> (&'static str, String) {
+    match missing {
+        Missing::View("links") => ("WaitingForKernel", "waiting for the kernel's list of links".into()),
+        Missing::View(backend) => {
+            ("WaitingForOvsdb", format!("waiting for {}: is ovsdb-server running (`vifd doctor`)?", peer(backend)))
+        }
+        Missing::Vswitchd => {
+            ("VswitchdNotRunning", "ovs-vswitchd is not running, so no port can be used: start it".into())
+        }
+        Missing::HypervisorPort { port, bridge } => (
+            "WaitingForHypervisorPort",
+            format!("waiting for the hypervisor to add port {port} to bridge {bridge} when the guest starts"),
+        ),
+        Missing::Netdev(netdev) => {
+            ("WaitingForNetdev", format!("waiting for the hypervisor to make device {netdev} when the guest starts"))
+        }
+        Missing::Ofport(port) => ("WaitingForOfport", format!("waiting for ovs-vswitchd to take in port {port}")),
+        Missing::Busy(sentence) => ("WaitingForOther", sentence.clone()),
+        Missing::VhostLink(port) => (
+            "VhostLinkDown",
+            format!(
+                "the guest is connected to port {port}, but its link is down: ovs-vswitchd could not get memory \
+                 for it (see its log; raise dpdk-socket-mem or set per-port-memory)"
+            ),
+        ),
+    }
+}
+
+fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: SystemTime) -> Vec<Condition> {
+    use ConditionKind::{Accepted, LinkReady, Plugged, PortReady, VhostConnected};
+    let condition = |kind, status, reason: &str, message: &str| Condition {
+        kind,
+        status,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        since,
+    };
+    let verdict = subject.judgement.map(|judgement| &judgement.verdict);
+    let mut conditions = Vec::new();
+    match (subject.rejection, verdict, subject.vif) {
+        (Some(rejection), ..) => {
+            conditions.push(condition(Accepted, Truth::False, "RecordRejected", &refused(rejection)));
+        }
+        (None, Some(Verdict::Rejected { .. }), _) => {
+            conditions.push(condition(Accepted, Truth::False, reason, message))
+        }
+        (None, _, Some(_)) => conditions.push(condition(Accepted, Truth::True, "Accepted", "")),
+        // Nobody wants it: there is no record to accept.
+        (None, _, None) => {}
+    }
+    let Some(judgement) = subject.judgement else { return conditions };
+    let blind = matches!(judgement.verdict, Verdict::Waiting(Missing::View(_) | Missing::Vswitchd));
+    let mut observed = |kind, fact: Option<bool>, so: &str| match fact {
+        Some(true) => conditions.push(condition(kind, Truth::True, so, "")),
+        Some(false) if blind => conditions.push(condition(kind, Truth::Unknown, reason, message)),
+        Some(false) => conditions.push(condition(kind, Truth::False, reason, message)),
+        None => {}
+    };
+    observed(Plugged, Some(judgement.plugged), "Plugged");
+    observed(LinkReady, judgement.link_ready, "AsWanted");
+    observed(PortReady, judgement.port_ready, "Usable");
+    match judgement.vhost_connected {
+        Some(false) if !blind => {
+            conditions.push(condition(VhostConnected, Truth::False, "NoGuest", "the guest is not connected"));
+        }
+        fact => observed(VhostConnected, fact, "Connected"),
+    }
+    conditions
+}
