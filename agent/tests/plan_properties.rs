@@ -2,6 +2,8 @@
 //! a converged host gets no operation, a batch cut short anywhere changes neither, and nothing that is not ours
 //! is ever touched.
 
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;

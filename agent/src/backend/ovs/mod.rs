@@ -1,9 +1,15 @@
-//! The Open_vSwitch database over OVSDB.
+//! The Open_vSwitch database over OVSDB: what can be asked of it, and the backend that asks.
+
+mod liveness;
+mod mirror;
+mod session;
+mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+pub use self::session::{OtherInstance, Ovs};
 use crate::model::MacAddr;
 
 /// A map column: `external_ids`, `options`, `other_config`.

@@ -1,0 +1,123 @@
+//! The replica of the database as the planner reads it: by name, with rows converted once per change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ovsdb::vswitch::{self, Snapshot};
+use uuid::Uuid;
+
+use crate::model::{Bridge, Interface, OvsState, Port, Qos};
+
+/// Converted rows by row uuid, each with the row that it was made from.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    bridges: Converted<vswitch::Bridge, Bridge>,
+    ports: Converted<vswitch::Port, Port>,
+    interfaces: Converted<vswitch::Interface, Interface>,
+    qos: Converted<vswitch::Qos, Qos>,
+}
+
+type Converted<From, To> = BTreeMap<Uuid, (Arc<From>, Arc<To>)>;
+
+impl Mirror {
+    /// The state that `snapshot` shows.
+    pub(super) fn reflect(&mut self, snapshot: &Snapshot, vswitchd_alive: bool) -> OvsState {
+        let root = snapshot.open_vswitch.as_deref();
+        refresh(&mut self.interfaces, &snapshot.interfaces, |_| true, interface);
+        refresh(
+            &mut self.qos,
+            &snapshot.qos,
+            |_| true,
+            |row| Qos { uuid: row.uuid, kind: row.type_.clone(), external_ids: row.external_ids.clone() },
+        );
+        // A port's bridge can change without its own row doing so. Names never change (RFC 7047's "mutable"
+        // is false for them), so nothing else of a converted row can grow old.
+        let bridge_of = |port: Uuid| snapshot.bridge_of_port(port).map_or("", |bridge| bridge.name.as_str());
+        refresh(
+            &mut self.ports,
+            &snapshot.ports,
+            |made: &Port| made.bridge == bridge_of(made.uuid),
+            |row| port(row, bridge_of(row.uuid), snapshot),
+        );
+        refresh(&mut self.bridges, &snapshot.bridges, |_| true, |row| bridge(row, snapshot));
+        OvsState {
+            vswitchd_alive,
+            iface_types: root.map(|root| root.iface_types.clone()).unwrap_or_default(),
+            dpdk_initialized: root.and_then(|root| root.dpdk_initialized).unwrap_or(false),
+            bridges: by_name(&self.bridges, |row| &row.name),
+            ports: by_name(&self.ports, |row| &row.name),
+            interfaces: by_name(&self.interfaces, |row| &row.name),
+            qos: self.qos.iter().map(|(uuid, (_, made))| (*uuid, Arc::clone(made))).collect(),
+        }
+    }
+}
+
+fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &String) -> BTreeMap<String, Arc<To>> {
+    rows.values().map(|(_, made)| (name(made).clone(), Arc::clone(made))).collect()
+}
+
+/// Converts what is new or changed and drops what is gone.
+fn refresh<From, To>(
+    converted: &mut Converted<From, To>,
+    rows: &BTreeMap<Uuid, Arc<From>>,
+    fresh: impl Fn(&To) -> bool,
+    convert: impl Fn(&From) -> To,
+) {
+    converted.retain(|uuid, _| rows.contains_key(uuid));
+    for (uuid, row) in rows {
+        match converted.get(uuid) {
+            Some((from, made)) if Arc::ptr_eq(from, row) && fresh(made) => {}
+            _ => {
+                converted.insert(*uuid, (Arc::clone(row), Arc::new(convert(row))));
+            }
+        }
+    }
+}
+
+fn bridge(row: &vswitch::Bridge, snapshot: &Snapshot) -> Bridge {
+    Bridge {
+        uuid: row.uuid,
+        name: row.name.clone(),
+        datapath_type: row.datapath_type.clone(),
+        ports: names(&row.ports, |uuid| snapshot.ports.get(uuid).map(|port| &port.name)),
+        external_ids: row.external_ids.clone(),
+    }
+}
+
+fn port(row: &vswitch::Port, bridge: &str, snapshot: &Snapshot) -> Port {
+    Port {
+        uuid: row.uuid,
+        name: row.name.clone(),
+        bridge: bridge.to_owned(),
+        interfaces: names(&row.interfaces, |uuid| snapshot.interfaces.get(uuid).map(|interface| &interface.name)),
+        tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
+        trunks: row.trunks.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect(),
+        vlan_mode: row.vlan_mode.clone(),
+        qos: row.qos,
+        external_ids: row.external_ids.clone(),
+        other_config: row.other_config.clone(),
+    }
+}
+
+fn names<'a>(rows: &BTreeSet<Uuid>, name: impl Fn(&Uuid) -> Option<&'a String>) -> BTreeSet<String> {
+    rows.iter().filter_map(name).cloned().collect()
+}
+
+fn interface(row: &vswitch::Interface) -> Interface {
+    let octets = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+    Interface {
+        uuid: row.uuid,
+        name: row.name.clone(),
+        // "system" is the default spelt out (ovs-vswitchd.conf.db(5)).
+        kind: if row.type_ == "system" { String::new() } else { row.type_.clone() },
+        options: row.options.clone(),
+        external_ids: row.external_ids.clone(),
+        mtu_request: octets(row.mtu_request),
+        mtu: octets(row.mtu).filter(|mtu| *mtu > 0),
+        mac: row.mac.as_deref().and_then(|mac| mac.parse().ok()),
+        ofport: row.ofport,
+        error: row.error.clone(),
+        link_up: row.link_state.as_deref() == Some("up"),
+        status: row.status.clone(),
+    }
+}

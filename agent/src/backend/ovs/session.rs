@@ -1,0 +1,195 @@
+//! The backend: a session with ovsdb-server, the view that the planner reads, and the lock that keeps a second
+//! agent of the same name from writing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ovsdb::session::{Config, Handle, LockMode, LockState, Session, SessionState, Statistics};
+use ovsdb::vswitch::Snapshot;
+use tokio::sync::watch;
+
+use super::mirror::Mirror;
+use super::transaction::Batch;
+use super::{OvsOp, liveness};
+use crate::backend::{Attributed, Backend, Outcome};
+use crate::model::{AgentId, OvsState, View};
+
+/// How long a new agent waits for the lock of one that is on its way out.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Another vifd with the same `agent.id` writes to this database.
+#[derive(Debug, thiserror::Error)]
+#[error("another vifd with agent.id {0:?} holds the lock on this Open vSwitch database")]
+pub struct OtherInstance(pub String);
+
+/// The OVSDB backend.
+#[derive(Debug)]
+pub struct Ovs {
+    handle: Handle<Snapshot>,
+    publisher: Arc<Publisher>,
+    lock: String,
+}
+
+/// Makes the view of the planner from the replica and ovs-vswitchd's being alive. Both the task that follows
+/// them and `apply` publish, so that a batch's effects are in the view when `apply` returns.
+#[derive(Debug)]
+struct Publisher {
+    snapshots: watch::Receiver<ovsdb::replica::View<Snapshot>>,
+    alive: Option<watch::Receiver<Option<bool>>>,
+    view: watch::Sender<View<OvsState>>,
+    mirror: Mutex<Mirror>,
+}
+
+impl Publisher {
+    fn publish(&self) {
+        // Held for the conversion only: no await inside. A panic in it would leave a cache, not a truth.
+        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = self.alive.as_ref().map_or(Some(true), |alive| *alive.borrow());
+        let snapshot = self.snapshots.borrow().ready().cloned();
+        let view = match (snapshot, alive) {
+            (Some(snapshot), Some(alive)) => View::Ready(Arc::new(mirror.reflect(&snapshot, alive))),
+            _ => View::Syncing,
+        };
+        self.view.send_if_modified(|current| {
+            let same = match (&*current, &view) {
+                (View::Syncing, View::Syncing) => true,
+                (View::Ready(current), View::Ready(new)) => current == new,
+                _ => false,
+            };
+            if !same {
+                *current = view;
+            }
+            !same
+        });
+    }
+}
+
+impl Ovs {
+    /// Starts the session. `rundir` is where ovs-vswitchd's control socket is; without it ovs-vswitchd is
+    /// taken to be alive.
+    #[must_use]
+    pub fn spawn(config: Config, rundir: Option<PathBuf>, agent: &AgentId) -> Self {
+        let handle = Session::spawn(config, Snapshot::new::<String>([]));
+        let alive = rundir.map(liveness::follow);
+        let publisher = Arc::new(Publisher {
+            snapshots: handle.snapshot(),
+            alive: alive.clone(),
+            view: watch::Sender::new(View::Syncing),
+            mirror: Mutex::default(),
+        });
+        tokio::spawn(follow(Arc::clone(&publisher), handle.snapshot(), alive));
+        Ovs { handle, publisher, lock: lock_name(agent) }
+    }
+
+    /// Takes the lock, which this agent keeps as long as it lives.
+    ///
+    /// # Errors
+    /// Another agent of the same name has it and does not let go of it. While the database cannot be reached
+    /// this waits: whoever cannot reach it cannot do harm to it either.
+    pub async fn lock(&self, agent: &AgentId) -> Result<watch::Receiver<LockState>, OtherInstance> {
+        let mut ready = self.handle.state();
+        // The session never ends while `self` lives, so there is always a next state.
+        let _ = ready.wait_for(|state| matches!(state, SessionState::Ready)).await;
+        let mut state = self.handle.lock(&self.lock, LockMode::Queue).await;
+        let held = tokio::time::timeout(LOCK_PATIENCE, state.wait_for(|state| *state == LockState::Held)).await.is_ok();
+        if held { Ok(state) } else { Err(OtherInstance(agent.to_string())) }
+    }
+
+    /// What the session is doing.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<SessionState> {
+        self.handle.state()
+    }
+
+    /// The session's own counters, readable as long as the process lives.
+    pub fn statistics(&self) -> impl Fn() -> Statistics + Send + Sync + 'static {
+        let handle = self.handle.clone();
+        move || handle.statistics()
+    }
+
+    /// Whether ovs-vswitchd runs, as it changes; absent where that cannot be seen.
+    #[must_use]
+    pub fn vswitchd(&self) -> Option<watch::Receiver<Option<bool>>> {
+        self.publisher.alive.clone()
+    }
+}
+
+async fn follow(
+    publisher: Arc<Publisher>,
+    mut snapshots: watch::Receiver<ovsdb::replica::View<Snapshot>>,
+    alive: Option<watch::Receiver<Option<bool>>>,
+) {
+    // Without a liveness to follow, one that never changes.
+    let (_kept, never) = watch::channel(None);
+    let mut alive = alive.unwrap_or(never);
+    loop {
+        publisher.publish();
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            changed = alive.changed() => if changed.is_err() { return },
+            () = publisher.view.closed() => return,
+        }
+    }
+}
+
+/// The lock's name: an `<id>` of RFC 7047, so everything but letters and digits is spelt in hexadecimal.
+fn lock_name(agent: &AgentId) -> String {
+    let mut name = "vifd_".to_owned();
+    for byte in agent.0.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    name
+}
+
+impl Backend for Ovs {
+    type State = OvsState;
+    type Op = OvsOp;
+
+    const NAME: &'static str = "ovsdb";
+
+    fn observe(&self) -> watch::Receiver<View<OvsState>> {
+        self.publisher.view.subscribe()
+    }
+
+    async fn apply(&mut self, ops: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
+        let root = {
+            let snapshots = self.publisher.snapshots.borrow();
+            snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)
+        };
+        let state = self.publisher.view.borrow().clone();
+        let (Some(root), Some(state)) = (root, state.ready()) else {
+            return vec![Outcome::Untried; ops.len()];
+        };
+        let batch = Batch::new(&ops, state, root, &self.lock);
+        let outcome = if batch.is_empty() {
+            ovsdb::outcome::Outcome::NotSent
+        } else {
+            self.handle.transact(&batch.transaction).await
+        };
+        if matches!(outcome, ovsdb::outcome::Outcome::Unknown) {
+            // What was done is for the next contents to tell; until they are here nothing may be planned.
+            let mut snapshots = self.handle.snapshot();
+            let _ = snapshots.wait_for(|view| view.ready().is_some()).await;
+        }
+        self.publisher.publish();
+        batch.outcomes(&outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_names_are_ids_and_tell_agents_apart() {
+        let name = |agent: &str| lock_name(&AgentId(agent.to_owned()));
+        assert_eq!(name("vifd"), "vifd_vifd");
+        assert_eq!(name("a-b.c"), "vifd_a_2db_2ec");
+        assert_ne!(name("a_2d"), name("a-"));
+    }
+}
