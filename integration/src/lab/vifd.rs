@@ -154,7 +154,7 @@ impl Vifd {
         let namespace = self.namespace()?;
         let configure = |command: &mut Command| {
             command.arg("run").arg("--config").arg(&config);
-            command.env("RUST_LOG", "info,vifd=debug").env("NO_COLOR", "1");
+            command.env("NO_COLOR", "1");
         };
         self.daemon = Some(namespace.daemon(&Vifd::program()?, configure, &self.log_file(), self.lifetime)?);
         Ok(())
