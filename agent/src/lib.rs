@@ -22,5 +22,6 @@ pub mod model;
 pub mod plan;
 pub mod reconciler;
 pub mod record;
+mod registration;
 pub mod source;
 pub mod status;

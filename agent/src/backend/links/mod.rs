@@ -1,8 +1,34 @@
 //! Kernel links over rtnetlink and `/dev/net/tun`, and the directory of vhost-user sockets.
+//!
+//! This file has the face: the operations and [`Links`]. The view is made in `follow.rs` (from `table.rs` and
+//! `sockets/`), operations are done in `perform.rs` (with `request.rs`, `tun.rs` and `sockets/`).
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{FileOwner, MacAddr};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::backend::{Attributed, Backend, Outcome};
+use crate::model::{FileOwner, LinkState, MacAddr, View};
+
+mod follow;
+mod perform;
+mod request;
+mod sockets;
+mod statistics;
+mod table;
+mod tun;
+
+pub use statistics::{LinkStatistics, ResyncReason};
+
+use follow::{Connection, Follower, Settle};
+use sockets::{AllowedDirectory, Sockets};
+use statistics::Counters;
+
+/// For the view to show a batch. It takes milliseconds; so long only when no netlink socket can be had.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What can be asked of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +86,109 @@ pub enum LinkOp {
         /// Absolute path.
         path: PathBuf,
     },
+}
+
+/// How the backend is set up.
+#[derive(Clone, Debug)]
+pub struct LinksConfig {
+    /// `[vhostuser] dir`: where vhost-user sockets are allowed, an absolute path. It need not exist. Without
+    /// it the view has no sockets, and operations on them fail.
+    pub socket_directory: Option<PathBuf>,
+    /// Octets of kernel memory in which notifications may wait (`SO_RCVBUF`). The kernel takes some 3 KiB for
+    /// each, and a new tap sends about six. What does not fit is made good by a dump.
+    pub receive_buffer: usize,
+}
+
+impl Default for LinksConfig {
+    fn default() -> Self {
+        LinksConfig { socket_directory: None, receive_buffer: 16 << 20 }
+    }
+}
+
+/// Why the backend did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LinksError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Netlink(#[source] io::Error),
+}
+
+/// The links of the network namespace in which it was started, as a backend.
+pub struct Links {
+    view: watch::Receiver<View<LinkState>>,
+    settle: mpsc::Sender<Settle>,
+    allowed: Option<AllowedDirectory>,
+    counters: Arc<Counters>,
+}
+
+impl Links {
+    /// Starts to follow the kernel. The tasks end when the value is dropped.
+    ///
+    /// Network namespaces belong to threads: it must be called on one of the namespace that is meant, in a
+    /// Tokio runtime whose threads are in the same.
+    ///
+    /// # Errors
+    ///
+    /// When there is no netlink socket to be had.
+    pub fn spawn(config: LinksConfig) -> Result<Self, LinksError> {
+        let connection = Connection::open(config.receive_buffer).map_err(LinksError::Netlink)?;
+        let allowed = config.socket_directory.map(AllowedDirectory::new);
+        let sockets = allowed.clone().map(Sockets::spawn);
+        let counters = Arc::new(Counters::default());
+        let (sender, view) = watch::channel(View::Syncing);
+        let (settle, requests) = mpsc::channel(1);
+        let follower = Follower::new(connection, config.receive_buffer, sockets, sender, Arc::clone(&counters));
+        tokio::spawn(follower.run(requests));
+        Ok(Links { view, settle, allowed, counters })
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn statistics(&self) -> LinkStatistics {
+        self.counters.read()
+    }
+
+    /// Waits until the view shows what was done; `false` when it does not come to that.
+    async fn settle(&self, touched: Vec<u32>, sockets: bool, resync: bool) -> bool {
+        let (done, shown) = oneshot::channel();
+        let settled =
+            async { self.settle.send(Settle { touched, sockets, resync, done }).await.is_ok() && shown.await.is_ok() };
+        tokio::time::timeout(SETTLE_TIMEOUT, settled).await.unwrap_or(false)
+    }
+}
+
+impl Backend for Links {
+    type State = LinkState;
+    type Op = LinkOp;
+
+    const NAME: &'static str = "links";
+
+    fn observe(&self) -> watch::Receiver<View<LinkState>> {
+        self.view.clone()
+    }
+
+    /// Not atomic: an operation that fails leaves the others be. An operation that was done in part (a tap that
+    /// could not be set up, say) is `Failed`, and the view tells what is.
+    async fn apply(&mut self, batch: Vec<Attributed<LinkOp>>) -> Vec<Outcome> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let operations = batch.len();
+        let allowed = self.allowed.clone();
+        let performed = tokio::task::spawn_blocking(move || perform::perform(&batch, allowed.as_ref())).await;
+        let (outcomes, settled) = match performed {
+            Ok(done) => {
+                let written = done.outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();
+                self.counters.wrote(written as u64);
+                let resync = written < operations;
+                (done.outcomes, self.settle(done.touched, done.sockets, resync).await)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch on links was broken off");
+                let unknown = vec![Outcome::Unknown; operations];
+                (unknown, self.settle(Vec::new(), true, true).await)
+            }
+        };
+        if settled { outcomes } else { vec![Outcome::Unknown; operations] }
+    }
 }

@@ -7,12 +7,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::registration::{InotifyInstance, register};
 
 use super::disk::{Open, is_record};
 
@@ -32,7 +33,7 @@ pub(super) enum Event {
 /// The watches for one path, as far as it exists.
 #[derive(Debug)]
 pub(super) struct Watch {
-    inotify: AsyncFd<Instance>,
+    inotify: AsyncFd<InotifyInstance>,
     /// The directories above, each with the name in it that leads on.
     above: Vec<(WatchDescriptor, OsString)>,
     target: Option<WatchDescriptor>,
@@ -44,7 +45,7 @@ impl Watch {
     /// # Errors
     /// When the kernel grants no inotify instance.
     pub(super) fn arm(path: &Path) -> io::Result<(Watch, io::Result<Open>)> {
-        let instance = Instance(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
+        let instance = InotifyInstance(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
         let inotify = register(instance, Interest::READABLE)?;
         let mut watch = Watch { inotify, above: Vec::new(), target: None };
         let opened = watch.add(path);
@@ -116,29 +117,6 @@ impl Watch {
             None => Some(Event::Path),
         }
     }
-}
-
-/// inotify for tokio, which asks for a raw descriptor.
-#[derive(Debug)]
-struct Instance(Inotify);
-
-impl AsRawFd for Instance {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-/// What tokio may register: types of which each value owns one descriptor and keeps it until it is dropped.
-trait OwnsDescriptor: AsRawFd {}
-impl OwnsDescriptor for Instance {}
-impl OwnsDescriptor for File {}
-
-fn register<T: OwnsDescriptor>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    // SAFETY: the descriptor is open and stays the same one as long as `owner` lives, which is as long as the
-    // `AsyncFd` does: see `OwnsDescriptor`, and nothing here takes it out.
-    #[expect(unsafe_code, reason = "tokio offers no safe way to register a descriptor")]
-    let registered = unsafe { AsyncFd::register_with_interest(owner, interest) };
-    Ok(registered?)
 }
 
 /// The mount table of this process, which the kernel makes readable with priority whenever it changes.

@@ -1,0 +1,109 @@
+//! One question to rtnetlink at a time, on a socket of its own, from a thread that may block.
+//!
+//! The kernel does what an rtnetlink request asks inside of `sendmsg`, so its answer is there when `sendmsg`
+//! returns: nothing is gained by an asynchronous socket, and nothing can be waited for in vain.
+
+use std::io;
+
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use crate::model::Link;
+
+use super::table;
+
+/// A blocking rtnetlink socket in the network namespace of the thread that opened it.
+pub(super) struct Requests {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// Names a link in a request.
+pub(super) enum Which<'a> {
+    /// By kernel index.
+    Index(u32),
+    /// By name.
+    Name(&'a str),
+}
+
+impl Requests {
+    /// Opens the socket.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // An answer that is not there at once never comes (see above): let that be an error, not a hang.
+        socket.set_non_blocking(true)?;
+        // Errors need not quote the request.
+        socket.set_cap_ack(true)?;
+        Ok(Requests { socket, sequence: 0, buffer: Vec::with_capacity(64 * 1024) })
+    }
+
+    /// What a link is now; `None` when there is none.
+    pub(super) fn get(&mut self, which: &Which<'_>) -> io::Result<Option<Link>> {
+        match self.ask(RouteNetlinkMessage::GetLink(get_message(which)), 0) {
+            Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(table::read(&message)),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "RTM_GETLINK was not answered by RTM_NEWLINK")),
+            Err(error) if no_such_device(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets what `message` says of the link with its index (`RTM_SETLINK`).
+    pub(super) fn set(&mut self, message: LinkMessage) -> io::Result<()> {
+        self.ask(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+
+    /// Deletes the link with this index (`RTM_DELLINK`).
+    pub(super) fn delete(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.ask(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
+    }
+
+    /// Sends one request and takes its answer: a message, or `None` for a bare acknowledgement.
+    fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = NetlinkMessage::from(request);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        self.buffer.clear();
+        self.buffer.resize(request.buffer_len(), 0);
+        request.serialize(&mut self.buffer);
+        self.socket.send(&self.buffer, 0)?;
+        self.buffer.clear();
+        self.socket.recv(&mut self.buffer, 0)?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        if answer.header.sequence_number != self.sequence {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to another request"));
+        }
+        match answer.payload {
+            NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
+            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+            NetlinkPayload::Error(_) => Ok(None),
+            other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("an unexpected answer: {other:?}"))),
+        }
+    }
+}
+
+/// `RTM_GETLINK` for one link, without its counters.
+pub(super) fn get_message(which: &Which<'_>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    match which {
+        Which::Index(index) => message.header.index = *index,
+        Which::Name(name) => message.attributes.push(LinkAttribute::IfName((*name).to_owned())),
+    }
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+/// Whether the kernel says that there is no such link.
+pub(super) fn no_such_device(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ENODEV)
+}

@@ -1,0 +1,258 @@
+//! What rtnetlink messages say, as `model::Link`, and the table that they are merged into. Pure: no sockets.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rtnetlink::packet_core::Nla;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+
+use crate::model::{Link, LinkKind, MacAddr};
+
+/// Attributes in `IFLA_INFO_DATA` of a tun link (`linux/if_link.h`), one octet each. In the kernel since 4.17;
+/// netlink-packet-route hands them on undecoded.
+const IFLA_TUN_TYPE: u16 = 3;
+const IFLA_TUN_PERSIST: u16 = 6;
+const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+/// `IFF_TAP` (`linux/if_tun.h`) as `IFLA_TUN_TYPE` gives it.
+const TYPE_TAP: u8 = 2;
+
+/// Whether a message is about a link as such. Bridges and IPv6 speak of their ports and settings in the same
+/// message types: a link that leaves a bridge is reported by `RTM_DELLINK` with family `AF_BRIDGE`, and lives on.
+pub(super) fn speaks_of_a_link(message: &LinkMessage) -> bool {
+    message.header.interface_family == AddressFamily::Unspec
+}
+
+/// The link that an `RTM_NEWLINK` describes; `None` when it does not name one (wireless events do not).
+pub(super) fn read(message: &LinkMessage) -> Option<Link> {
+    let header = &message.header;
+    let mut name = None;
+    let mut mac = None;
+    let mut mtu = 0;
+    let mut alias = None;
+    let mut master = None;
+    let mut kind = LinkKind::Other(String::new());
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Address(octets) if header.link_layer_type == LinkLayerType::Ether => {
+                mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr);
+            }
+            LinkAttribute::Mtu(octets) => mtu = *octets,
+            LinkAttribute::IfAlias(text) if !text.is_empty() => alias = Some(text.clone()),
+            LinkAttribute::Controller(index) if *index != 0 => master = Some(*index),
+            LinkAttribute::LinkInfo(infos) => kind = read_kind(infos),
+            _ => {}
+        }
+    }
+    Some(Link {
+        index: header.index,
+        name: name?,
+        kind,
+        mac,
+        mtu,
+        up: header.flags.contains(LinkFlags::Up),
+        alias,
+        master,
+    })
+}
+
+fn read_kind(infos: &[LinkInfo]) -> LinkKind {
+    let mut name = String::new();
+    let mut tun: &[InfoTun] = &[];
+    for info in infos {
+        match info {
+            LinkInfo::Kind(kind) => name = kind.to_string(),
+            LinkInfo::Data(InfoData::Tun(data)) => tun = data,
+            _ => {}
+        }
+    }
+    let octet = |wanted: u16| {
+        tun.iter().filter(move |nla| nla.kind() == wanted && nla.value_len() == 1).map(|nla| {
+            let mut value = [0];
+            nla.emit_value(&mut value);
+            value[0]
+        })
+    };
+    if name == InfoKind::Tun.to_string() && octet(IFLA_TUN_TYPE).eq([TYPE_TAP]) {
+        LinkKind::Tap {
+            multi_queue: octet(IFLA_TUN_MULTI_QUEUE).any(|value| value != 0),
+            persistent: octet(IFLA_TUN_PERSIST).any(|value| value != 0),
+        }
+    } else {
+        LinkKind::Other(name)
+    }
+}
+
+/// Every link of the namespace, as the messages so far add up.
+#[derive(Debug, Default)]
+pub(super) struct LinkTable {
+    by_name: BTreeMap<String, Arc<Link>>,
+    names: HashMap<u32, String>,
+}
+
+impl LinkTable {
+    /// Every link by name.
+    pub(super) fn by_name(&self) -> &BTreeMap<String, Arc<Link>> {
+        &self.by_name
+    }
+
+    /// Takes in what a link now is. Returns whether that is news.
+    ///
+    /// The latest word on a name wins: while a rename is half reported, the older holder of the name is
+    /// forgotten until its own message comes.
+    pub(super) fn seen(&mut self, link: Link) -> bool {
+        if self.by_name.get(&link.name).is_some_and(|known| **known == link) {
+            return false;
+        }
+        self.gone(link.index);
+        self.names.insert(link.index, link.name.clone());
+        if let Some(displaced) = self.by_name.insert(link.name.clone(), Arc::new(link)) {
+            self.names.remove(&displaced.index);
+        }
+        true
+    }
+
+    /// Forgets a link. Returns whether it was known.
+    pub(super) fn gone(&mut self, index: u32) -> bool {
+        self.names.remove(&index).is_some_and(|name| self.by_name.remove(&name).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{NetlinkBuffer, NetlinkDeserializable};
+    use rtnetlink::packet_route::RouteNetlinkMessage;
+
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            kind: LinkKind::Other(String::new()),
+            mac: None,
+            mtu: 1500,
+            up: false,
+            alias: None,
+            master: None,
+        }
+    }
+
+    fn names(table: &LinkTable) -> Vec<(&str, u32)> {
+        assert_eq!(table.by_name.len(), table.names.len());
+        for (index, name) in &table.names {
+            assert_eq!(table.by_name[name].index, *index);
+        }
+        table.by_name.iter().map(|(name, link)| (name.as_str(), link.index)).collect()
+    }
+
+    /// One attribute (`struct nlattr`): length, type, value, padding to four octets.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// `RTM_NEWLINK` of an Ethernet link, up, with index 7.
+    fn message(family: u8, attributes: &[Vec<u8>]) -> LinkMessage {
+        let mut bytes = vec![family, 0]; // ifi_family, padding
+        bytes.extend(1u16.to_ne_bytes()); // ifi_type: ARPHRD_ETHER
+        bytes.extend(7u32.to_ne_bytes()); // ifi_index
+        bytes.extend(0x1003u32.to_ne_bytes()); // ifi_flags: UP, BROADCAST, MULTICAST
+        bytes.extend(0u32.to_ne_bytes()); // ifi_change
+        bytes.extend(attributes.concat());
+        let mut framed = Vec::new();
+        framed.extend(u32::try_from(16 + bytes.len()).unwrap().to_ne_bytes()); // nlmsg_len
+        framed.extend(16u16.to_ne_bytes()); // nlmsg_type: RTM_NEWLINK
+        framed.extend([0; 10]); // flags, sequence, port
+        framed.extend(&bytes);
+        let header =
+            rtnetlink::packet_core::Parseable::parse(&NetlinkBuffer::new_checked(framed.as_slice()).unwrap()).unwrap();
+        match RouteNetlinkMessage::deserialize(&header, &bytes).unwrap() {
+            RouteNetlinkMessage::NewLink(message) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tun_info(data: &[Vec<u8>]) -> Vec<u8> {
+        // IFLA_LINKINFO { IFLA_INFO_KIND "tun", IFLA_INFO_DATA { … } }
+        attribute(18, &[attribute(1, b"tun\0"), attribute(2, &data.concat())].concat())
+    }
+
+    #[test]
+    fn a_tap_is_read_with_its_flags() {
+        let message = message(
+            0,
+            &[
+                attribute(3, b"tap1\0"),                              // IFLA_IFNAME
+                attribute(1, &[0x52, 0x54, 0, 0, 0, 1]),              // IFLA_ADDRESS
+                attribute(4, &1450u32.to_ne_bytes()),                 // IFLA_MTU
+                attribute(10, &3u32.to_ne_bytes()),                   // IFLA_MASTER
+                attribute(20, b"vifd/1 a b\0"),                       // IFLA_IFALIAS
+                attribute(9999, b"an attribute of a later kernel\0"), // not known
+                tun_info(&[attribute(3, &[2]), attribute(6, &[1]), attribute(7, &[1])]),
+            ],
+        );
+        assert!(speaks_of_a_link(&message));
+        assert_eq!(
+            read(&message).unwrap(),
+            Link {
+                kind: LinkKind::Tap { multi_queue: true, persistent: true },
+                mac: Some(MacAddr([0x52, 0x54, 0, 0, 0, 1])),
+                mtu: 1450,
+                up: true,
+                alias: Some("vifd/1 a b".into()),
+                master: Some(3),
+                ..link(7, "tap1")
+            }
+        );
+    }
+
+    #[test]
+    fn a_tun_without_ethernet_is_not_a_tap() {
+        let layer3 = message(0, &[attribute(3, b"tun0\0"), tun_info(&[attribute(3, &[1]), attribute(6, &[1])])]);
+        assert_eq!(read(&layer3).unwrap().kind, LinkKind::Other("tun".into()));
+        let before_4_17 = message(0, &[attribute(3, b"tun0\0"), tun_info(&[])]);
+        assert_eq!(read(&before_4_17).unwrap().kind, LinkKind::Other("tun".into()));
+    }
+
+    #[test]
+    fn a_message_without_a_name_or_of_a_bridge_is_no_link() {
+        assert_eq!(read(&message(0, &[attribute(4, &1500u32.to_ne_bytes())])), None);
+        assert!(!speaks_of_a_link(&message(7, &[attribute(3, b"tap1\0")]))); // AF_BRIDGE
+    }
+
+    #[test]
+    fn a_rename_keeps_the_index_and_frees_the_old_name() {
+        let mut table = LinkTable::default();
+        assert!(table.seen(link(1, "a")));
+        assert!(!table.seen(link(1, "a")), "the same again is no news");
+        assert!(table.seen(link(1, "b")));
+        assert_eq!(names(&table), [("b", 1)]);
+        assert!(table.gone(1));
+        assert!(!table.gone(1));
+        assert_eq!(names(&table), []);
+    }
+
+    #[test]
+    fn the_latest_word_on_a_name_wins_until_the_other_is_heard_of() {
+        let mut table = LinkTable::default();
+        table.seen(link(1, "a"));
+        table.seen(link(2, "b"));
+        // 1 becomes tmp, 2 becomes a, 1 becomes b; of the first step nothing is heard.
+        table.seen(link(2, "a"));
+        assert_eq!(names(&table), [("a", 2)]);
+        table.seen(link(1, "b"));
+        assert_eq!(names(&table), [("a", 2), ("b", 1)]);
+        // A late goodbye of an index that is gone takes nobody else's name.
+        table.seen(link(3, "a"));
+        assert!(!table.gone(2));
+        assert_eq!(names(&table), [("a", 3), ("b", 1)]);
+    }
+}
