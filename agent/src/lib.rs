@@ -18,6 +18,7 @@
 
 pub mod backend;
 pub mod config;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconciler;
