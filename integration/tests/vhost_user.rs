@@ -3,7 +3,7 @@
 //!
 //! One test, because DPDK takes a processor for itself while it runs.
 
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn peers_of_both_modes_exchange_packets() -> Result<()> {
     let client = Record::fixture("vhostuser-client")?;
     let name = client.vif_name();
     let client = place(client, &name);
-    let server = place(Record::fixture("vhostuser-server")?, "guest-server.sock");
+    let server = place(Record::fixture("vhostuser-server")?, "guests/server.sock");
     for record in [&client, &server] {
         vifd.put(record)?;
     }
@@ -37,8 +37,10 @@ fn peers_of_both_modes_exchange_packets() -> Result<()> {
     }
     let socket = path(&name);
     assert!(socket.metadata().context("the socket of OVS")?.file_type().is_socket());
+    let folder = path("guests").metadata().context("the folder of the guest's socket")?;
+    assert_eq!(folder.permissions().mode() & 0o7777, 0o770, "as [vhostuser] mode says");
 
-    let peers = [VhostPeer::Client(socket.clone()), VhostPeer::Server(path("guest-server.sock"))];
+    let peers = [VhostPeer::Client(socket.clone()), VhostPeer::Server(path("guests/server.sock"))];
     for round in ["first", "second"] {
         let mut guest = Testpmd::start(ovs.namespace(), &peers, "io")?;
         for record in [&client, &server] {
@@ -57,7 +59,7 @@ fn peers_of_both_modes_exchange_packets() -> Result<()> {
             assert_eq!(status["phase"], "ready", "{status}");
         }
         // A guest that makes its socket expects none to be there.
-        std::fs::remove_file(path("guest-server.sock"))?;
+        std::fs::remove_file(path("guests/server.sock"))?;
     }
 
     for record in [&client, &server] {
@@ -65,6 +67,7 @@ fn peers_of_both_modes_exchange_packets() -> Result<()> {
         vifd.wait_gone(&record.id())?;
     }
     assert!(!socket.exists(), "the socket of OVS is left over");
+    assert!(path("guests").exists(), "what is the guest's stays");
     assert_eq!(ovs.vsctl(["list-ports", &client.bridge()])?, "");
     Ok(())
 }
