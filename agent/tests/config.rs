@@ -1,6 +1,8 @@
 //! The configuration file: defaults, refusals, reloads, and that the documentation and the shipped file say
 //! what the types say.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -13,6 +13,10 @@
     driver.py examples DIRECTORY
         Writes the records that `make demo` feeds to vifd.
 
+    driver.py objects FILE
+        Writes what os-vif says of its classes: each one's version, and of each field its type,
+        whether it may be null, and which version it came with.
+
 Run it in the network namespace whose links os-vif shall change.
 """
 
@@ -25,6 +29,8 @@ import sys
 import os_vif
 from os_vif import objects
 from oslo_config import cfg
+from oslo_versionedobjects.base import VersionedObjectRegistry as registry
+from oslo_versionedobjects.fields import ObjectField
 
 import samples
 
@@ -80,7 +86,10 @@ def record(vif, instance, version=None):
 
 
 def write(directory, name, content):
-    path = pathlib.Path(directory) / f"{name}.json"
+    write_file(pathlib.Path(directory) / f"{name}.json", content)
+
+
+def write_file(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
@@ -106,6 +115,48 @@ def write_examples(options):
         write(options.directory, name, record(vif, instance))
 
 
+def since(cls, field, minors):
+    """The first minor version of which os-vif sends the field."""
+    # Of the fields that are objects, one alone came later than its class. os-vif cannot make the
+    # others compatible without being told the versions of everything.
+    late = "datapath_offload"
+    if isinstance(cls.fields[field], ObjectField) and field != late:
+        return 0
+    for minor in range(minors + 1):
+        whole = cls()
+        vars(whole).pop("_obj_subnets", None)
+        primitive = {field: None}
+        if field == late:
+            whole.datapath_offload = objects.vif.DatapathOffloadRepresentor()
+            primitive = {field: whole.datapath_offload.obj_to_primitive()}
+        whole.obj_make_compatible(primitive, f"1.{minor}")
+        if field in primitive:
+            return minor
+    raise ValueError(f"{cls.__name__}.{field} is in no version")
+
+
+def write_objects(options):
+    classes = objects.base.VersionedObject  # registered by now, with all of its subclasses
+    every = {}
+    for name, versions in registry.obj_classes().items():
+        cls = versions[0]
+        if not issubclass(cls, classes):
+            continue
+        minors = int(cls.VERSION.split(".")[1])
+        every[name] = {
+            "version": cls.VERSION,
+            "fields": {
+                field: {
+                    "type": type(kind).__name__,
+                    "nullable": kind.nullable,
+                    "since": since(cls, field, minors),
+                }
+                for field, kind in cls.fields.items()
+            },
+        }
+    write_file(pathlib.Path(options.file), every)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -120,6 +171,9 @@ def main():
         command = commands.add_parser(name)
         command.add_argument("directory")
         command.set_defaults(run=run)
+    command = commands.add_parser("objects")
+    command.add_argument("file")
+    command.set_defaults(run=write_objects)
     options = parser.parse_args()
     logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr)
     objects.register_all()

@@ -6,9 +6,14 @@
 //!  bytes ─► JSON ─► node (envelope or flat, by the table in shape) ─► decode ─► Vif ─► validate ─► Record
 //! ```
 
+mod clashes;
 mod decode;
+mod native;
 mod node;
+mod schema;
 mod shape;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 
 use std::fmt;
@@ -16,7 +21,10 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use clashes::clashes;
+pub use native::to_native;
 pub use node::Fault;
+pub use schema::json_schema;
 
 use crate::model::{Vif, VifId};
 
@@ -102,4 +110,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Refused> {
 /// The id of a VIF in either form, whatever else is wrong with it.
 fn read_id(vif: &Value) -> Option<VifId> {
     vif.get("versioned_object.data").unwrap_or(vif).get("id")?.as_str()?.parse().ok()
+}
+
+/// The newest version of an os-vif object that is known, as (major, minor); every older one is too.
+#[must_use]
+pub fn newest_version(object: &str) -> Option<(u32, u32)> {
+    shape::named(object)?.os_vif.map(|(_, minor)| (1, minor))
 }

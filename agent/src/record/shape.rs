@@ -66,7 +66,6 @@ pub(super) struct Field {
     pub(super) nullable: bool,
     /// Whether no record can do without it.
     pub(super) required: bool,
-    #[allow(dead_code)]
     pub(super) doc: &'static str,
 }
 
@@ -99,7 +98,6 @@ pub(super) struct Object {
     pub(super) os_vif: Option<(&'static str, u32)>,
     /// The word in the native form's `type`; `None` where the family has one object only.
     pub(super) tag: Option<&'static str>,
-    #[allow(dead_code)]
     pub(super) doc: &'static str,
     /// The fields, in groups so that objects can share one.
     pub(super) groups: &'static [&'static [Field]],

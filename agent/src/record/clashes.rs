@@ -1,0 +1,212 @@
+//! Clashes between VIFs that are each fine alone: one name, one MAC address on a network or one socket for
+//! two of them. Pure and linear: the planner asks before every plan (4,000 VIFs take under a millisecond).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::model::{MacAddr, Vif, VifId, VifKind, cut_name};
+use crate::plan::Clash;
+
+/// Something that only one VIF can have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Claim<'v> {
+    /// A kernel interface or a port of Open vSwitch; in the end both are one name space.
+    Name(Cow<'v, str>),
+    /// An address on a network.
+    Mac(Uuid, MacAddr),
+    /// A vhost-user socket.
+    Socket(&'v str),
+}
+
+/// The VIFs that cannot be in force together with one that is: of those that clash, the one with the lowest id
+/// stays in force, and the others learn its id. A VIF that is out this way stands in nobody's way.
+///
+/// `per_port_bridge` is the configuration's: with it, VIFs of type `openvswitch` have bridges named after
+/// their ids.
+#[must_use]
+pub fn clashes(vifs: &BTreeMap<VifId, Arc<Vif>>, per_port_bridge: bool) -> BTreeMap<VifId, Clash> {
+    let mut out = BTreeMap::new();
+    // Only looked up, never walked: the order of a hash map does not show.
+    let mut bridges: HashMap<&str, VifId> = HashMap::new();
+    for (id, vif) in vifs {
+        if let Some(bridge) = vif.network.as_ref().and_then(|network| network.bridge.as_deref()) {
+            bridges.entry(bridge).or_insert(*id);
+        }
+    }
+    let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
+    let mut claims = Vec::new();
+    for (id, vif) in vifs {
+        claims.clear();
+        claim(vif, per_port_bridge, &mut claims);
+        let clash = claims.iter().find_map(|(field, claim)| {
+            if let Some(other) = taken.get(claim) {
+                return Some(Clash { field: (*field).into(), reason: claim.told(*other) });
+            }
+            let Claim::Name(name) = claim else { return None };
+            let other = bridges.get(&**name)?;
+            let reason = format!("{name} is the name of the bridge of VIF {other}");
+            Some(Clash { field: (*field).into(), reason })
+        });
+        match clash {
+            Some(clash) => drop(out.insert(*id, clash)),
+            None => taken.extend(claims.drain(..).map(|(_, claim)| (claim, *id))),
+        }
+    }
+    out
+}
+
+impl Claim<'_> {
+    fn told(&self, other: VifId) -> String {
+        match self {
+            Claim::Name(name) => format!("VIF {other} has the name {name} already"),
+            Claim::Mac(_, mac) => format!("VIF {other} has the address {mac} on this network already"),
+            Claim::Socket(path) => format!("VIF {other} has the socket {path} already"),
+        }
+    }
+}
+
+/// What `vif` claims, and the field to blame.
+fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str, Claim<'v>)>) {
+    let mut name = |field, name: &'v str| claims.push((field, Claim::Name(Cow::Borrowed(name))));
+    let on_openvswitch = vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some());
+    match &vif.kind {
+        VifKind::Generic { vif_name } | VifKind::OpenVSwitch { vif_name, .. } => name("vif.vif_name", vif_name),
+        VifKind::Bridge { vif_name: Some(vif_name), .. } | VifKind::Direct { vif_name: Some(vif_name), .. } => {
+            name("vif.vif_name", vif_name);
+        }
+        // What a vhost-user VIF calls its vif_name is a name of nothing.
+        _ => {}
+    }
+    // Names made of the first letters of the id. They meet only where two ids begin alike, as ids that were
+    // made by counting do.
+    let derived = |prefix| ("vif.id", Claim::Name(Cow::Owned(cut_name(prefix, vif.id))));
+    match &vif.kind {
+        VifKind::VHostUser { path, .. } => {
+            claims.push(derived("vhu"));
+            claims.push(("vif.path", Claim::Socket(path)));
+        }
+        // `qvo` is cut where `qvb` is.
+        VifKind::Bridge { .. } if on_openvswitch => claims.push(derived("qvo")),
+        VifKind::OpenVSwitch { .. } if per_port_bridge => claims.push(derived("pb")),
+        _ => {}
+    }
+    if let (Some(address), Some(network)) = (vif.address, vif.network.as_ref().and_then(|network| network.id)) {
+        claims.push(("vif.address", Claim::Mac(network, address)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::record::decode;
+
+    const NETWORK: &str = "b82c1929-051e-481d-8110-4669916c7915";
+
+    fn tap(id: u32, name: &str, mac: &str) -> Value {
+        json!({
+            "type": "openvswitch", "id": id_of(id), "vif_name": name, "address": mac,
+            "network": { "id": NETWORK, "bridge": "br-int" }, "port_profile": { "type": "openvswitch" },
+        })
+    }
+
+    fn vhost(id: &str, path: &str, mac: &str) -> Value {
+        json!({
+            "type": "vhostuser", "id": id, "path": path, "mode": "server", "address": mac,
+            "network": { "id": NETWORK, "bridge": "br-dpdk" }, "port_profile": { "type": "openvswitch" },
+        })
+    }
+
+    fn id_of(number: u32) -> String {
+        format!("{number:08x}-0000-4000-8000-000000000000")
+    }
+
+    fn vifs(records: &[Value]) -> BTreeMap<VifId, Arc<Vif>> {
+        let read = |vif: &Value| Arc::new(decode(json!({ "vif": vif }).to_string().as_bytes()).unwrap().vif);
+        records.iter().map(read).map(|vif| (vif.id, vif)).collect()
+    }
+
+    fn told(records: &[Value], per_port_bridge: bool) -> Vec<(String, String, String)> {
+        let clashes = clashes(&vifs(records), per_port_bridge);
+        clashes.into_iter().map(|(id, clash)| (id.to_string(), clash.field, clash.reason)).collect()
+    }
+
+    const A: &str = "52:54:00:00:00:0a";
+    const B: &str = "52:54:00:00:00:0b";
+    const C: &str = "52:54:00:00:00:0c";
+
+    #[test]
+    fn different_vifs_do_not_clash() {
+        let mut elsewhere = tap(3, "tap3", A);
+        elsewhere["network"]["id"] = json!("00000000-0000-4000-8000-000000000001");
+        assert_eq!(told(&[tap(1, "tap1", A), tap(2, "tap2", B), elsewhere], true), []);
+    }
+
+    #[test]
+    fn an_address_without_a_network_id_is_nobodys_business() {
+        let mut nowhere = tap(2, "tap2", A);
+        nowhere["network"].as_object_mut().unwrap().remove("id");
+        assert_eq!(told(&[tap(1, "tap1", A), nowhere], false), []);
+    }
+
+    #[rstest]
+    #[case::name(tap(1, "tap1", A), tap(2, "tap1", B), "vif.vif_name", "has the name tap1 already")]
+    #[case::mac(
+        tap(1, "tap1", A),
+        tap(2, "tap2", A),
+        "vif.address",
+        "has the address 52:54:00:00:00:0a on this network"
+    )]
+    #[case::socket(vhost(&id_of(1), "/run/a", A), vhost(&id_of(2), "/run/a", B), "vif.path", "has the socket /run/a already")]
+    #[case::derived(
+        vhost("00000002-0000-4000-8000-000000000000", "/run/a", A),
+        vhost("00000002-0001-4000-8000-000000000000", "/run/b", B),
+        "vif.id",
+        "has the name vhu00000002-00 already"
+    )]
+    fn of_two_the_later_is_told_of_the_earlier(
+        #[case] first: Value,
+        #[case] second: Value,
+        #[case] field: &str,
+        #[case] reason: &str,
+    ) {
+        for records in [[first.clone(), second.clone()], [second.clone(), first.clone()]] {
+            let told = told(&records, false);
+            let [(id, at, why)] = told.as_slice() else { panic!("{told:?}") };
+            assert_eq!((id.as_str(), at.as_str()), (second["id"].as_str().unwrap(), field));
+            assert!(why.contains(reason) && why.contains(first["id"].as_str().unwrap()), "{why}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_out_stands_in_nobodys_way() {
+        // 2 is out for its name, so that its address is free for 3.
+        let told = told(&[tap(1, "tap1", A), tap(2, "tap1", B), tap(3, "tap3", B)], false);
+        assert_eq!(told.iter().map(|(id, ..)| id.clone()).collect::<Vec<_>>(), [id_of(2)]);
+    }
+
+    #[test]
+    fn a_device_cannot_have_the_name_of_a_bridge_in_use() {
+        let mut other = tap(1, "br-int", A);
+        other["network"]["bridge"] = json!("br-other");
+        let told = told(&[other, tap(2, "tap2", B)], false);
+        let why = format!("br-int is the name of the bridge of VIF {}", id_of(2));
+        assert_eq!(told, [(id_of(1), "vif.vif_name".to_owned(), why)]);
+    }
+
+    #[test]
+    fn bridges_of_ports_clash_only_where_there_are_any() {
+        let mut twin = tap(1, "tap2", B);
+        twin["id"] = json!("00000001-0000-4000-8000-00000000ffff");
+        let records = [tap(1, "tap1", A), twin, tap(3, "tap3", C)];
+        assert_eq!(told(&records, false), []);
+        let told = told(&records, true);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].2.contains("has the name pb00000001-0"), "{told:?}");
+    }
+}

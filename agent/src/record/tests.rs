@@ -1,0 +1,465 @@
+//! The table against os-vif's own word, and reading against the table: every object and field of it.
+//! Records as os-vif writes them, and those that are refused, are in `tests/records.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::shape::{self, Family, Field, Kind, OBJECTS, Object};
+use super::{
+    decode, decode::DEV_TYPES, decode::DIRECT_MODES, decode::VHOST_USER_MODES, json_schema, to_native, validate,
+};
+
+#[derive(Deserialize)]
+struct Class {
+    version: String,
+    fields: BTreeMap<String, ClassField>,
+}
+
+#[derive(Deserialize)]
+struct ClassField {
+    #[serde(rename = "type")]
+    kind: String,
+    nullable: bool,
+    since: u32,
+}
+
+/// What os-vif 5.3.0 says of its classes.
+fn classes() -> BTreeMap<String, Class> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../integration/fixtures/os-vif-objects.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_table_is_os_vifs() {
+    let mut classes = classes();
+    for object in OBJECTS {
+        let Some((name, newest)) = object.os_vif else { continue };
+        let class = classes.remove(name).unwrap_or_else(|| panic!("os-vif has no {name}"));
+        assert_eq!(format!("1.{newest}"), class.version, "{name}");
+        let ours: Vec<_> = {
+            let mut names: Vec<_> = object.fields().map(|field| field.name).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(ours, class.fields.keys().map(String::as_str).collect::<Vec<_>>(), "{name}");
+        for field in object.fields() {
+            let theirs = &class.fields[field.name];
+            assert_eq!(field.since, theirs.since, "{name}.{} since", field.name);
+            assert_eq!(field.nullable, theirs.nullable, "{name}.{} nullable", field.name);
+            let kinds: &[&str] = match field.kind {
+                Kind::Text => &["StringField", "UUIDField"],
+                Kind::Name | Kind::SocketPath => &["StringField"],
+                Kind::Flag => &["BooleanField"],
+                Kind::Uuid => &["UUIDField"],
+                Kind::Mac => &["MACAddressField"],
+                Kind::Pci => &["PCIAddressField", "StringField"],
+                Kind::Ip => &["IPAddressField"],
+                Kind::Prefix => &["IPNetworkField"],
+                Kind::Number(..) => &["IntegerField"],
+                Kind::Word(_) => &["VIFDirectModeField", "VIFVHostUserModeField", "VIFHostDeviceDevTypeField"],
+                Kind::Ips => &["ListOfIPAddressField"],
+                Kind::Object(_) | Kind::List(..) => &["ObjectField"],
+                Kind::AddressOrPrefix | Kind::Rules => &[],
+            };
+            assert!(kinds.contains(&theirs.kind.as_str()), "{name}.{} is a {}", field.name, theirs.kind);
+        }
+    }
+    // Left over are the lists, the classes that are never instantiated, and what is not part of a record.
+    let left: Vec<_> = classes.keys().map(String::as_str).collect();
+    let hosts = ["HostInfo", "HostPluginInfo", "HostPortProfileInfo", "HostVIFInfo"];
+    let mut known = vec!["DatapathOffloadBase", "FixedIPList", "RouteList", "SubnetList", "VIFBase"];
+    known.extend(hosts);
+    known.sort_unstable();
+    assert_eq!(left, known);
+}
+
+#[test]
+fn words_are_read_as_the_table_has_them() {
+    fn words<T>(list: &[(&'static str, T)]) -> Vec<&'static str> {
+        list.iter().map(|(word, _)| *word).collect()
+    }
+    for (object, field, read) in [
+        ("VIFDirect", "mode", words(DIRECT_MODES)),
+        ("VIFVHostUser", "mode", words(VHOST_USER_MODES)),
+        ("VIFHostDevice", "dev_type", words(DEV_TYPES)),
+    ] {
+        let Kind::Word(table) = shape::named(object).unwrap().field(field).unwrap().kind else { panic!("{object}") };
+        assert_eq!(read, table, "{object}");
+    }
+}
+
+/// A value of every kind that is fine by itself, from a number that tells several apart.
+fn sample(field: &Field, number: u64) -> Value {
+    match field.kind {
+        Kind::Text => json!(format!("text {number}")),
+        Kind::Name => json!(format!("name{}", number % 1_000_000)),
+        Kind::SocketPath => json!(format!("/run/vhost/{number}")),
+        Kind::Flag => json!(number.is_multiple_of(2)),
+        Kind::Uuid => json!(uuid::Uuid::from_u64_pair(number, number).to_string()),
+        Kind::Mac => json!(format!("52-54-00-AB-{:02x}-{:02X}", number >> 8 & 255, number & 255)),
+        Kind::Pci => {
+            json!(format!("{:05x}:{:02x}:{:02x}.{}", number & 0xf_ffff, number & 255, number & 31, number & 7))
+        }
+        Kind::Ip | Kind::AddressOrPrefix if number.is_multiple_of(2) => json!(format!("10.0.0.{}", number & 255)),
+        Kind::Ip => json!(format!("fd00::{:x}", number & 0xffff)),
+        Kind::Prefix | Kind::AddressOrPrefix => json!(format!("10.0.{}.0/24", number & 255)),
+        Kind::Number(least, most) => json!(least + number % (most - least).saturating_add(1).max(1)),
+        Kind::Word(words) => json!(words[usize::try_from(number).unwrap_or(0) % words.len()]),
+        Kind::Ips => json!(["10.1.1.1", "fd00::1"]),
+        Kind::Rules => json!([{ "direction": "ingress", "port": null }]),
+        Kind::Object(_) | Kind::List(..) => panic!("{} is made of objects", field.name),
+    }
+}
+
+/// Chooses which optional fields there are, and their values.
+struct Choice<'c> {
+    choices: &'c [u64],
+    at: usize,
+}
+
+impl Choice<'_> {
+    fn next(&mut self) -> u64 {
+        self.at += 1;
+        self.choices[self.at % self.choices.len()].wrapping_mul(self.at as u64 | 1)
+    }
+}
+
+/// The tag of an os-vif object in the native form.
+fn tag(object: &str) -> &'static str {
+    shape::named(object).unwrap().tag.unwrap()
+}
+
+/// Makes an object with all of its fields, or with some; in the native form or as os-vif writes it.
+struct Maker<'c> {
+    choice: Option<Choice<'c>>,
+    made: u64,
+    envelopes: bool,
+    vif: &'static Object,
+    profile: Option<&'static Object>,
+}
+
+impl Maker<'_> {
+    fn object(&mut self, object: &'static Object) -> Value {
+        let mut map = Map::new();
+        for field in object.fields() {
+            let needed = field.required || ["network", "address", "bridge_name"].contains(&field.name) || {
+                ["bridge", "vlan", "bridge_interface", "dev_address", "mac", "port_profile"].contains(&field.name)
+            };
+            self.made += 1;
+            let number = match &mut self.choice {
+                None => self.made,
+                Some(choice) => {
+                    let number = choice.next();
+                    if !needed && number.is_multiple_of(3) {
+                        continue;
+                    }
+                    if !needed && number.is_multiple_of(5) {
+                        map.insert(field.name.into(), Value::Null);
+                        continue;
+                    }
+                    number
+                }
+            };
+            let value = match field.kind {
+                Kind::Object(family) => match self.pick(family) {
+                    Some(object) => self.object(object),
+                    None => continue,
+                },
+                Kind::List(family, name) => {
+                    let list: Vec<_> = self.pick(family).into_iter().map(|object| self.object(object)).collect();
+                    if self.envelopes && !name.is_empty() {
+                        envelope(name, 0, &json!({ "objects": list }))
+                    } else {
+                        list.into()
+                    }
+                }
+                // The one text field with a bound of its own.
+                Kind::Flag if field.name == "create_tap" && tag("VIFOpenVSwitch") != self.vif.tag.unwrap() => {
+                    false.into()
+                }
+                _ => sample(field, number),
+            };
+            map.insert(field.name.into(), value);
+        }
+        match object.os_vif {
+            Some((name, newest)) if self.envelopes => envelope(name, newest, &map.into()),
+            _ => {
+                if let Some(tag) = object.tag {
+                    map.insert("type".into(), tag.into());
+                }
+                map.into()
+            }
+        }
+    }
+
+    fn pick(&self, family: Family) -> Option<&'static Object> {
+        match family {
+            Family::Vif => Some(self.vif),
+            Family::Profile => self.profile,
+            _ => shape::of(family).next(),
+        }
+    }
+}
+
+fn envelope(name: &str, newest: u32, data: &Value) -> Value {
+    json!({
+        "versioned_object.name": name,
+        "versioned_object.namespace": "os_vif",
+        "versioned_object.version": format!("1.{newest}"),
+        "versioned_object.changes": ["id"],
+        "versioned_object.data": data,
+    })
+}
+
+/// Every type with every profile that goes with it.
+fn pairs() -> Vec<(&'static Object, Option<&'static Object>)> {
+    let mut pairs = Vec::new();
+    for vif in shape::of(Family::Vif) {
+        let (profiles, may_be_without) = validate::profiles_of(vif.os_vif.unwrap().0);
+        pairs.extend(profiles.iter().map(|profile| (vif, shape::named(profile))));
+        if may_be_without {
+            pairs.push((vif, None));
+            pairs.push((vif, shape::named("VIFPortProfileBase")));
+        }
+    }
+    pairs
+}
+
+fn record(vif: &'static Object, profile: Option<&'static Object>, choices: &[u64], envelopes: bool) -> Value {
+    let choice = (!choices.is_empty()).then_some(Choice { choices, at: 0 });
+    Maker { choice, made: 0, envelopes, vif, profile }.object(&OBJECTS[0])
+}
+
+fn read(record: &Value) -> Result<super::Record, super::Refused> {
+    decode(record.to_string().as_bytes())
+}
+
+#[test]
+fn every_field_of_every_pair_is_read_in_both_forms() {
+    for (vif, profile) in pairs() {
+        let native = record(vif, profile, &[], false);
+        let from_native = read(&native).unwrap_or_else(|refused| panic!("{refused}\n{native:#}"));
+        let from_os_vif = read(&record(vif, profile, &[], true)).unwrap();
+        assert_eq!(from_native.vif, from_os_vif.vif);
+        assert_eq!((from_native.warnings.len(), from_os_vif.warnings.len()), (0, 0), "{:?}", from_os_vif.warnings);
+        // What was read is written again, so nothing was dropped.
+        let written = to_native(&from_native.vif);
+        let mut read = Vec::new();
+        leaves(&native, "", &mut read);
+        let mut back = Vec::new();
+        leaves(&written, "", &mut back);
+        let paths = |list: &[(String, Value)]| list.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+        assert_eq!(paths(&read), paths(&back));
+    }
+}
+
+/// Every value that is neither object nor list of objects, with its path.
+fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(map) if !path.starts_with("policy.rules") => {
+            for (key, value) in map {
+                leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
+            }
+        }
+        Value::Array(list) if list.iter().all(Value::is_object) && path != "policy.rules" => {
+            for (at, value) in list.iter().enumerate() {
+                leaves(value, &format!("{path}[{at}]"), found);
+            }
+        }
+        leaf => found.push((path.to_owned(), leaf.clone())),
+    }
+}
+
+fn pointer(path: &str) -> String {
+    format!("/{}", path.replace('[', ".").replace(']', "").replace('.', "/"))
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_refused_where_it_stands() {
+    let mut tried = 0;
+    for (vif, profile) in pairs() {
+        let native = record(vif, profile, &[], false);
+        let mut fields = Vec::new();
+        leaves(&native, "", &mut fields);
+        for (path, value) in fields {
+            for wrong in [json!(true), json!(1.5), json!(-1), json!("\u{7}"), json!([[]]), json!({})] {
+                if wrong.is_boolean() && value.is_boolean() {
+                    continue;
+                }
+                let mut broken = native.clone();
+                *broken.pointer_mut(&pointer(&path)).unwrap() = wrong.clone();
+                let refused = read(&broken).expect_err(&path);
+                assert!(refused.field.starts_with(&path), "{path}: {wrong} gave {refused}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 1000, "{tried}");
+}
+
+#[test]
+fn the_schema_has_every_object_and_refers_to_nothing_else() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(name) = map.get("$ref").and_then(Value::as_str) {
+                    found.push(name.strip_prefix("#/$defs/").unwrap().to_owned());
+                }
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let schema = json_schema();
+    let mut found = Vec::new();
+    references(&schema, &mut found);
+    found.sort_unstable();
+    found.dedup();
+    let defined: Vec<_> = schema["$defs"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(found, defined);
+    let objects = OBJECTS.len() + OBJECTS.iter().filter(|object| object.os_vif.is_some()).count();
+    assert_eq!(defined.len(), objects + ["SubnetList", "FixedIPList", "RouteList"].len());
+}
+
+/// As much of JSON Schema as ours uses, but for patterns and formats.
+fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
+    let Value::Object(schema) = schema else { panic!("{schema} is no schema") };
+    schema.iter().all(|(key, rule)| match key.as_str() {
+        "$ref" => fits(root.pointer(rule.as_str().unwrap().trim_start_matches('#')).unwrap(), value, root),
+        "oneOf" => rule.as_array().unwrap().iter().filter(|schema| fits(schema, value, root)).count() == 1,
+        "anyOf" => rule.as_array().unwrap().iter().any(|schema| fits(schema, value, root)),
+        "const" => value == rule,
+        "enum" => rule.as_array().unwrap().contains(value),
+        "type" => match rule.as_str().unwrap() {
+            "object" => value.is_object(),
+            "array" => value.is_array(),
+            "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            "integer" => value.is_u64() || value.is_i64(),
+            "null" => value.is_null(),
+            other => panic!("{other}"),
+        },
+        "minimum" => value.as_u64() >= rule.as_u64(),
+        "maximum" => value.as_u64() <= rule.as_u64(),
+        "maxLength" => value.as_str().is_none_or(|text| text.len() as u64 <= rule.as_u64().unwrap()),
+        "items" => value.as_array().is_none_or(|list| list.iter().all(|value| fits(rule, value, root))),
+        "required" => {
+            let names = rule.as_array().unwrap();
+            value.as_object().is_none_or(|map| names.iter().all(|name| map.contains_key(name.as_str().unwrap())))
+        }
+        "properties" => value.as_object().is_none_or(|map| {
+            map.iter().all(|(key, value)| rule.get(key).is_none_or(|schema| fits(schema, value, root)))
+        }),
+        "additionalProperties" => {
+            let known = &schema["properties"];
+            value.as_object().is_none_or(|map| map.keys().all(|key| known.get(key).is_some()))
+        }
+        "$schema" | "$defs" | "title" | "description" | "pattern" | "format" => true,
+        other => panic!("{other} is not checked here"),
+    })
+}
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
+
+#[test]
+fn the_schema_refuses_what_decoding_refuses() {
+    let schema = &*SCHEMA;
+    let (vif, profile) = pairs()[0];
+    for envelopes in [false, true] {
+        let good = record(vif, profile, &[], envelopes);
+        assert!(fits(schema, &good, schema));
+        let data = if envelopes { "/vif/versioned_object.data" } else { "/vif" };
+        for (field, wrong) in
+            [("id", Value::Null), ("vif_name", json!("a name that is too long")), ("active", json!(1))]
+        {
+            let mut bad = good.clone();
+            bad.pointer_mut(data).unwrap()[field] = wrong;
+            assert!(!fits(schema, &bad, schema), "{field}");
+            assert!(read(&bad).is_err(), "{field}");
+        }
+        let mut unknown = good.clone();
+        unknown.pointer_mut(data).unwrap()["color"] = json!("red");
+        // os-vif's objects may carry what we do not know, our own may not.
+        assert_eq!(fits(schema, &unknown, schema), envelopes);
+        assert_eq!(read(&unknown).is_ok(), envelopes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Any choice of fields in either form is read, fits the schema, and is the same after being written.
+    #[test]
+    fn what_is_written_is_read_back(
+        pair in select(pairs()), choices in prop::collection::vec(any::<u64>(), 97), envelopes: bool,
+    ) {
+        let (vif, profile) = pair;
+        let record = record(vif, profile, &choices, envelopes);
+        let schema = &*SCHEMA;
+        prop_assert!(fits(schema, &record, schema), "{record:#}");
+        let first = read(&record).map_err(|refused| TestCaseError::fail(format!("{refused}\n{record:#}")))?;
+        let written = to_native(&first.vif);
+        prop_assert!(fits(schema, &written, schema), "{written:#}");
+        let second = read(&written).map_err(|refused| TestCaseError::fail(format!("{refused}\n{written:#}")))?;
+        prop_assert_eq!(second.vif, first.vif);
+        prop_assert_eq!(second.warnings, Vec::new());
+    }
+
+    /// Whatever is done to a record, reading it ends in a VIF or in a refusal that says something.
+    #[test]
+    fn broken_records_are_refused_and_never_panic(
+        pair in select(pairs()), envelopes: bool, cut: Option<Index>,
+        changes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..8),
+    ) {
+        let mut bytes = record(pair.0, pair.1, &[], envelopes).to_string().into_bytes();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Err(refused) = decode(&bytes) {
+            prop_assert!(!refused.reason.is_empty() && refused.to_string().len() < 1000, "{refused}");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        prop_assert!(decode(&bytes).is_err());
+    }
+
+    /// Whole values put in place of others reach further in than single bytes do.
+    #[test]
+    fn misplaced_values_never_panic(
+        pair in select(pairs()), envelopes: bool, from: Index, to: Index,
+    ) {
+        let mut record = record(pair.0, pair.1, &[], envelopes);
+        let mut paths = Vec::new();
+        pointers(&record, String::new(), &mut paths);
+        let value = record.pointer(&paths[from.index(paths.len())]).unwrap().clone();
+        *record.pointer_mut(&paths[to.index(paths.len())]).unwrap() = value;
+        if let Err(refused) = read(&record) {
+            prop_assert!(!refused.reason.is_empty(), "{refused}");
+        }
+    }
+}
+
+fn pointers(value: &Value, path: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| pointers(value, format!("{path}/{key}"), found)),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(at, value)| pointers(value, format!("{path}/{at}"), found));
+        }
+        _ => {}
+    }
+    found.push(path);
+}
