@@ -1,10 +1,40 @@
-//! The task that joins source, planner and backends. What may be asked of it from outside is [`Command`].
+//! The task that joins source, planner and backends: it wakes when something changed, plans, hands each idle
+//! backend its batch, and tells what is. It decides nothing that `plan` could decide.
+//!
+//! ```text
+//!        ┌──────────────────────── wake ◄───────────────────────┐
+//!        ▼                                                      │
+//!   plan(desired, observed, holds, orders) ─► batch ─► worker ──┤ views, reports,
+//!        │                                    (one per backend) │ records, commands,
+//!        └──► HostStatus ─► API, metrics, CLI                    │ the end of a hold
+//!                                                               │
+//!                     source, backends, operators ──────────────┘
+//! ```
 
-use std::collections::BTreeSet;
+mod orders;
+mod telling;
+mod worker;
 
-use tokio::sync::oneshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::VifId;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use self::orders::OrderBook;
+use self::telling::Teller;
+use self::worker::{Report, Worker};
+use crate::backend::links::LinkOp;
+use crate::backend::ovs::OvsOp;
+use crate::backend::{Attributed, Backend, Outcome};
+use crate::metrics;
+use crate::model::{Desired, LinkState, Observed, OvsState, View, VifId};
+use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, Plan, Settings, plan};
+use crate::record;
+use crate::source::{Intake, Source};
+use crate::status::{HostStatus, SessionStatus};
 
 /// What the API may ask of the reconciler. Records do not pass here: they go to the source.
 #[derive(Debug)]
@@ -18,4 +48,308 @@ pub enum Command {
     /// Takes our marks off everything and leaves the traffic running; answers how many objects were released.
     /// The agent stays paused afterwards.
     Release(oneshot::Sender<Result<usize, String>>),
+}
+
+/// What can be changed while the agent runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// The planner's settings.
+    pub settings: Settings,
+    /// Whether plans are carried out; otherwise they are only shown (`mode = "observe"`).
+    pub enforce: bool,
+    /// How often to read and compare everything anew without a cause.
+    pub resync: Option<Duration>,
+}
+
+/// Everything the reconciler is joined to.
+pub struct Joints<S, L, O> {
+    /// Where records come from.
+    pub source: S,
+    /// The kernel.
+    pub links: L,
+    /// Open vSwitch.
+    pub ovs: O,
+    /// The configuration as it stands.
+    pub control: watch::Receiver<Control>,
+    /// What is asked from outside.
+    pub commands: mpsc::Receiver<Command>,
+    /// Where the status goes.
+    pub status: watch::Sender<Arc<HostStatus>>,
+    /// Wakes the reconciler when what `sessions` tells has changed.
+    pub sessions_changed: watch::Receiver<()>,
+    /// How the sessions with the peers are.
+    pub sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
+    /// Where pauses are kept.
+    pub state_dir: PathBuf,
+    /// How often the service manager wants a sign of life.
+    pub watchdog: Option<Duration>,
+}
+
+/// The reconciler's own state.
+struct Reconciler<S> {
+    source: S,
+    intake: watch::Receiver<Intake>,
+    links_view: watch::Receiver<View<LinkState>>,
+    ovs_view: watch::Receiver<View<OvsState>>,
+    links: Worker<LinkOp>,
+    ovs: Worker<OvsOp>,
+    control: watch::Receiver<Control>,
+    sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
+    teller: Teller,
+    orders: OrderBook,
+    holds: Holds,
+    memo: Memo,
+    clashes: Clashes,
+    release: Option<Release>,
+    /// VIFs that the last plan wanted to remove and was not allowed to.
+    stopped: Vec<VifId>,
+    wake_at: Option<Instant>,
+}
+
+/// A release under way.
+struct Release {
+    released: usize,
+    reply: oneshot::Sender<Result<usize, String>>,
+}
+
+/// Joins everything until `shutdown` turns true. What is on the host stays as it is then.
+///
+/// # Errors
+/// The state directory cannot be read.
+pub async fn run<S, L, O>(joints: Joints<S, L, O>, mut shutdown: watch::Receiver<bool>) -> std::io::Result<()>
+where
+    S: Source,
+    L: Backend<State = LinkState, Op = LinkOp>,
+    O: Backend<State = OvsState, Op = OvsOp>,
+{
+    let Joints { source, links, ovs, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
+    let mut sessions_changed = joints.sessions_changed;
+    let (reports, mut reported) = mpsc::channel(2);
+    let mut reconciler = Reconciler {
+        intake: source.observe(),
+        source,
+        links_view: links.observe(),
+        ovs_view: ovs.observe(),
+        links: Worker::spawn(links, reports.clone()),
+        ovs: Worker::spawn(ovs, reports),
+        control,
+        sessions,
+        teller: Teller::new(status),
+        orders: OrderBook::open(&state_dir)?,
+        holds: Holds::default(),
+        memo: Memo::default(),
+        clashes: Clashes::default(),
+        release: None,
+        stopped: Vec::new(),
+        wake_at: None,
+    };
+    // Half the time that is allowed, so that one late beat is not a death.
+    let mut heartbeat = interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2));
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last_resync = Instant::now();
+    loop {
+        reconciler.step().await;
+        while let Ok(report) = reported.try_recv() {
+            reconciler.learn(report);
+            reconciler.step().await;
+        }
+        let resync_at = reconciler.control.borrow().resync.map(|every| last_resync + every);
+        let wake_at = [reconciler.wake_at, resync_at].into_iter().flatten().min();
+        tokio::select! {
+            changed = reconciler.intake.changed() => if changed.is_err() { break },
+            changed = reconciler.links_view.changed() => if changed.is_err() { break },
+            changed = reconciler.ovs_view.changed() => if changed.is_err() { break },
+            changed = reconciler.control.changed() => if changed.is_err() { break },
+            changed = sessions_changed.changed() => if changed.is_err() { break },
+            Some(report) = reported.recv() => reconciler.learn(report),
+            Some(command) = commands.recv() => reconciler.obey(command).await,
+            () = sleep_until(wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600)).into()) => {
+                if resync_at.is_some_and(|at| at <= Instant::now()) {
+                    last_resync = Instant::now();
+                    reconciler.links.resync();
+                    reconciler.ovs.resync();
+                }
+            }
+            _ = heartbeat.tick() => {
+                // Without a service manager there is nobody to tell, which is no error.
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            _ = shutdown.wait_for(|down| *down) => break,
+        }
+    }
+    Ok(())
+}
+
+impl<S: Source> Reconciler<S> {
+    /// Plans once, hands out what can be handed out, tells what is.
+    async fn step(&mut self) {
+        let now = Instant::now();
+        let control = self.control.borrow_and_update().clone();
+        let intake = self.intake.borrow_and_update().clone();
+        let observed = Observed {
+            links: self.links_view.borrow_and_update().clone(),
+            ovs: self.ovs_view.borrow_and_update().clone(),
+        };
+        if self.clashes.refresh(&intake, control.settings.per_port_bridge) {
+            for changed in self.teller.changed(&intake.desired) {
+                self.holds.forget(changed);
+            }
+        }
+        let inputs = Inputs {
+            desired: &intake.desired,
+            clashes: &self.clashes.found,
+            observed: &observed,
+            holds: &self.holds,
+            orders: self.orders.orders(),
+            settings: &control.settings,
+        };
+        let mut plan = plan(inputs, &mut self.memo, now);
+        metrics::record_plan(now.elapsed());
+        if let Some(released) = self.releasing(&observed, &control.settings) {
+            (plan.links, plan.ovs) = (released.links, released.ovs);
+        }
+        self.orders.forget_confirmed(|id| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id));
+        for id in &plan.gone {
+            self.source.gone(*id, intake.revision).await;
+        }
+        self.wake_at = plan.wake_at;
+        self.stopped.clone_from(&plan.stopped_removals);
+        let scene = telling::Scene {
+            intake: &intake,
+            observed: &observed,
+            plan: &plan,
+            holds: self.holds.count(now),
+            paused: self.orders.orders().paused,
+            enforce: control.enforce,
+            sessions: (self.sessions)(),
+        };
+        self.teller.tell(&scene, now, SystemTime::now());
+        if control.enforce {
+            let Plan { links, ovs, .. } = plan;
+            self.links.hand(links);
+            self.ovs.hand(ovs);
+        }
+    }
+
+    /// The plan of a release under way; the release ends when it is empty.
+    fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
+        let release = self.release.as_mut()?;
+        if observed.links.ready().is_none() || observed.ovs.ready().is_none() {
+            return Some(Plan::default());
+        }
+        let plan = plan::release(observed, settings);
+        if plan.links.is_empty() && plan.ovs.is_empty() {
+            if let Some(done) = self.release.take() {
+                // Nobody waits for the answer any more: the marks are off all the same.
+                let _ = done.reply.send(Ok(done.released));
+            }
+        } else if !self.links.is_busy() && !self.ovs.is_busy() {
+            release.released += plan.links.len() + plan.ovs.len();
+        }
+        Some(plan)
+    }
+
+    /// Takes in what became of a batch.
+    fn learn(&mut self, report: Report) {
+        let now = Instant::now();
+        match report.backend {
+            LINKS => self.links.idle(),
+            _ => self.ovs.idle(),
+        }
+        metrics::record_apply(report.backend, report.took, &report.outcomes);
+        self.note_outcomes(report.backend, report.vifs.into_iter().zip(report.outcomes), now);
+        if let Some(release) = self.release.take_if(|_| report.failed) {
+            let _ = release.reply.send(Err("an object could not be released: see the log".to_owned()));
+        }
+    }
+
+    /// A VIF of which one operation was refused is held, whatever became of its others.
+    fn note_outcomes(
+        &mut self,
+        backend: BackendName,
+        outcomes: impl Iterator<Item = (Option<VifId>, Outcome)>,
+        now: Instant,
+    ) {
+        let mut worst: BTreeMap<Option<VifId>, Outcome> = BTreeMap::new();
+        let badness = |outcome: &Outcome| match outcome {
+            Outcome::Untried | Outcome::Unknown => 0,
+            Outcome::Done => 1,
+            Outcome::Conflict(_) => 2,
+            Outcome::Failed(_) | Outcome::BatchFailed(_) => 3,
+        };
+        for (vif, outcome) in outcomes {
+            let worse = worst.get(&vif).is_none_or(|known| badness(known) < badness(&outcome));
+            if worse {
+                worst.insert(vif, outcome);
+            }
+        }
+        for (vif, outcome) in worst {
+            match outcome {
+                Outcome::Done => self.holds.succeeded(vif, backend),
+                Outcome::Untried | Outcome::Unknown => {}
+                Outcome::Conflict(error) => self.holds.conflicted(vif, backend, error, now),
+                Outcome::Failed(error) | Outcome::BatchFailed(error) => {
+                    tracing::warn!(
+                        vif = vif.map(tracing::field::display),
+                        backend,
+                        error,
+                        "refused, tried again later"
+                    );
+                    self.holds.refused(vif, backend, error, now);
+                }
+            }
+        }
+    }
+
+    /// Does what was asked from outside. An answer that nobody waits for any more is no error.
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Pause(vif, reply) => drop(reply.send(self.orders.pause(vif))),
+            Command::Resume(vif, reply) => drop(reply.send(self.orders.resume(vif))),
+            Command::ConfirmRemovals(reply) => {
+                let mut confirmed: BTreeSet<VifId> = self.stopped.iter().copied().collect();
+                confirmed.extend(self.source.confirm_empty().await);
+                self.orders.confirm(&confirmed);
+                let _ = reply.send(confirmed);
+            }
+            Command::Release(reply) => {
+                let enforce = self.control.borrow().enforce;
+                if !enforce {
+                    let _ = reply.send(Err("the agent is in observe mode and writes nothing".to_owned()));
+                } else if let Err(error) = self.orders.pause(None) {
+                    let _ = reply.send(Err(error));
+                } else {
+                    self.release = Some(Release { released: 0, reply });
+                }
+            }
+        }
+    }
+}
+
+/// The clashes between records, looked for anew only when the set of records is another.
+#[derive(Default)]
+struct Clashes {
+    made_from: Option<(Arc<Desired>, bool)>,
+    found: BTreeMap<VifId, Clash>,
+}
+
+impl Clashes {
+    /// Answers whether the records are others than before.
+    fn refresh(&mut self, intake: &Intake, per_port_bridge: bool) -> bool {
+        let same = |(desired, per_port): &(Arc<Desired>, bool)| {
+            Arc::ptr_eq(desired, &intake.desired) && *per_port == per_port_bridge
+        };
+        if self.made_from.as_ref().is_some_and(same) {
+            return false;
+        }
+        self.found = record::clashes(&intake.desired.vifs, per_port_bridge);
+        self.made_from = Some((Arc::clone(&intake.desired), per_port_bridge));
+        true
+    }
+}
+
+/// The name under which a batch's operations count.
+fn writes<Op>(backend: BackendName, batch: &[Attributed<Op>]) {
+    metrics::batch(backend);
+    metrics::writes(backend, batch.len());
 }

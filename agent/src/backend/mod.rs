@@ -54,4 +54,8 @@ pub trait Backend: Send + 'static {
 
     /// Does `batch` and answers one outcome per operation, in the same order.
     fn apply(&mut self, batch: Vec<Attributed<Self::Op>>) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// Reads the peer's state anew, as an audit of what events told; returns when the view holds it. A peer
+    /// whose updates cannot be missed has nothing to do here.
+    fn resync(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -2,9 +2,12 @@
 
 pub mod dir;
 
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::model::{Desired, Vif, VifId};
 use crate::record::Refused;
@@ -21,6 +24,19 @@ pub struct Intake {
     /// Grows with every change that the source takes in; an accepted write is answered with the revision
     /// that holds it.
     pub revision: u64,
+}
+
+/// A place where records come from.
+pub trait Source: Send + 'static {
+    /// What it has, as it changes.
+    fn observe(&self) -> watch::Receiver<Intake>;
+
+    /// Nothing of this deleted VIF is left on the host, as planned from the intake of `revision`: the deletion
+    /// need not be remembered any more.
+    fn gone(&self, vif: VifId, revision: u64) -> impl Future<Output = ()> + Send;
+
+    /// Takes an emptiness that looks like an accident for what is wanted; answers which VIFs that deletes.
+    fn confirm_empty(&self) -> impl Future<Output = BTreeSet<VifId>> + Send;
 }
 
 /// A record that was refused. The last good record of its VIF stays in force.

@@ -191,4 +191,9 @@ impl Backend for Links {
         };
         if settled { outcomes } else { vec![Outcome::Unknown; operations] }
     }
+
+    async fn resync(&mut self) {
+        // Without an answer the follower is at it already.
+        let _ = self.settle(Vec::new(), true, true).await;
+    }
 }

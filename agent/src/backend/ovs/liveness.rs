@@ -2,15 +2,16 @@
 //! switch that died. A connection to its control socket does: it ends with the process.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::AsyncReadExt;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
+
+use crate::registration::{InotifyInstance, register};
 
 /// Look again after so long even if the directory said nothing: a directory that is not there cannot be watched.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,11 +55,10 @@ async fn run(rundir: &Path, alive: &watch::Sender<Option<bool>>) {
 }
 
 /// Becomes readable when an entry appears in the directory.
-fn watch_directory(path: &Path) -> io::Result<pipe::Receiver> {
+fn watch_directory(path: &Path) -> io::Result<AsyncFd<InotifyInstance>> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     inotify.add_watch(path, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR)?;
-    // An inotify descriptor is read like a pipe, and this is the safe way to hand one to the runtime.
-    pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))
+    register(InotifyInstance(inotify), Interest::READABLE)
 }
 
 /// A connection to the control socket, when somebody answers on it.

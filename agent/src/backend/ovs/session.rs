@@ -29,6 +29,8 @@ pub struct Ovs {
     handle: Handle<Snapshot>,
     publisher: Arc<Publisher>,
     lock: String,
+    /// Whether the lock is ours; absent until it was asked for.
+    held: Option<watch::Receiver<LockState>>,
 }
 
 /// Makes the view of the planner from the replica and ovs-vswitchd's being alive. Both the task that follows
@@ -46,7 +48,8 @@ impl Publisher {
         // Held for the conversion only: no await inside. A panic in it would leave a cache, not a truth.
         let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
         let alive = self.alive.as_ref().map_or(Some(true), |alive| *alive.borrow());
-        let snapshot = self.snapshots.borrow().ready().cloned();
+        // A database that `ovs-vsctl init` has not seen yet has no root row, and nothing can hang from it.
+        let snapshot = self.snapshots.borrow().ready().filter(|db| db.open_vswitch.is_some()).cloned();
         let view = match (snapshot, alive) {
             (Some(snapshot), Some(alive)) => View::Ready(Arc::new(mirror.reflect(&snapshot, alive))),
             _ => View::Syncing,
@@ -79,21 +82,25 @@ impl Ovs {
             mirror: Mutex::default(),
         });
         tokio::spawn(follow(Arc::clone(&publisher), handle.snapshot(), alive));
-        Ovs { handle, publisher, lock: lock_name(agent) }
+        Ovs { handle, publisher, lock: lock_name(agent), held: None }
     }
 
-    /// Takes the lock, which this agent keeps as long as it lives.
+    /// Takes the lock, which this agent keeps as long as it lives. Nothing is written without it.
     ///
     /// # Errors
     /// Another agent of the same name has it and does not let go of it. While the database cannot be reached
     /// this waits: whoever cannot reach it cannot do harm to it either.
-    pub async fn lock(&self, agent: &AgentId) -> Result<watch::Receiver<LockState>, OtherInstance> {
+    pub async fn lock(&mut self, agent: &AgentId) -> Result<watch::Receiver<LockState>, OtherInstance> {
         let mut ready = self.handle.state();
         // The session never ends while `self` lives, so there is always a next state.
         let _ = ready.wait_for(|state| matches!(state, SessionState::Ready)).await;
         let mut state = self.handle.lock(&self.lock, LockMode::Queue).await;
         let held = tokio::time::timeout(LOCK_PATIENCE, state.wait_for(|state| *state == LockState::Held)).await.is_ok();
-        if held { Ok(state) } else { Err(OtherInstance(agent.to_string())) }
+        if !held {
+            return Err(OtherInstance(agent.to_string()));
+        }
+        self.held = Some(state.clone());
+        Ok(state)
     }
 
     /// What the session is doing.
@@ -157,6 +164,10 @@ impl Backend for Ovs {
     }
 
     async fn apply(&mut self, ops: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
+        // After a reconnection the lock is asked for anew, and nothing can be written before it is there.
+        if let Some(held) = &mut self.held {
+            let _ = held.wait_for(|state| *state == LockState::Held).await;
+        }
         let root = {
             let snapshots = self.publisher.snapshots.borrow();
             snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)
@@ -166,19 +177,21 @@ impl Backend for Ovs {
             return vec![Outcome::Untried; ops.len()];
         };
         let batch = Batch::new(&ops, state, root, &self.lock);
-        let outcome = if batch.is_empty() {
-            ovsdb::outcome::Outcome::NotSent
-        } else {
-            self.handle.transact(&batch.transaction).await
-        };
-        if matches!(outcome, ovsdb::outcome::Outcome::Unknown) {
-            // What was done is for the next contents to tell; until they are here nothing may be planned.
-            let mut snapshots = self.handle.snapshot();
-            let _ = snapshots.wait_for(|view| view.ready().is_some()).await;
+        if batch.is_empty() {
+            return batch.outcomes(&ovsdb::outcome::Outcome::NotSent);
+        }
+        let outcome = self.handle.transact(&batch.transaction).await;
+        if matches!(outcome, ovsdb::outcome::Outcome::Unknown | ovsdb::outcome::Outcome::NotSent) {
+            // What was done is for the next contents to tell; until they are here nothing can be planned.
+            let mut session = self.handle.state();
+            let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
         }
         self.publisher.publish();
         batch.outcomes(&outcome)
     }
+
+    /// The server tells of every change or the session starts over: there is nothing to audit.
+    async fn resync(&mut self) {}
 }
 
 #[cfg(test)]

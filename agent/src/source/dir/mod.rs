@@ -173,6 +173,21 @@ impl DirSource {
     }
 }
 
+impl super::Source for DirSource {
+    fn observe(&self) -> channel::Receiver<Intake> {
+        self.intake.clone()
+    }
+
+    async fn gone(&self, vif: VifId, revision: u64) {
+        DirSource::gone(self, vif, revision).await;
+    }
+
+    async fn confirm_empty(&self) -> BTreeSet<VifId> {
+        // A source that has ended has nothing to confirm.
+        DirSource::confirm_empty(self).await.unwrap_or_default()
+    }
+}
+
 /// Writes that are made durable together.
 const BATCH: usize = 256;
 /// How long to wait where nothing will tell when a directory can be watched again.

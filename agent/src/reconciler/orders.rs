@@ -1,0 +1,117 @@
+//! The operator's word, kept over restarts: what is paused. Confirmed removals are not kept: whoever confirms
+//! sees what happens, and after a crash is asked again.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::VifId;
+use crate::plan::Orders;
+
+/// The file's form. A key that we do not know is from a later release and stays unread.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Pauses {
+    host: bool,
+    vifs: BTreeSet<VifId>,
+}
+
+/// The orders and the file they are kept in.
+pub(super) struct OrderBook {
+    path: PathBuf,
+    orders: Orders,
+}
+
+impl OrderBook {
+    /// Reads the pauses in `state_dir`.
+    pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(state_dir)?;
+        let path = state_dir.join("pauses.json");
+        let pauses = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{} cannot be read: {error}", path.display()))
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Pauses::default(),
+            Err(error) => return Err(error),
+        };
+        let orders = Orders { paused: pauses.host, paused_vifs: pauses.vifs, confirmed: BTreeSet::new() };
+        Ok(OrderBook { path, orders })
+    }
+
+    pub(super) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Pauses one VIF or the host; in force only when it is on disk.
+    pub(super) fn pause(&mut self, vif: Option<VifId>) -> Result<(), String> {
+        self.change(|orders| match vif {
+            Some(vif) => drop(orders.paused_vifs.insert(vif)),
+            None => orders.paused = true,
+        })
+    }
+
+    /// Ends the pause of one VIF, or of the host and of every VIF.
+    pub(super) fn resume(&mut self, vif: Option<VifId>) -> Result<(), String> {
+        self.change(|orders| match vif {
+            Some(vif) => drop(orders.paused_vifs.remove(&vif)),
+            None => {
+                orders.paused = false;
+                orders.paused_vifs.clear();
+            }
+        })
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Orders)) -> Result<(), String> {
+        let mut orders = self.orders.clone();
+        change(&mut orders);
+        self.write(&orders).map_err(|error| format!("cannot keep the pause in {}: {error}", self.path.display()))?;
+        self.orders = orders;
+        Ok(())
+    }
+
+    fn write(&self, orders: &Orders) -> io::Result<()> {
+        let pauses = Pauses { host: orders.paused, vifs: orders.paused_vifs.clone() };
+        let new = self.path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&pauses)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        // The rename itself has to survive as well.
+        self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    }
+
+    /// Lets these removals pass.
+    pub(super) fn confirm(&mut self, vifs: &BTreeSet<VifId>) {
+        self.orders.confirmed.extend(vifs);
+    }
+
+    /// Drops confirmations that have served, so that they do not let a later absence of the same VIFs pass.
+    pub(super) fn forget_confirmed(&mut self, pending: impl Fn(&VifId) -> bool) {
+        self.orders.confirmed.retain(pending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn pauses_survive_and_a_broken_file_is_an_error_not_an_end_of_the_pause() {
+        let dir = tempfile::tempdir().unwrap();
+        let vif = VifId(Uuid::from_u128(7));
+        let mut book = OrderBook::open(dir.path()).unwrap();
+        book.pause(Some(vif)).unwrap();
+        book.pause(None).unwrap();
+        let again = OrderBook::open(dir.path()).unwrap();
+        assert!(again.orders().paused && again.orders().paused_vifs.contains(&vif));
+        book.resume(None).unwrap();
+        assert_eq!(*OrderBook::open(dir.path()).unwrap().orders(), Orders::default());
+        fs::write(dir.path().join("pauses.json"), "{").unwrap();
+        assert!(OrderBook::open(dir.path()).is_err());
+    }
+}

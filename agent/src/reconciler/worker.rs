@@ -1,0 +1,173 @@
+//! A backend in a task of its own: one batch at a time, and a batch that was refused as a whole is split until
+//! the operation at fault is found.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::backend::{Attributed, Backend, Outcome};
+use crate::model::VifId;
+use crate::plan::BackendName;
+
+/// What became of a batch.
+pub(super) struct Report {
+    pub(super) backend: BackendName,
+    /// On whose behalf, by operation.
+    pub(super) vifs: Vec<Option<VifId>>,
+    /// What became of it, by operation.
+    pub(super) outcomes: Vec<Outcome>,
+    /// From handing it over to having its effects in the view.
+    pub(super) took: Duration,
+    /// Whether any of it was refused.
+    pub(super) failed: bool,
+}
+
+/// What a worker may be told.
+enum Task<Op> {
+    Batch(Vec<Attributed<Op>>),
+    Resync,
+}
+
+/// The reconciler's end of a worker.
+pub(super) struct Worker<Op> {
+    tasks: mpsc::UnboundedSender<Task<Op>>,
+    name: BackendName,
+    busy: bool,
+}
+
+impl<Op: Clone + Send + 'static> Worker<Op> {
+    /// Starts the worker; it ends when it is dropped.
+    pub(super) fn spawn<B: Backend<Op = Op>>(mut backend: B, reports: mpsc::Sender<Report>) -> Self {
+        // At most one batch and a few resyncs are ever in it.
+        let (tasks, mut inbox) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(task) = inbox.recv().await {
+                match task {
+                    Task::Resync => backend.resync().await,
+                    Task::Batch(batch) => {
+                        let report = work(&mut backend, batch).await;
+                        if reports.send(report).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Worker { tasks, name: B::NAME, busy: false }
+    }
+
+    /// Hands over a batch, unless there is none or one is still under way: then its report leads to a new plan.
+    pub(super) fn hand(&mut self, batch: Vec<Attributed<Op>>) {
+        if self.busy || batch.is_empty() {
+            return;
+        }
+        super::writes(self.name, &batch);
+        // The task ends only with us, or by a panic, after which nothing is handed out any more.
+        self.busy = self.tasks.send(Task::Batch(batch)).is_ok();
+    }
+
+    /// Has the view read anew.
+    pub(super) fn resync(&self) {
+        let _ = self.tasks.send(Task::Resync);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Its report is in.
+    pub(super) fn idle(&mut self) {
+        self.busy = false;
+    }
+}
+
+async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Report {
+    let start = Instant::now();
+    let vifs: Vec<Option<VifId>> = batch.iter().map(|op| op.vif).collect();
+    let outcomes = isolate(backend, batch).await;
+    let failed = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_)));
+    Report { backend: B::NAME, vifs, outcomes, took: start.elapsed(), failed }
+}
+
+/// Applies `batch`; what is refused without a culprit is halved, VIF by VIF, until there is one.
+async fn isolate<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Vec<Outcome> {
+    let mut outcomes = backend.apply(batch.clone()).await;
+    // Ranges of `batch` that were refused as a whole.
+    let mut refused = Vec::new();
+    if is_refused_whole(&outcomes) {
+        refused.push(0..batch.len());
+    }
+    while let Some(range) = refused.pop() {
+        let Some(middle) = split(&batch, range.clone()) else { continue };
+        for half in [range.start..middle, middle..range.end] {
+            let answers = backend.apply(batch[half.clone()].to_vec()).await;
+            if is_refused_whole(&answers) {
+                refused.push(half.clone());
+            }
+            outcomes[half].clone_from_slice(&answers);
+        }
+    }
+    outcomes
+}
+
+fn is_refused_whole(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| matches!(outcome, Outcome::BatchFailed(_)))
+}
+
+/// Where to halve `range` so that no VIF's operations are torn apart; `None` when it is one VIF's alone.
+fn split<Op>(batch: &[Attributed<Op>], range: std::ops::Range<usize>) -> Option<usize> {
+    let middle = range.start + range.len() / 2;
+    let starts_vif = |at: &usize| batch[*at].vif != batch[*at - 1].vif;
+    let after = (middle.max(range.start + 1)..range.end).find(starts_vif);
+    after.or_else(|| (range.start + 1..middle).rev().find(starts_vif))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tokio::sync::watch;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::View;
+
+    /// Refuses any batch with a bad operation in it and does not say which.
+    struct Mute {
+        bad: BTreeSet<u128>,
+        batches: usize,
+    }
+
+    impl Backend for Mute {
+        type State = ();
+        type Op = u128;
+        const NAME: &'static str = "mute";
+
+        fn observe(&self) -> watch::Receiver<View<()>> {
+            watch::channel(View::Syncing).1
+        }
+
+        async fn apply(&mut self, batch: Vec<Attributed<u128>>) -> Vec<Outcome> {
+            self.batches += 1;
+            let bad = batch.iter().any(|op| self.bad.contains(&op.op));
+            let outcome = if bad { Outcome::BatchFailed("no".into()) } else { Outcome::Done };
+            vec![outcome; batch.len()]
+        }
+
+        async fn resync(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn the_culprits_are_found_and_everybody_else_is_served() {
+        let bad = BTreeSet::from([17, 512]);
+        let mut backend = Mute { bad: bad.clone(), batches: 0 };
+        let batch: Vec<_> = (0..1000).map(|op| Attributed { vif: Some(VifId(Uuid::from_u128(op / 2))), op }).collect();
+        let outcomes = isolate(&mut backend, batch).await;
+        for (op, outcome) in (0u128..).zip(&outcomes) {
+            // A VIF's two operations stand and fall together.
+            let held = bad.contains(&op) || bad.contains(&(op ^ 1));
+            assert_eq!(*outcome == Outcome::Done, !held, "{op}: {outcome:?}");
+        }
+        assert!(backend.batches < 50, "{} batches", backend.batches);
+    }
+}
