@@ -46,7 +46,7 @@ use super::statistics::{Counters, ResyncReason};
 use super::table::{self, LinkTable};
 
 /// Between two publications, so that a burst of thousands of events is not thousands of views.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(5);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
 /// For the answers to one set of questions. The kernel answers in microseconds or not at all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts at a dump: the first, and the longest.
@@ -55,14 +55,14 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// dumped by index and none is missed; before, one may be until the next event about it.
 const INTERRUPTED_DUMPS: u32 = 10;
 /// Of the loopback link, in every network namespace: the question whose answer is a barrier.
-const LOOPBACK: u32 = 1;
+const LOOPBACK: Which = Which::Index(1);
 
 type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
 
 /// A request to make the view show what was done.
 pub(super) struct Settle {
     /// Links to ask for.
-    pub(super) touched: Vec<u32>,
+    pub(super) touched: Vec<Which>,
     /// Whether to read the socket directory.
     pub(super) sockets: bool,
     /// Whether the kernel was not as the view has it: dump.
@@ -126,24 +126,26 @@ impl Connection {
         if complete { Ok((links, interrupted)) } else { Err(ResyncReason::ConnectionLost) }
     }
 
-    /// What the links `indexes` are now, and the notifications that came in meanwhile, which are to be taken
-    /// in after it.
-    async fn get(&mut self, indexes: &[u32]) -> Result<(Vec<(u32, Option<Link>)>, Vec<Message>), ResyncReason> {
-        let mut questions = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(get_message(&Which::Index(*index))));
+    /// What the links `wanted` are now, as far as they are, and the notifications that came in meanwhile, which
+    /// are to be taken in after it.
+    async fn get(&mut self, wanted: &[Which]) -> Result<(Vec<Link>, Vec<Message>), ResyncReason> {
+        let mut questions = Vec::with_capacity(wanted.len());
+        for which in wanted {
+            let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(get_message(which)));
             question.header.flags = NLM_F_REQUEST;
-            questions.push((*index, self.handle.request(question).map_err(|_| ResyncReason::ConnectionLost)?));
+            questions.push(self.handle.request(question).map_err(|_| ResyncReason::ConnectionLost)?);
         }
         let mut answers = pin!(async {
             let mut links = Vec::with_capacity(questions.len());
-            for (index, mut answer) in questions {
-                let link = match answer.next().await.ok_or(ResyncReason::ConnectionLost)?.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => table::read(&message),
-                    NetlinkPayload::Error(error) if no_such_device(&error.to_io()) => None,
+            for mut answer in questions {
+                match answer.next().await.ok_or(ResyncReason::ConnectionLost)?.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+                        links.extend(table::read(&message));
+                    }
+                    // Its RTM_DELLINK has come before this answer.
+                    NetlinkPayload::Error(error) if no_such_device(&error.to_io()) => {}
                     _ => return Err(ResyncReason::NoAnswer),
-                };
-                links.push((index, link));
+                }
             }
             Ok(links)
         });
@@ -262,19 +264,16 @@ impl Follower {
         let _ = request.done.send(());
     }
 
-    async fn refresh(&mut self, touched: &[u32]) -> Result<(), ResyncReason> {
+    async fn refresh(&mut self, touched: &[Which]) -> Result<(), ResyncReason> {
         if touched.is_empty() {
             return Ok(());
         }
         // First what the writes themselves sent (the answer about the loopback link comes behind it), then the
         // links as they are now: an older notification must not come after the newer answer.
-        for indexes in [&[LOOPBACK], touched] {
-            let (links, events) = self.connection.get(indexes).await?;
-            for (index, link) in links {
-                let news = match link {
-                    Some(link) => self.links.seen(link),
-                    None => self.links.gone(index),
-                };
+        for wanted in [&[LOOPBACK], touched] {
+            let (links, events) = self.connection.get(wanted).await?;
+            for link in links {
+                let news = self.links.seen(link);
                 self.note(news);
             }
             for event in &events {
@@ -380,5 +379,37 @@ async fn changed(sockets: &mut Option<Sockets>) -> SocketState {
     match sockets {
         Some(sockets) => sockets.changed().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_socket_is_opened_again_and_the_links_listed_anew() {
+        let connection = Connection::open(1 << 16).unwrap();
+        let lose = connection.task.abort_handle();
+        let (sender, mut view) = watch::channel(View::Syncing);
+        let counters = Arc::new(Counters::default());
+        let (settle, requests) = mpsc::channel(1);
+        tokio::spawn(Follower::new(connection, 1 << 16, None, sender, Arc::clone(&counters)).run(requests));
+        let listed = |view: &View<LinkState>| view.ready().is_some_and(|state| state.links.contains_key("lo"));
+        view.wait_for(listed).await.unwrap();
+        view.mark_unchanged();
+
+        lose.abort();
+        let again = tokio::time::timeout(
+            ANSWER_TIMEOUT,
+            view.wait_for(|_| counters.read().resyncs_for(ResyncReason::ConnectionLost) == 1),
+        );
+        assert!(listed(&again.await.unwrap().unwrap()));
+
+        // The new socket answers.
+        let (done, shown) = oneshot::channel();
+        let touched = vec![Which::Name("lo".into())];
+        settle.send(Settle { touched, sockets: false, resync: false, done }).await.unwrap_or_else(|_| panic!("ended"));
+        tokio::time::timeout(ANSWER_TIMEOUT, shown).await.unwrap().unwrap();
+        assert_eq!(counters.read().resyncs_for(ResyncReason::NoAnswer), 0);
     }
 }

@@ -24,6 +24,7 @@ mod tun;
 pub use statistics::{LinkStatistics, ResyncReason};
 
 use follow::{Connection, Follower, Settle};
+use request::Which;
 use sockets::{AllowedDirectory, Sockets};
 use statistics::Counters;
 
@@ -149,7 +150,7 @@ impl Links {
     }
 
     /// Waits until the view shows what was done; `false` when it does not come to that.
-    async fn settle(&self, touched: Vec<u32>, sockets: bool, resync: bool) -> bool {
+    async fn settle(&self, touched: Vec<Which>, sockets: bool, resync: bool) -> bool {
         let (done, shown) = oneshot::channel();
         let settled =
             async { self.settle.send(Settle { touched, sockets, resync, done }).await.is_ok() && shown.await.is_ok() };

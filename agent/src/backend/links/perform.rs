@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::thread;
 
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
@@ -18,8 +19,8 @@ use super::tun::{Tap, TunError};
 pub(super) struct Performed {
     /// One per operation.
     pub(super) outcomes: Vec<Outcome>,
-    /// Links whose present state the view must show before the batch is done.
-    pub(super) touched: Vec<u32>,
+    /// The links that it was about: the view must show how they are now.
+    pub(super) touched: Vec<Which>,
     /// Whether the socket directory was written to.
     pub(super) sockets: bool,
 }
@@ -53,27 +54,76 @@ impl From<OpError> for Outcome {
     }
 }
 
+/// How many links are deleted at a time. A deletion is mostly waiting, outside of the kernel's lock, for every
+/// processor to have let go of the link: some 20 ms each, one after another.
+const DELETERS: usize = 32;
+
 /// Does `batch`. An operation that fails does not stop the others.
 pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDirectory>) -> Performed {
-    let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched: Vec::new(), sockets: false };
+    let touched = batch.iter().filter_map(|attributed| about(&attributed.op)).collect();
+    let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched, sockets: false };
     // Opened for the batch alone, and not before a link is to be touched: nothing of an earlier batch can be
     // left in it.
     let mut requests = None;
-    for Attributed { op, .. } in batch {
-        let result = match op {
-            LinkOp::MakeSocketDirectory { path, owner } => {
-                performed.sockets = true;
-                allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.make_directory(path, owner)?))
-            }
-            LinkOp::RemoveSocket { path } => {
-                performed.sockets = true;
-                allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.remove_socket(path)?))
-            }
-            _ => open(&mut requests).and_then(|requests| on_link(requests, op, &mut performed.touched)),
-        };
-        performed.outcomes.push(result.map_or_else(Outcome::from, |()| Outcome::Done));
+    // Deletions that follow one another may be done in any order, and at once.
+    for run in batch.chunk_by(|one, next| is_deletion(&one.op) && is_deletion(&next.op)) {
+        if run.len() > 1 {
+            performed.outcomes.extend(delete_at_once(run));
+            continue;
+        }
+        for Attributed { op, .. } in run {
+            let result = match op {
+                LinkOp::MakeSocketDirectory { path, owner } => {
+                    performed.sockets = true;
+                    allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.make_directory(path, owner)?))
+                }
+                LinkOp::RemoveSocket { path } => {
+                    performed.sockets = true;
+                    allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.remove_socket(path)?))
+                }
+                _ => open(&mut requests).and_then(|requests| on_link(requests, op)),
+            };
+            performed.outcomes.push(result.map_or_else(Outcome::from, |()| Outcome::Done));
+        }
     }
     performed
+}
+
+/// The link that an operation is about.
+fn about(op: &LinkOp) -> Option<Which> {
+    match op {
+        LinkOp::CreateTap { name, .. } => Some(Which::Name(name.clone())),
+        LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } => Some(Which::Index(*index)),
+        LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => None,
+    }
+}
+
+fn is_deletion(op: &LinkOp) -> bool {
+    matches!(op, LinkOp::DeleteLink { .. })
+}
+
+fn delete_at_once(run: &[Attributed<LinkOp>]) -> Vec<Outcome> {
+    thread::scope(|scope| {
+        let deleters: Vec<_> = run
+            .chunks(run.len().div_ceil(DELETERS))
+            .map(|share| (share.len(), scope.spawn(move || delete_in_turn(share))))
+            .collect();
+        deleters
+            .into_iter()
+            .flat_map(|(operations, deleter)| deleter.join().unwrap_or_else(|_| vec![Outcome::Unknown; operations]))
+            .collect()
+    })
+}
+
+fn delete_in_turn(share: &[Attributed<LinkOp>]) -> Vec<Outcome> {
+    let mut requests = None;
+    share
+        .iter()
+        .map(|Attributed { op, .. }| {
+            let result = open(&mut requests).and_then(|requests| on_link(requests, op));
+            result.map_or_else(Outcome::from, |()| Outcome::Done)
+        })
+        .collect()
 }
 
 fn open(requests: &mut Option<Requests>) -> Result<&mut Requests, OpError> {
@@ -83,13 +133,12 @@ fn open(requests: &mut Option<Requests>) -> Result<&mut Requests, OpError> {
     }
 }
 
-fn on_link(requests: &mut Requests, op: &LinkOp, touched: &mut Vec<u32>) -> Result<(), OpError> {
+fn on_link(requests: &mut Requests, op: &LinkOp) -> Result<(), OpError> {
     match op {
         LinkOp::CreateTap { name, mac, mtu, multi_queue, up, alias } => {
             check_name(name)?;
             let tap = Tap::create(name, *multi_queue)?;
             let index = index_of(requests, name)?;
-            touched.push(index);
             dress(requests, index, *mac, *mtu, alias).map_err(netlink(&format!("set up tap {name:?}")))?;
             disable_ipv6(name).map_err(|source| OpError::Ipv6 { name: name.clone(), source })?;
             // From here on the tap stays, whatever becomes of us; until here it goes with `tap`.
@@ -97,7 +146,6 @@ fn on_link(requests: &mut Requests, op: &LinkOp, touched: &mut Vec<u32>) -> Resu
             if *up { set_up(requests, index, true).map_err(netlink(&format!("set tap {name:?} up"))) } else { Ok(()) }
         }
         LinkOp::ChangeLink { index, name, mac, mtu, up, alias } => {
-            touched.push(*index);
             guard(requests, *index, name, None)?;
             let mut message = LinkMessage::default();
             message.header.index = *index;
@@ -116,7 +164,6 @@ fn on_link(requests: &mut Requests, op: &LinkOp, touched: &mut Vec<u32>) -> Resu
             requests.set(message).map_err(gone_or(*index, &format!("change link {name:?}")))
         }
         LinkOp::DeleteLink { index, name, alias } => {
-            touched.push(*index);
             guard(requests, *index, name, Some(alias))?;
             requests.delete(*index).map_err(gone_or(*index, &format!("delete link {name:?}")))
         }
@@ -145,7 +192,7 @@ fn check(found: Option<&Link>, index: u32, name: &str, alias: Option<&str>) -> R
 
 fn index_of(requests: &mut Requests, name: &str) -> Result<u32, OpError> {
     // The name is ours since TUNSETIFF. If someone (udev) renamed the tap meanwhile, give up: it goes.
-    let link = requests.get(&Which::Name(name)).map_err(netlink(&format!("find tap {name:?}")))?;
+    let link = requests.get(&Which::Name(name.to_owned())).map_err(netlink(&format!("find tap {name:?}")))?;
     link.map(|link| link.index).ok_or_else(|| OpError::Guard(format!("tap {name:?} was taken away as it was made")))
 }
 

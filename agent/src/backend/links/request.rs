@@ -23,11 +23,12 @@ pub(super) struct Requests {
 }
 
 /// Names a link in a request.
-pub(super) enum Which<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Which {
     /// By kernel index.
     Index(u32),
     /// By name.
-    Name(&'a str),
+    Name(String),
 }
 
 impl Requests {
@@ -44,7 +45,7 @@ impl Requests {
     }
 
     /// What a link is now; `None` when there is none.
-    pub(super) fn get(&mut self, which: &Which<'_>) -> io::Result<Option<Link>> {
+    pub(super) fn get(&mut self, which: &Which) -> io::Result<Option<Link>> {
         match self.ask(RouteNetlinkMessage::GetLink(get_message(which)), 0) {
             Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(table::read(&message)),
             Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "RTM_GETLINK was not answered by RTM_NEWLINK")),
@@ -93,11 +94,11 @@ impl Requests {
 }
 
 /// `RTM_GETLINK` for one link, without its counters.
-pub(super) fn get_message(which: &Which<'_>) -> LinkMessage {
+pub(super) fn get_message(which: &Which) -> LinkMessage {
     let mut message = LinkMessage::default();
     match which {
         Which::Index(index) => message.header.index = *index,
-        Which::Name(name) => message.attributes.push(LinkAttribute::IfName((*name).to_owned())),
+        Which::Name(name) => message.attributes.push(LinkAttribute::IfName(name.clone())),
     }
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     message
