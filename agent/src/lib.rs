@@ -16,6 +16,7 @@
 //! * `reconciler`: the task that joins them
 //! * `status`, `metrics`, `api`, `cli`, `doctor`: the faces
 
+pub mod api;
 pub mod backend;
 pub mod config;
 pub mod metrics;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use uuid::Uuid;
 use vifd::backend::Outcome;
 use vifd::metrics;
+use vifd::model::VifId;
 use vifd::plan::Facts;
 use vifd::status::{HostStatus, Phase, VifStatus};
 
@@ -27,8 +29,8 @@ fn promtool(text: &str) -> Result<String> {
 }
 
 fn host() -> HostStatus {
-    let vif = |n: u8, phase, bridge: Option<&str>| VifStatus {
-        id: format!("{n:08x}-0000-4000-8000-000000000000").parse().unwrap(),
+    let vif = |n: u128, phase, bridge: Option<&str>| VifStatus {
+        id: VifId(Uuid::from_u128(n)),
         kind: "openvswitch".into(),
         phase,
         reason: String::new(),
@@ -94,7 +96,7 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
         "vifd_resyncs_total{peer=\"ovsdb\",reason=\"closed\"} 1",
         "vifd_vifs{phase=\"ready\"} 2",
         "vifd_vifs{phase=\"waiting\"} 0",
-        "vifd_vif_ready{vif=\"00000002-0000-4000-8000-000000000000\",bridge=\"\",type=\"openvswitch\"} 0",
+        "vifd_vif_ready{vif=\"00000000-0000-0000-0000-000000000002\",bridge=\"\",type=\"openvswitch\"} 0",
         "vifd_holds{backend=\"ovsdb\"} 2",
         "vifd_holds{backend=\"links\"} 0",
         "vifd_foreign_conflicts 1",

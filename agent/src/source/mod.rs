@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::model::{Desired, Vif, VifId};
@@ -40,7 +40,7 @@ pub trait Source: Send + 'static {
 }
 
 /// A record that was refused. The last good record of its VIF stays in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Which record: a file name or a key.
     pub record: String,

@@ -207,7 +207,7 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
             conditions.push(condition(Accepted, Truth::False, "RecordRejected", &refused(rejection)));
         }
         (None, Some(Verdict::Rejected { .. }), _) => {
-            conditions.push(condition(Accepted, Truth::False, reason, message))
+            conditions.push(condition(Accepted, Truth::False, reason, message));
         }
         (None, _, Some(_)) => conditions.push(condition(Accepted, Truth::True, "Accepted", "")),
         // Nobody wants it: there is no record to accept.

@@ -23,7 +23,7 @@ use self::disk::{Identity, Open, Reader, Tombstones, Unread};
 use self::shelf::{Effects, Reading, Shelf};
 use self::watch::{Event, Mounts, Watch};
 use super::{Decode, Intake, WriteError};
-use crate::model::{Vif, VifId};
+use crate::model::{Desired, Vif, VifId};
 use crate::record::Refused;
 
 /// What a directory source needs to know.
@@ -147,6 +147,14 @@ impl DirSource {
     /// When the directory is not there or the file cannot be read.
     pub async fn get(&self, id: VifId) -> Result<Option<Vec<u8>>, WriteError> {
         self.ask(|reply| Request::Get { id, reply }).await?
+    }
+
+    /// Whether there is a record of the VIF, good or not, or one was deleted and is not forgotten yet.
+    #[must_use]
+    pub fn knows(&self, id: VifId) -> bool {
+        let intake = self.intake.borrow();
+        let Desired { vifs, deleted, unreadable, .. } = &*intake.desired;
+        vifs.contains_key(&id) || deleted.contains(&id) || unreadable.contains(&id)
     }
 
     /// Tells that nothing of a deleted VIF is left on the host, as planned from the intake of `revision`: it need

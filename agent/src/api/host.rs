@@ -1,0 +1,141 @@
+//! The host as a whole: its status, its plan, orders to the reconciler, probes.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::body::{Confirmed, HostSummary, Paused, PlanView, Released, Unready};
+use super::vifs::query;
+use super::{Api, Error, host_info};
+use crate::model::VifId;
+use crate::reconciler::Command;
+use crate::status::{HostStatus, Phase};
+
+/// `GET /v1/status`
+pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
+    let status = api.status();
+    let mut phases: BTreeMap<Phase, usize> = BTreeMap::new();
+    for vif in status.vifs.values() {
+        *phases.entry(vif.phase).or_default() += 1;
+    }
+    let HostStatus { revision, rejections, not_ready, stopped_removals, paused, mode, foreign_conflicts, .. } =
+        &*status;
+    Json(HostSummary {
+        agent: api.agent,
+        host: api.host,
+        version: env!("CARGO_PKG_VERSION").into(),
+        mode: mode.clone(),
+        paused: *paused,
+        revision: *revision,
+        ready: not_ready.is_empty(),
+        not_ready: not_ready.clone(),
+        phases,
+        stopped_removals: stopped_removals.clone(),
+        rejections: rejections.to_vec(),
+        sessions: status.sessions.clone(),
+        holds: status.holds.iter().map(|(backend, holds)| ((*backend).to_owned(), *holds)).collect(),
+        foreign_conflicts: *foreign_conflicts,
+    })
+}
+
+/// `GET /v1/plan`
+pub(super) async fn plan(State(api): State<Api>) -> Json<PlanView> {
+    let status = api.status();
+    let unready = status.vifs.values().filter(|vif| vif.phase != Phase::Ready);
+    Json(PlanView {
+        revision: status.revision,
+        mode: status.mode.clone(),
+        paused: status.paused,
+        operations: status.planned.clone(),
+        stopped_removals: status.stopped_removals.clone(),
+        unready: unready
+            .map(|vif| Unready {
+                vif: vif.id,
+                phase: vif.phase,
+                reason: vif.reason.clone(),
+                message: vif.message.clone(),
+            })
+            .collect(),
+    })
+}
+
+/// `GET /v1/host-info`
+pub(super) async fn host_info() -> Json<Value> {
+    Json(host_info::primitive())
+}
+
+/// Hands an order to the reconciler and waits for its answer.
+async fn order<T>(api: &Api, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+    let stopping = || Error::unavailable("the agent is stopping");
+    let (reply, answer) = oneshot::channel();
+    api.commands.send(command(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    vif: Option<VifId>,
+}
+
+/// `POST /v1/pause`
+pub(super) async fn pause(
+    State(api): State<Api>,
+    parameters: Result<Query<Target>, QueryRejection>,
+) -> Result<Json<Paused>, Error> {
+    let vif = query(parameters)?.vif;
+    order(&api, |reply| Command::Pause(vif, reply)).await?.map_err(Error::refused)?;
+    Ok(Json(Paused { paused: true, vif }))
+}
+
+/// `POST /v1/resume`
+pub(super) async fn resume(
+    State(api): State<Api>,
+    parameters: Result<Query<Target>, QueryRejection>,
+) -> Result<Json<Paused>, Error> {
+    let vif = query(parameters)?.vif;
+    order(&api, |reply| Command::Resume(vif, reply)).await?.map_err(Error::refused)?;
+    Ok(Json(Paused { paused: false, vif }))
+}
+
+/// `POST /v1/confirm-removals`: what `max_removals` stopped goes ahead, and an emptied directory is meant.
+pub(super) async fn confirm_removals(State(api): State<Api>) -> Result<Json<Confirmed>, Error> {
+    let confirmed = order(&api, Command::ConfirmRemovals).await?;
+    Ok(Json(Confirmed { confirmed: confirmed.into_iter().collect() }))
+}
+
+/// `POST /v1/release`
+pub(super) async fn release(State(api): State<Api>) -> Result<Json<Released>, Error> {
+    let released = order(&api, Command::Release).await?.map_err(Error::refused)?;
+    Ok(Json(Released { released }))
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the agent can do its work; otherwise why not, a line each.
+pub(super) async fn readyz(State(api): State<Api>) -> Response {
+    let status = api.status();
+    if status.not_ready.is_empty() {
+        return "ready\n".into_response();
+    }
+    let mut lines = status.not_ready.join("\n");
+    lines.push('\n');
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let text = api.exporter.render(&api.status(), SystemTime::now());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
