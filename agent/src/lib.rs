@@ -19,11 +19,13 @@
 pub mod api;
 pub mod backend;
 pub mod config;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod reconciler;
 pub mod record;
 mod registration;
+pub mod sessions;
 pub mod source;
 pub mod status;

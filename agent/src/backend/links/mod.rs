@@ -149,6 +149,12 @@ impl Links {
         self.counters.read()
     }
 
+    /// The same, readable after the backend has been handed to its task.
+    pub fn counters(&self) -> impl Fn() -> LinkStatistics + Send + Sync + 'static {
+        let counters = Arc::clone(&self.counters);
+        move || counters.read()
+    }
+
     /// Waits until the view shows what was done; `false` when it does not come to that.
     async fn settle(&self, touched: Vec<Which>, sockets: bool, resync: bool) -> bool {
         let (done, shown) = oneshot::channel();

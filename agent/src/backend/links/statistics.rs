@@ -32,16 +32,24 @@ impl ResyncReason {
     ];
 }
 
-impl fmt::Display for ResyncReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ResyncReason {
+    /// The word for metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             ResyncReason::Start => "start",
             ResyncReason::Overrun => "overrun",
             ResyncReason::ConnectionLost => "connection_lost",
             ResyncReason::NoAnswer => "no_answer",
             ResyncReason::Interrupted => "interrupted",
             ResyncReason::Conflict => "conflict",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ResyncReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

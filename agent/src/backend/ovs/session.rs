@@ -1,6 +1,7 @@
 //! The backend: a session with ovsdb-server, the view that the planner reads, and the lock that keeps a second
 //! agent of the same name from writing.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +21,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Another vifd with the same `agent.id` writes to this database.
 #[derive(Debug, thiserror::Error)]
-#[error("another vifd with agent.id {0:?} holds the lock on this Open vSwitch database")]
-pub struct OtherInstance(pub String);
+#[error(
+    "another vifd with agent.id {0:?} holds the lock {1} on this Open vSwitch database: stop it, or give one of the two another agent.id"
+)]
+pub struct OtherInstance(String, String);
 
 /// The OVSDB backend.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ pub struct Ovs {
     handle: Handle<Snapshot>,
     publisher: Arc<Publisher>,
     lock: String,
-    /// Whether the lock is ours; absent until it was asked for.
-    held: Option<watch::Receiver<LockState>>,
+    /// Whether the lock is ours. Nothing is written without it.
+    held: watch::Receiver<LockState>,
 }
 
 /// Makes the view of the planner from the replica and ovs-vswitchd's being alive. Both the task that follows
@@ -69,11 +72,12 @@ impl Publisher {
 }
 
 impl Ovs {
-    /// Starts the session. `rundir` is where ovs-vswitchd's control socket is; without it ovs-vswitchd is
-    /// taken to be alive.
-    #[must_use]
-    pub fn spawn(config: Config, rundir: Option<PathBuf>, agent: &AgentId) -> Self {
+    /// Starts the session and asks for the lock, which this agent keeps as long as it lives. `rundir` is where
+    /// ovs-vswitchd's control socket is; without it ovs-vswitchd is taken to be alive.
+    pub async fn spawn(config: Config, rundir: Option<PathBuf>, agent: &AgentId) -> Self {
         let handle = Session::spawn(config, Snapshot::new::<String>([]));
+        let lock = lock_name(agent);
+        let held = handle.lock(&lock, LockMode::Queue).await;
         let alive = rundir.map(liveness::follow);
         let publisher = Arc::new(Publisher {
             snapshots: handle.snapshot(),
@@ -82,25 +86,32 @@ impl Ovs {
             mirror: Mutex::default(),
         });
         tokio::spawn(follow(Arc::clone(&publisher), handle.snapshot(), alive));
-        Ovs { handle, publisher, lock: lock_name(agent), held: None }
+        Ovs { handle, publisher, lock, held }
     }
 
-    /// Takes the lock, which this agent keeps as long as it lives. Nothing is written without it.
-    ///
-    /// # Errors
-    /// Another agent of the same name has it and does not let go of it. While the database cannot be reached
-    /// this waits: whoever cannot reach it cannot do harm to it either.
-    pub async fn lock(&mut self, agent: &AgentId) -> Result<watch::Receiver<LockState>, OtherInstance> {
-        let mut ready = self.handle.state();
-        // The session never ends while `self` lives, so there is always a next state.
-        let _ = ready.wait_for(|state| matches!(state, SessionState::Ready)).await;
-        let mut state = self.handle.lock(&self.lock, LockMode::Queue).await;
-        let held = tokio::time::timeout(LOCK_PATIENCE, state.wait_for(|state| *state == LockState::Held)).await.is_ok();
-        if !held {
-            return Err(OtherInstance(agent.to_string()));
+    /// Whether the lock is ours, as it changes.
+    #[must_use]
+    pub fn lock(&self) -> watch::Receiver<LockState> {
+        self.held.clone()
+    }
+
+    /// Ends when somebody else has the lock and does not let go of it. While the database cannot be reached
+    /// that is not known: whoever cannot reach it cannot do harm to it either.
+    pub fn other_instance(&self, agent: &AgentId) -> impl Future<Output = OtherInstance> + Send + 'static {
+        let (mut session, mut held) = (self.handle.state(), self.held.clone());
+        let error = OtherInstance(agent.to_string(), self.lock.clone());
+        async move {
+            loop {
+                // Both senders live as long as the session; without a session nobody waits here any more.
+                let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
+                let got = held.wait_for(|state| *state == LockState::Held);
+                if tokio::time::timeout(LOCK_PATIENCE, got).await.is_ok() {
+                    let _ = held.wait_for(|state| *state != LockState::Held).await;
+                } else if matches!(*session.borrow(), SessionState::Ready) {
+                    return error;
+                }
+            }
         }
-        self.held = Some(state.clone());
-        Ok(state)
     }
 
     /// What the session is doing.
@@ -165,9 +176,7 @@ impl Backend for Ovs {
 
     async fn apply(&mut self, ops: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
         // After a reconnection the lock is asked for anew, and nothing can be written before it is there.
-        if let Some(held) = &mut self.held {
-            let _ = held.wait_for(|state| *state == LockState::Held).await;
-        }
+        let _ = self.held.wait_for(|state| *state == LockState::Held).await;
         let root = {
             let snapshots = self.publisher.snapshots.borrow();
             snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)

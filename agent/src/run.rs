@@ -1,0 +1,249 @@
+//! `vifd run`: wiring. Configuration, locks, backends, source, API and signals are joined here and nowhere else.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use ovsdb::endpoint::{Dial, Endpoint};
+use ovsdb::tls::{Tls, Verification};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{Api, Server};
+use crate::backend::Backend;
+use crate::backend::links::{Links, LinksConfig};
+use crate::backend::ovs::Ovs;
+use crate::config::{Config, Mode, Ovsdb};
+use crate::log::{self, Volume};
+use crate::metrics;
+use crate::model::AgentId;
+use crate::plan::OWNER;
+use crate::reconciler::{self, Control, Joints};
+use crate::record;
+use crate::sessions::Peers;
+use crate::source::dir::{DirSource, Options};
+use crate::status::HostStatus;
+
+/// Requests of the API that may wait for the reconciler.
+const COMMAND_QUEUE: usize = 64;
+
+/// Runs the agent until SIGTERM or SIGINT; what is on the host stays as it is then.
+///
+/// # Errors
+/// The agent cannot start, or must not: another one is there.
+pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
+    let volume = log::start(&config.log)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let state_dir = &config.agent.state_dir;
+    fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
+    let _only_one = only_instance(state_dir)?;
+    let exporter = metrics::install();
+    let agent = &config.agent.id;
+    let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent).await;
+    let links = Links::spawn(LinksConfig {
+        socket_directory: Some(config.vhostuser.dir.clone()),
+        ..LinksConfig::default()
+    })?;
+    let peers = Peers {
+        endpoint: config.ovsdb.endpoint.0.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", "),
+        ovsdb: ovs.state(),
+        ovsdb_statistics: Arc::new(ovs.statistics()),
+        lock: ovs.lock(),
+        vswitchd: ovs.vswitchd(),
+        links: links.observe(),
+        links_statistics: Arc::new(links.counters()),
+    };
+    let decode = Arc::new(|bytes: &[u8]| record::decode(bytes).map(|record| record.vif));
+    let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decode))
+        .with_context(|| format!("cannot read records from {}", config.source.path.display()))?;
+    let (status, statuses) = watch::channel(Arc::new(HostStatus::default()));
+    let (orders, commands) = mpsc::channel(COMMAND_QUEUE);
+    let api = Api {
+        status: statuses,
+        source: source.clone(),
+        commands: orders,
+        exporter,
+        agent: agent.to_string(),
+        host: config.host(),
+    };
+    let server = Server::bind(&config.api, &config.metrics, api).await?;
+    let (control, controls) = watch::channel(control(&config)?);
+    let (stop, stopped) = watch::channel(false);
+    let sessions_changed = peers.follow();
+    let other_instance = ovs.other_instance(agent);
+    let same_name = same_name(state_dir, agent.clone(), &ovs);
+    let joints = Joints {
+        source,
+        links,
+        ovs,
+        control: controls,
+        commands,
+        status,
+        sessions_changed,
+        sessions: Box::new(move || peers.status()),
+        state_dir: state_dir.clone(),
+        watchdog: sd_notify::watchdog_enabled(),
+    };
+    let reconciler = async {
+        same_name.await?;
+        reconciler::run(joints, stopped.clone()).await.context("the reconciler ended")
+    };
+    tell_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("running")]);
+    tracing::info!(
+        agent = %agent,
+        host = config.host(),
+        ovsdb = %config.ovsdb.endpoint.0.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", "),
+        source = %config.source.path.display(),
+        api = %config.api.socket.display(),
+        mode = if config.agent.mode == Mode::Enforce { "enforce" } else { "observe" },
+        "vifd {} runs",
+        env!("CARGO_PKG_VERSION"),
+    );
+    let reloads = async {
+        let mut current = config.clone();
+        while hangup.recv().await.is_some() {
+            current = reload(&path, current, &control, &volume);
+        }
+    };
+    let mut stopped_by_api = stopped.clone();
+    let ended = tokio::select! {
+        ended = reconciler => ended,
+        ended = server.serve(async move { drop(stopped_by_api.wait_for(|stop| *stop).await) }) => ended.context("the API ended"),
+        error = other_instance => Err(error.into()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = reloads => Ok(()),
+    };
+    // Nobody listens any more if the reconciler ended by itself.
+    stop.send_replace(true);
+    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    ended?;
+    tracing::info!("vifd ends; ports, links and traffic stay as they are");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn control(config: &Config) -> anyhow::Result<Control> {
+    Ok(Control {
+        settings: config.settings()?,
+        enforce: config.agent.mode == Mode::Enforce,
+        resync: config.agent.resync.0,
+    })
+}
+
+/// Reads the configuration again and takes what can be taken; the configuration in force from now on. What is
+/// wrong changes nothing.
+fn reload(path: &Path, old: Config, control_sender: &watch::Sender<Control>, volume: &Volume) -> Config {
+    let read = Config::load(path).map_err(anyhow::Error::from).and_then(|new| {
+        let control = control(&new)?;
+        Ok((new, control))
+    });
+    match read {
+        Err(error) => {
+            tracing::error!("the configuration stays as it was: {error:#}");
+            old
+        }
+        Ok((new, control)) => {
+            let later = Config::diff_needs_restart(&old, &new);
+            if !later.is_empty() {
+                tracing::warn!("these keys take effect at the next start: {}", later.join(", "));
+            }
+            volume.set(&new.log);
+            // Whose marks are ours is one of the things that a running agent does not change.
+            let agent = control_sender.borrow().settings.agent.clone();
+            let mut control = control;
+            control.settings.agent = agent;
+            control_sender.send_replace(control);
+            tracing::info!("the configuration was read again");
+            // What needs a restart is compared with what runs, also at the next reload.
+            let mut current = new;
+            current.agent.id = old.agent.id;
+            current
+        }
+    }
+}
+
+/// Holds the state directory against a second agent, as long as the answer lives.
+fn only_instance(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another vifd runs with the state directory {} (it holds {})", state_dir.display(), path.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Refuses a new `agent.id` while objects of the old one are on the host: they would be nobody's.
+fn same_name(
+    state_dir: &Path,
+    agent: AgentId,
+    ovs: &Ovs,
+) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+    let path = state_dir.join("agent-id");
+    let mut view = ovs.observe();
+    async move {
+        let before = match fs::read_to_string(&path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        if before.as_deref() == Some(&agent.0) {
+            return Ok(());
+        }
+        if let Some(before) = before {
+            let seen = view.wait_for(|view| view.ready().is_some()).await.context("the OVSDB session ended")?.clone();
+            let owned = seen.ready().map_or(0, |ovs| {
+                ovs.interfaces.values().filter(|row| row.external_ids.get(OWNER) == Some(&before)).count()
+            });
+            if owned > 0 {
+                bail!(
+                    "agent.id was {before:?} and is {:?} now, and {owned} interfaces still belong to {before:?}: put \
+                     the old id back, or run `vifd release` under it first",
+                    agent.0
+                );
+            }
+        }
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        writeln!(file, "{agent}")?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        Ok(())
+    }
+}
+
+/// Where ovs-vswitchd's control socket is, as far as that can be known.
+fn rundir(config: &Config) -> Option<PathBuf> {
+    let told = !config.ovsdb.rundir.as_os_str().is_empty() || config.ovsdb.endpoint.directory().is_some();
+    told.then(|| config.rundir())
+}
+
+fn session_config(ovsdb: &Ovsdb) -> anyhow::Result<ovsdb::session::Config> {
+    let tls = ovsdb.endpoint.needs_tls().then(|| Tls {
+        private_key: ovsdb.key.clone(),
+        certificate: ovsdb.cert.clone(),
+        ca_certificate: ovsdb.ca.clone(),
+        verification: Verification::ByEndpoint,
+    });
+    let mut dials = ovsdb.endpoint.0.iter().map(|endpoint| Dial::new(endpoint.clone(), tls.clone()));
+    let first = dials.next().context("ovsdb.endpoint names no endpoint")?;
+    Ok(dials.fold(ovsdb::session::Config::new(first), ovsdb::session::Config::or))
+}
+
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
+}
