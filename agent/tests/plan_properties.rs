@@ -416,7 +416,8 @@ proptest! {
             );
         }
         // Nothing of an unwanted VIF is left.
-        let unwanted = host.all.iter().map(|vif| vif.id).filter(|id| !host.desired.vifs.contains_key(id)).collect();
+        let goes = |vif: &&Arc<Vif>| !vif.preserve_on_delete && !host.desired.vifs.contains_key(&vif.id);
+        let unwanted = host.all.iter().filter(goes).map(|vif| vif.id).collect();
         prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
     }
 
@@ -443,7 +444,8 @@ proptest! {
     fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16) {
         let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), ..settings() });
         host.converge();
-        let on_host: BTreeSet<VifId> = host.all.iter().map(|vif| vif.id).collect();
+        let on_host: BTreeSet<VifId> =
+            host.all.iter().filter(|vif| !vif.preserve_on_delete).map(|vif| vif.id).collect();
         let before = ours_for(&host.world, &host.settings, &on_host);
         host.happen(&Event::Want(keep));
         let unwanted: BTreeSet<VifId> = on_host.iter().filter(|id| !host.desired.vifs.contains_key(id)).copied().collect();

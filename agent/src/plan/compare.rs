@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
 use super::inventory::{Inventory, port_owner};
-use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, PRESERVE, Plan, Verdict};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::{NewPort, OvsOp, StringMap};
@@ -147,6 +147,10 @@ impl<'a> Work<'a> {
         let settings = self.inputs.settings;
         let alias = Mark::text(&settings.agent, id, vif.preserve_on_delete);
         let Some(link) = links.links.get(&wanted.name) else {
+            if let Some(reason) = self.foreign_port(id, &wanted.name) {
+                found.conflict.get_or_insert(reason);
+                return;
+            }
             found.links.push(LinkOp::CreateTap {
                 name: wanted.name.clone(),
                 mac: wanted.mac,
@@ -206,6 +210,32 @@ impl<'a> Work<'a> {
             found.link_ready = Some(true);
         } else {
             found.links.push(change);
+        }
+    }
+
+    /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
+    fn foreign_port(&self, id: VifId, name: &str) -> Option<String> {
+        let ovs = self.inputs.observed.ovs.ready()?;
+        let interface = ovs.interfaces.get(name)?;
+        let port = ovs.ports.get(name).filter(|port| port.interfaces.contains(name));
+        let owner = port.map_or_else(
+            || self.inputs.settings.owner(&interface.external_ids),
+            |port| port_owner(port, Some(interface), self.inputs.settings),
+        );
+        match owner {
+            Owner::Us { vif: Some(other), .. } if other != id => {
+                Some(format!("port {name} still belongs to VIF {other}"))
+            }
+            Owner::Us { .. } => None,
+            Owner::Other(who) => Some(format!("port {name} belongs to {who}, and the tap would fall to it")),
+            Owner::Nobody if self.inputs.settings.adopt => None,
+            Owner::Nobody => {
+                let bridge = port.map_or("", |port| port.bridge.as_str());
+                Some(format!(
+                    "bridge {bridge} has a port {name} that vifd did not make, and the tap would fall to it (adoption \
+                     is off: [agent] adopt)"
+                ))
+            }
         }
     }
 
@@ -269,8 +299,11 @@ impl<'a> Work<'a> {
             }
         }
         let settings = self.inputs.settings;
-        let marks = settings.marks(Some(id), vif.preserve_on_delete);
+        let mut marks = settings.marks(Some(id), vif.preserve_on_delete);
         let interface = ovs.interfaces.get(&wanted.name).map(AsRef::as_ref);
+        if interface.is_some_and(|row| !vif.preserve_on_delete && row.external_ids.contains_key(PRESERVE)) {
+            marks.insert(PRESERVE.to_owned(), "false".to_owned());
+        }
         let Some(port) = ovs.ports.get(&wanted.name) else {
             match (wanted.maker, interface) {
                 (_, Some(_)) => {

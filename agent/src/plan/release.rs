@@ -57,7 +57,7 @@ fn unmark(
     }
 }
 
-pub(super) fn unmark_port(port: &Port, interface: Option<&Interface>, settings: &Settings, ops: &mut Vec<OvsOp>) {
+fn unmark_port(port: &Port, interface: Option<&Interface>, settings: &Settings, ops: &mut Vec<OvsOp>) {
     unmark(MarkedTable::Port, (port.uuid, &port.name), &port.external_ids, settings, ops);
     if let Some(interface) = interface {
         let row = (interface.uuid, interface.name.as_str());
@@ -65,15 +65,15 @@ pub(super) fn unmark_port(port: &Port, interface: Option<&Interface>, settings: 
     }
 }
 
-pub(super) fn unmark_bridge(bridge: &Bridge, settings: &Settings, ops: &mut Vec<OvsOp>) {
+fn unmark_bridge(bridge: &Bridge, settings: &Settings, ops: &mut Vec<OvsOp>) {
     unmark(MarkedTable::Bridge, (bridge.uuid, &bridge.name), &bridge.external_ids, settings, ops);
 }
 
-pub(super) fn unmark_qos(qos: &Qos, settings: &Settings, ops: &mut Vec<OvsOp>) {
+fn unmark_qos(qos: &Qos, settings: &Settings, ops: &mut Vec<OvsOp>) {
     unmark(MarkedTable::Qos, (qos.uuid, &qos.uuid.to_string()), &qos.external_ids, settings, ops);
 }
 
-pub(super) fn unmark_link(link: &Link) -> LinkOp {
+fn unmark_link(link: &Link) -> LinkOp {
     LinkOp::ChangeLink {
         index: link.index,
         name: link.name.clone(),

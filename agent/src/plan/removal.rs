@@ -15,30 +15,36 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
     let inputs = work.inputs;
     let desired = inputs.desired;
     let views_ready = inputs.observed.links.ready().is_some() && inputs.observed.ovs.ready().is_some();
-    let unwanted = |id: &VifId| !desired.vifs.contains_key(id) && !desired.unreadable.contains(id);
-    let absent: Vec<VifId> = inventory
+    // What is to be preserved keeps its marks, so that the VIF finds it again when it comes back.
+    let unwanted: Vec<(VifId, &Owned<'_>)> = inventory
         .by_vif
-        .keys()
-        .filter(|id| unwanted(id) && !desired.deleted.contains(id) && !inputs.orders.confirmed.contains(id))
-        .copied()
+        .iter()
+        .filter(|(id, owned)| !owned.preserve && !desired.vifs.contains_key(id) && !desired.unreadable.contains(id))
+        .map(|(id, owned)| (*id, owned))
+        .collect();
+    let absent: Vec<VifId> = unwanted
+        .iter()
+        .map(|(id, _)| *id)
+        .filter(|id| !desired.deleted.contains(id) && !inputs.orders.confirmed.contains(id))
         .collect();
     let absence_counts = desired.synced && absent.len() <= inputs.settings.max_removals.of(inventory.by_vif.len());
     if desired.synced && !absence_counts {
         work.plan.stopped_removals.clone_from(&absent);
     }
     let stays: BTreeSet<VifId> = if absence_counts { BTreeSet::new() } else { absent.into_iter().collect() };
-    for (id, owned) in inventory.by_vif.iter().filter(|(id, _)| unwanted(id)) {
-        if inputs.orders.paused || inputs.orders.paused_vifs.contains(id) {
-            work.judge_alone(*id, Verdict::Paused);
-        } else if stays.contains(id) {
-            work.judge_alone(*id, Verdict::RemovalStopped);
+    for (id, owned) in unwanted {
+        if inputs.orders.paused || inputs.orders.paused_vifs.contains(&id) {
+            work.judge_alone(id, Verdict::Paused);
+        } else if stays.contains(&id) {
+            work.judge_alone(id, Verdict::RemovalStopped);
         } else {
-            remove_vif(work, *id, owned);
+            remove_vif(work, id, owned);
         }
     }
     if !inputs.orders.paused && views_ready {
         for id in &desired.deleted {
-            if !inventory.by_vif.contains_key(id) && !remove_socket(work, *id) {
+            let nothing_left = inventory.by_vif.get(id).is_none_or(|owned| owned.preserve);
+            if nothing_left && !remove_socket(work, *id) {
                 work.plan.gone.insert(*id);
             }
         }
@@ -52,27 +58,23 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
 fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
     let (mut links, mut ovs) = (Vec::new(), Vec::new());
     let mut verdict = Verdict::Removing;
-    if owned.preserve {
-        release_vif(work, owned, &mut links, &mut ovs);
-    } else {
-        for (port, interface) in &owned.ports {
-            ovs.push(work.delete_port(port, interface.map(AsRef::as_ref)));
+    for (port, interface) in &owned.ports {
+        ovs.push(work.delete_port(port, interface.map(AsRef::as_ref)));
+    }
+    for tap in &owned.taps {
+        if !work.named_by_a_port(&tap.name) {
+            links.push(delete_link(tap));
+        } else if owned.ports.iter().all(|(port, _)| port.name != tap.name)
+            && work.inputs.observed.ovs.ready().is_some()
+        {
+            let reason = format!("tap {} stays: a port of this name that vifd did not make uses it", tap.name);
+            verdict = Verdict::Conflict { reason };
         }
-        for tap in &owned.taps {
-            if !work.named_by_a_port(&tap.name) {
-                links.push(delete_link(tap));
-            } else if owned.ports.iter().all(|(port, _)| port.name != tap.name)
-                && work.inputs.observed.ovs.ready().is_some()
-            {
-                let reason = format!("tap {} stays: a port of this name that vifd did not make uses it", tap.name);
-                verdict = Verdict::Conflict { reason };
-            }
-        }
-        for bridge in &owned.bridges {
-            if bridge.ports.iter().all(|port| *port == bridge.name) {
-                let marks = work.inputs.settings.guard();
-                ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
-            }
+    }
+    for bridge in &owned.bridges {
+        if bridge.ports.iter().all(|port| *port == bridge.name) {
+            let marks = work.inputs.settings.guard();
+            ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
         }
     }
     for (backend, clear) in [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty())] {
@@ -83,21 +85,6 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
     }
     work.emit(Some(id), links, ovs);
     work.judge_alone(id, verdict);
-}
-
-/// `preserve_on_delete`: everything stays and stops being ours.
-fn release_vif(work: &Work<'_>, owned: &Owned<'_>, links: &mut Vec<LinkOp>, ovs: &mut Vec<OvsOp>) {
-    for (port, interface) in &owned.ports {
-        super::release::unmark_port(port, interface.map(AsRef::as_ref), work.inputs.settings, ovs);
-        let rows = work.inputs.observed.ovs.ready();
-        if let Some(qos) = port.qos.and_then(|uuid| rows.and_then(|ovs| ovs.qos.get(&uuid))) {
-            super::release::unmark_qos(qos, work.inputs.settings, ovs);
-        }
-    }
-    for bridge in &owned.bridges {
-        super::release::unmark_bridge(bridge, work.inputs.settings, ovs);
-    }
-    links.extend(owned.taps.iter().map(|tap| super::release::unmark_link(tap)));
 }
 
 /// The socket that Open vSwitch made for a deleted VIF and left behind, because it was down when its port went.

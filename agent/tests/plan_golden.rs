@@ -1,0 +1,495 @@
+//! Golden plans: for a record and a host, what is planned round by round until nothing is, and the last word on
+//! each VIF. `INSTA_UPDATE=always cargo test -p vifd --test plan_golden` writes them anew.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use vifd::backend::Outcome;
+use vifd::backend::ovs::StringMap;
+use vifd::backend::world::World;
+use vifd::model::{AgentId, Desired, FileOwner, LinkKind, MacAddr, Vif, VifId};
+use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Settings, plan, release};
+use vifd::record;
+
+const A: &str = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
+const B: &str = "0e5d7a5b-4d0a-4a1c-9a39-6f6c0b1f2f11";
+const MAC: MacAddr = MacAddr([0x22, 0x52, 0x25, 0x62, 0xe2, 0xaa]);
+
+fn settings() -> Settings {
+    Settings {
+        agent: AgentId("vifd".into()),
+        adopt: false,
+        max_removals: MaxRemovals::Percent(10),
+        mtu: 1500,
+        qos_type: "linux-noop".into(),
+        isolate: false,
+        per_port_bridge: false,
+        socket_dir: PathBuf::from("/run/vhost"),
+        socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+    }
+}
+
+/// A native record with what every VIF of these cases shares; `vif` adds and replaces.
+fn record(id: &str, vif: &Value) -> Arc<Vif> {
+    let mut whole = json!({
+        "id": id, "address": MAC.to_string(),
+        "network": {"id": "9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a11", "bridge": "br-int", "mtu": 1450},
+    });
+    for (key, value) in vif.as_object().unwrap() {
+        whole[key] = value.clone();
+    }
+    let record = json!({"vif": whole, "instance": {"uuid": "c1c0a3f1-8f2a-4c8e-9b0a-0b5a4f8d7e66"}, "generation": 1});
+    Arc::new(record::decode(record.to_string().as_bytes()).expect("a good record").vif)
+}
+
+fn ovs(extra: &Value) -> Value {
+    let mut profile = json!({"type": "openvswitch", "interface_id": "6d2b1b5c-3b5e-4f7e-a0a5-8f1f2b0e9d77"});
+    for (key, value) in extra.as_object().unwrap() {
+        profile[key] = value.clone();
+    }
+    profile
+}
+
+fn port(extra: &Value) -> Value {
+    json!({"type": "openvswitch", "vif_name": "tapdc065497-3c", "port_profile": ovs(extra)})
+}
+
+struct Case {
+    world: World,
+    settings: Settings,
+    desired: Desired,
+    text: String,
+}
+
+impl Case {
+    fn new(vifs: impl IntoIterator<Item = Arc<Vif>>) -> Self {
+        let mut world = World::new(true);
+        world.add_bridge("br-int", "netdev", StringMap::new());
+        world.add_socket_dir(&PathBuf::from("/run/vhost"));
+        let vifs = vifs.into_iter().map(|vif| (vif.id, vif)).collect();
+        Case {
+            world,
+            settings: settings(),
+            desired: Desired { synced: true, vifs, ..Desired::default() },
+            text: String::new(),
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        let _ = writeln!(self.text, "# {line}");
+    }
+
+    /// Plans and applies until nothing is planned.
+    fn converge(&mut self) -> &mut Self {
+        let now = Instant::now();
+        for round in 1.. {
+            assert!(round < 9, "it does not converge:\n{}", self.text);
+            let observed = self.world.observed();
+            let clashes: BTreeMap<VifId, Clash> = record::clashes(&self.desired.vifs, self.settings.per_port_bridge);
+            let inputs = Inputs {
+                desired: &self.desired,
+                clashes: &clashes,
+                observed: &observed,
+                holds: &Holds::default(),
+                orders: &Orders::default(),
+                settings: &self.settings,
+            };
+            let plan = plan(inputs, &mut Memo::default(), now);
+            if plan.links.is_empty() && plan.ovs.is_empty() {
+                for (id, judgement) in &plan.judgements {
+                    let plugged = if judgement.plugged { "plugged, " } else { "" };
+                    let _ = writeln!(self.text, "  {id}: {plugged}{:?}", judgement.verdict);
+                }
+                for id in &plan.gone {
+                    let _ = writeln!(self.text, "  {id}: gone");
+                }
+                if !plan.stopped_removals.is_empty() {
+                    let _ = writeln!(self.text, "  removals stopped: {}", plan.stopped_removals.len());
+                }
+                return self;
+            }
+            let _ = writeln!(self.text, "  round {round}");
+            for op in &plan.links {
+                assert_eq!(self.world.apply_link(&op.op), Outcome::Done);
+                let _ = writeln!(self.text, "    links: {}", op.op);
+            }
+            for (op, outcome) in plan.ovs.iter().zip(self.world.apply_ovs(&plan.ovs)) {
+                assert_eq!(outcome, Outcome::Done, "{}", op.op);
+                let _ = writeln!(self.text, "    ovsdb: {}", op.op);
+            }
+            self.world.switch();
+        }
+        self
+    }
+
+    /// The rows and links that are not the bridge that was there from the start.
+    fn show(&mut self) -> &mut Self {
+        for port in self.world.ovs.ports.values().filter(|port| port.name != "br-int") {
+            let interface = &self.world.ovs.interfaces[&port.name];
+            let _ = writeln!(self.text, "  port {} on {}", port.name, port.bridge);
+            if port.tag.is_some() {
+                let _ = writeln!(self.text, "    tag {:?} trunks {:?} {:?}", port.tag, port.trunks, port.vlan_mode);
+            }
+            let _ =
+                writeln!(self.text, "    external_ids {:?} other_config {:?}", port.external_ids, port.other_config);
+            if let Some(qos) = port.qos.and_then(|uuid| self.world.ovs.qos.get(&uuid)) {
+                let _ = writeln!(self.text, "    qos {} {:?}", qos.kind, qos.external_ids);
+            }
+            let _ = writeln!(
+                self.text,
+                "    interface type {:?} options {:?} mtu_request {:?}\n    interface external_ids {:?}",
+                interface.kind, interface.options, interface.mtu_request, interface.external_ids
+            );
+        }
+        for link in self.world.kernel.links.values() {
+            let _ = writeln!(
+                self.text,
+                "  link {} {:?} {:?} mtu {} {} alias {:?}",
+                link.name,
+                link.kind,
+                link.mac,
+                link.mtu,
+                if link.up { "up" } else { "down" },
+                link.alias
+            );
+        }
+        self
+    }
+
+    fn unplug(&mut self) -> &mut Self {
+        self.say("unplug");
+        self.desired.deleted = std::mem::take(&mut self.desired.vifs).into_keys().collect();
+        self.converge();
+        self.show()
+    }
+
+    fn device(&mut self, name: &str) -> &mut Self {
+        self.say(&format!("the hypervisor brings {name}"));
+        self.world.add_link(name, LinkKind::Other("veth".into()), None);
+        self.world.switch();
+        self
+    }
+}
+
+/// Plug, then unplug.
+fn whole_life(case: &mut Case) -> String {
+    case.say("plug");
+    case.converge().show().unplug();
+    case.text.clone()
+}
+
+#[test]
+fn openvswitch_port_on_a_device_of_the_hypervisor() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true})))]);
+    case.say("plug");
+    case.converge().show().device("tapdc065497-3c").converge().show().unplug();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn openvswitch_port_with_its_tap() {
+    let profile = json!({"create_port": true, "create_tap": true, "multiqueue": true});
+    insta::assert_snapshot!(whole_life(&mut Case::new([record(A, &port(&profile))])));
+}
+
+#[test]
+fn openvswitch_bridge_is_made_where_it_is_missing_and_stays() {
+    let profile = json!({"create_port": true, "create_tap": true, "datapath_type": "netdev"});
+    let mut case = Case::new([record(A, &port(&profile))]);
+    case.world = World::new(false);
+    insta::assert_snapshot!(whole_life(&mut case));
+}
+
+#[test]
+fn a_port_that_libvirt_makes_deletes_and_makes_again_is_tended() {
+    let mut case = Case::new([record(A, &port(&json!({})))]);
+    let ids = |id: &str| StringMap::from([("iface-id".into(), id.into()), ("vm-name".into(), "guest".into())]);
+    case.say("plug");
+    case.converge();
+    case.device("tapdc065497-3c");
+    case.world.add_port("br-int", "tapdc065497-3c", "", ids("6d2b1b5c-3b5e-4f7e-a0a5-8f1f2b0e9d77"));
+    case.world.switch();
+    case.converge().show();
+    case.say("libvirt deletes it and makes it again");
+    case.world.delete_port("tapdc065497-3c");
+    case.world.add_port("br-int", "tapdc065497-3c", "", ids("6d2b1b5c-3b5e-4f7e-a0a5-8f1f2b0e9d77"));
+    case.world.switch();
+    case.converge();
+    case.say("somebody makes it with another iface-id");
+    case.world.delete_port("tapdc065497-3c");
+    case.world.add_port("br-int", "tapdc065497-3c", "", ids("5f0f9f0a-0000-4000-8000-000000000000"));
+    case.world.switch();
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn openvswitch_trunk_bridge_comes_and_goes_with_its_port() {
+    let mut vif = port(&json!({"create_port": true, "create_tap": true}));
+    vif["network"] = json!({"bridge": "tbr-1234", "mtu": 1450});
+    insta::assert_snapshot!(whole_life(&mut Case::new([record(A, &vif)])));
+}
+
+#[test]
+fn openvswitch_per_port_bridge() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.settings.per_port_bridge = true;
+    case.settings.isolate = true;
+    insta::assert_snapshot!(whole_life(&mut case));
+}
+
+#[test]
+fn openvswitch_isolation_is_for_new_ports_only() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.settings.isolate = true;
+    case.say("plug");
+    case.converge().show();
+    case.say("neutron gives it a VLAN");
+    let row = Arc::make_mut(case.world.ovs.ports.get_mut("tapdc065497-3c").unwrap());
+    (row.tag, row.trunks, row.vlan_mode) = (Some(7), BTreeSet::new(), None);
+    case.converge().show();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn vhostuser_where_open_vswitch_listens() {
+    let vif = json!({
+        "type": "vhostuser", "path": "/run/vhost/vhudc065497-3c", "mode": "client",
+        "port_profile": ovs(&json!({"datapath_type": "netdev"})),
+    });
+    let mut case = Case::new([record(A, &vif)]);
+    case.say("plug");
+    case.converge().show();
+    case.say("ovs-vswitchd leaves its socket behind");
+    case.world.kernel.sockets.sockets.insert("/run/vhost/vhudc065497-3c".into());
+    case.unplug();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn vhostuser_where_the_guest_listens() {
+    let vif = json!({
+        "type": "vhostuser", "path": "/run/vhost/a/vhu.sock", "mode": "server",
+        "port_profile": ovs(&json!({})),
+    });
+    let mut case = Case::new([record(A, &vif)]);
+    case.say("plug");
+    case.converge().show();
+    case.say("somebody changes the directory's mode");
+    for owner in case.world.kernel.sockets.directories.values_mut() {
+        owner.mode = 0o700;
+    }
+    case.converge();
+    case.world.kernel.sockets.sockets.insert("/run/vhost/a/vhu.sock".into());
+    case.unplug();
+    let left = format!("  left: {:?}\n", case.world.kernel.sockets.sockets);
+    case.text.push_str(&left);
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn vhostuser_outside_of_the_allowed_directory() {
+    let vif = json!({
+        "type": "vhostuser", "path": "/tmp/vhu.sock", "mode": "server", "port_profile": ovs(&json!({})),
+    });
+    insta::assert_snapshot!(whole_life(&mut Case::new([record(A, &vif)])));
+}
+
+#[test]
+fn vhostuser_without_dpdk_is_what_open_vswitch_says() {
+    let vif = json!({
+        "type": "vhostuser", "path": "/run/vhost/vhu.sock", "mode": "server", "port_profile": ovs(&json!({})),
+    });
+    let mut case = Case::new([record(A, &vif)]);
+    case.world.ovs.dpdk_initialized = false;
+    case.say("plug");
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn generic_tap() {
+    let vif = json!({"type": "generic", "vif_name": "tapdc065497-3c", "network": null});
+    insta::assert_snapshot!(whole_life(&mut Case::new([record(A, &vif)])));
+}
+
+#[test]
+fn inactive_is_down() {
+    let vif = json!({"type": "generic", "vif_name": "tapdc065497-3c", "active": false});
+    insta::assert_snapshot!(whole_life(&mut Case::new([record(A, &vif)])));
+}
+
+#[test]
+fn types_that_come_later_are_told_by_name() {
+    let vifs = [
+        json!({"type": "bridge", "vif_name": "tap1", "bridge_name": "qbr1", "port_profile": ovs(&json!({}))}),
+        json!({"type": "direct", "vif_name": "tap1", "dev_address": "0000:03:00.2", "mode": "bridge", "vlan_name": "",
+               "port_profile": {"type": "8021qbh", "profile_id": "p"}}),
+        json!({"type": "hostdevice", "dev_type": "ethernet", "dev_address": "0000:03:00.2",
+               "port_profile": ovs(&json!({}))}),
+        json!({"type": "nested_dpdk", "pci_address": "0000:03:00.2", "dev_driver": "vfio-pci",
+               "port_profile": {"type": "k8s_dpdk", "l3_setup": false, "selflink": "", "resourceversion": ""}}),
+        json!({"type": "vhostuser", "path": "/run/vhost/vhu.sock", "mode": "server",
+               "port_profile": {"type": "fp_tap"}}),
+    ];
+    let mut text = String::new();
+    for vif in &vifs {
+        text.push_str(&whole_life(&mut Case::new([record(A, vif)])));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_is_not_ours_is_a_conflict() {
+    let vif = || record(A, &port(&json!({"create_port": true, "create_tap": true})));
+    let mut text = String::new();
+    let mut story = |line: &str, prepare: &dyn Fn(&mut World)| {
+        let mut case = Case::new([vif()]);
+        case.say(line);
+        prepare(&mut case.world);
+        case.converge().show();
+        text.push_str(&case.text);
+    };
+    story("a foreign link of that name", &|world| {
+        world.add_link("tapdc065497-3c", LinkKind::Other("dummy".into()), None)
+    });
+    story("a foreign tap of that name", &|world| {
+        world.add_link("tapdc065497-3c", LinkKind::Tap { multi_queue: false, persistent: true }, Some(MAC));
+    });
+    story("a foreign port of that name", &|world| world.add_port("br-int", "tapdc065497-3c", "", StringMap::new()));
+    story("another agent's port", &|world| {
+        world.add_port("br-int", "tapdc065497-3c", "", StringMap::from([("vifd-owner".into(), "other".into())]));
+    });
+    story("a port of a later release of vifd", &|world| {
+        let marks = [("vifd-owner", "vifd"), ("vifd-format", "2"), ("vifd-vif", A)];
+        let marks = marks.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        world.add_port("br-int", "tapdc065497-3c", "", StringMap::from(marks));
+    });
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn two_records_for_one_name() {
+    let vif = |id| record(id, &port(&json!({"create_port": true, "create_tap": true})));
+    insta::assert_snapshot!(whole_life(&mut Case::new([vif(A), vif(B)])));
+}
+
+#[test]
+fn a_changed_record_changes_only_what_changed() {
+    let first = port(&json!({"create_port": true, "create_tap": true}));
+    let mut case = Case::new([record(A, &first)]);
+    case.say("plug");
+    case.converge();
+    case.say("another MTU and another guest address");
+    let mut second = first.clone();
+    second["address"] = json!("22:52:25:62:e2:bb");
+    second["network"] = json!({"bridge": "br-int", "mtu": 9000});
+    let vif = record(A, &second);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    case.say("another bridge");
+    second["network"] = json!({"bridge": "br-other", "mtu": 9000});
+    let vif = record(A, &second);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    case.say("another name");
+    second["vif_name"] = json!("tap-renamed");
+    let vif = record(A, &second);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge().show();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn drift_is_repaired_entry_by_entry() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.say("plug");
+    case.converge();
+    case.say("somebody changes an id, adds one of their own, sets the tap down with another MTU");
+    let row = Arc::make_mut(case.world.ovs.interfaces.get_mut("tapdc065497-3c").unwrap());
+    row.external_ids.insert("attached-mac".into(), "00:00:00:00:00:01".into());
+    row.external_ids.insert("theirs".into(), "stays".into());
+    let link = Arc::make_mut(case.world.kernel.links.get_mut("tapdc065497-3c").unwrap());
+    (link.up, link.mtu) = (false, 1280);
+    case.converge().show();
+    case.say("somebody deletes the port");
+    case.world.delete_port("tapdc065497-3c");
+    case.converge();
+    case.say("somebody deletes the tap");
+    case.world.kernel.links.clear();
+    case.world.switch();
+    case.converge();
+    case.say("somebody takes our mark off the interface");
+    let row = Arc::make_mut(case.world.ovs.interfaces.get_mut("tapdc065497-3c").unwrap());
+    row.external_ids.clear();
+    case.converge().show();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn absence_beyond_max_removals_removes_nothing() {
+    let vif = |number: u32| {
+        let id = format!("dc065497-3c8d-4f44-8fb4-{number:012x}");
+        let mac = format!("22:52:25:62:e2:{number:02x}");
+        record(&id, &json!({"type": "generic", "vif_name": format!("tap{number}"), "address": mac}))
+    };
+    let mut case = Case::new((0..8).map(vif));
+    case.converge();
+    case.text.clear();
+    case.say("all eight are absent");
+    let all = std::mem::take(&mut case.desired.vifs);
+    case.converge();
+    case.say("five are absent");
+    case.desired.vifs = all.into_iter().take(3).collect();
+    case.converge();
+    case.say("the set is not complete, but one VIF is deleted by name");
+    case.desired.synced = false;
+    case.desired.deleted = case.desired.vifs.keys().take(1).copied().collect();
+    case.desired.vifs.clear();
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn preserved_vifs_stay_and_are_found_again() {
+    let mut vif = port(&json!({"create_port": true, "create_tap": true}));
+    vif["preserve_on_delete"] = json!(true);
+    let mut case = Case::new([record(A, &vif)]);
+    whole_life(&mut case);
+    case.say("it comes back, and is not to be preserved any more");
+    vif["preserve_on_delete"] = json!(false);
+    let vif = record(A, &vif);
+    case.desired.deleted.clear();
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge().unplug();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_release_takes_the_marks_off_and_nothing_else() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.converge();
+    case.text.clear();
+    let plan = release(&case.world.observed(), &case.settings);
+    for op in &plan.links {
+        let _ = writeln!(case.text, "  links: {}", op.op);
+        case.world.apply_link(&op.op);
+    }
+    for op in &plan.ovs {
+        let _ = writeln!(case.text, "  ovsdb: {}", op.op);
+    }
+    case.world.apply_ovs(&plan.ovs);
+    case.show();
+    let again = release(&case.world.observed(), &case.settings);
+    assert!(again.links.is_empty() && again.ovs.is_empty());
+    case.say("and with adoption on they are taken over again");
+    case.settings.adopt = true;
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
