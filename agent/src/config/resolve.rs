@@ -8,6 +8,7 @@ use nix::unistd::{Group, User};
 use super::{Adopt, Config, ConfigError};
 use crate::model::FileOwner;
 use crate::plan::Settings;
+use crate::record::Limits;
 
 /// Open vSwitch's own default.
 const OPENVSWITCH_RUNDIR: &str = "/run/openvswitch";
@@ -33,6 +34,12 @@ impl Config {
         } else {
             self.ovsdb.rundir.clone()
         }
+    }
+
+    /// What records are held to on this host.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { socket_dir: self.vhostuser.dir.clone() }
     }
 
     /// What the planner goes by.

@@ -25,6 +25,7 @@ pub use clashes::clashes;
 pub use native::to_native;
 pub use node::Fault;
 pub use schema::json_schema;
+pub use validate::Limits;
 
 use crate::model::{Vif, VifId};
 
@@ -81,6 +82,18 @@ fn fault(field: &str, reason: &str) -> String {
 /// The first thing in it that is wrong. `vif` and `generation` are filled in as far as they could be read,
 /// so that the refusal can be shown with its VIF.
 pub fn decode(bytes: &[u8]) -> Result<Record, Refused> {
+    decode_with(bytes, |_| Ok(()))
+}
+
+/// The same, with what this host's configuration allows.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_within(bytes: &[u8], limits: &Limits) -> Result<Record, Refused> {
+    decode_with(bytes, |vif| validate::against_host(vif, limits))
+}
+
+fn decode_with(bytes: &[u8], further: impl Fn(&Vif) -> Result<(), Fault>) -> Result<Record, Refused> {
     let unreadable = |reason: String| Refused { vif: None, generation: None, field: String::new(), reason };
     if bytes.len() > MAX_BYTES {
         return Err(unreadable(format!("has {} bytes and may have {MAX_BYTES}", bytes.len())));
@@ -95,8 +108,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Refused> {
         });
     }
     let warnings = node::Warnings::default();
-    let vif = decode::record(&value, &warnings).and_then(|vif| validate::check(&vif).map(|()| vif));
-    match vif {
+    let vif = decode::record(&value, &warnings);
+    let checked = vif.and_then(|vif| {
+        validate::check(&vif)?;
+        further(&vif)?;
+        Ok(vif)
+    });
+    match checked {
         Ok(vif) => Ok(Record { vif, warnings: warnings.into_list() }),
         Err(fault) => Err(Refused {
             vif: value.get("vif").and_then(read_id),

@@ -463,3 +463,93 @@ fn pointers(value: &Value, path: String, found: &mut Vec<String>) {
     }
     found.push(path);
 }
+
+/// The tables of `docs/records.md`.
+fn tables() -> String {
+    let mut text = String::new();
+    let mut base_told = false;
+    for object in OBJECTS {
+        let title = match (object.tag, object.os_vif) {
+            (Some(tag), Some((name, newest))) => format!("`{tag}`: {name} 1.{newest}"),
+            (None, Some((name, newest))) => format!("{name} 1.{newest}"),
+            _ => object.name().to_owned(),
+        };
+        let mut groups = object.groups;
+        if object.family == Family::Vif {
+            // All types begin with the fields of VIFBase, which are told once.
+            let (base, own) = groups.split_first().unwrap();
+            if !base_told {
+                text += &table("Every VIF", "What all types have.", &[base]);
+                base_told = true;
+            }
+            groups = own;
+        }
+        text += &table(&title, object.doc, groups);
+    }
+    text
+}
+
+fn table(title: &str, doc: &str, groups: &[&[Field]]) -> String {
+    let mut text = format!("\n### {title}\n\n{doc}\n\n| Field | Value | os-vif | Meaning |\n|---|---|---|---|\n");
+    for field in groups.iter().copied().flatten() {
+        let value = match field.kind {
+            Kind::Text => "text".into(),
+            Kind::Name => "name".into(),
+            Kind::SocketPath => "path".into(),
+            Kind::Flag => "`true`, `false`".into(),
+            Kind::Uuid => "UUID".into(),
+            Kind::Mac => "MAC address".into(),
+            Kind::Pci => "PCI address".into(),
+            Kind::Ip => "IP address".into(),
+            Kind::Prefix => "prefix".into(),
+            Kind::AddressOrPrefix => "IP address or prefix".into(),
+            Kind::Number(least, u64::MAX) => format!("number from {least}"),
+            Kind::Number(least, most) => format!("{least} to {most}"),
+            Kind::Word(words) => format!("`{}`", words.join("`, `")),
+            Kind::Ips => "list of IP addresses".into(),
+            Kind::Rules => "list of objects".into(),
+            Kind::Object(family) => describe(family),
+            Kind::List(family, _) => format!("list of {}", describe(family)),
+        };
+        let required = if field.required { ", needed" } else { "" };
+        let since = if field.since > 0 { format!("1.{}", field.since) } else { String::new() };
+        text += &format!("| `{}` | {value}{required} | {since} | {} |\n", field.name, field.doc);
+    }
+    text
+}
+
+fn describe(family: Family) -> String {
+    match family {
+        Family::Vif => "one of the types below".into(),
+        Family::Profile => "one of the profiles below".into(),
+        _ => shape::of(family).next().unwrap().name().to_owned(),
+    }
+}
+
+/// `INSTA_UPDATE=always`, which renews the golden files, renews the tables too.
+#[test]
+fn the_documentation_has_every_field() {
+    const MARK: &str = "<!-- from here on made by the test `the_documentation_has_every_field` -->\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/records.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (written, made) = text.split_once(MARK).unwrap();
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|how| how == "always") {
+        fs::write(path, format!("{written}{MARK}{}", tables())).unwrap();
+    } else {
+        assert!(made == tables(), "docs/records.md is not up to date: run the test with INSTA_UPDATE=always");
+    }
+    // The example of the native form is a record.
+    let example = written.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(decode(example.as_bytes()).unwrap().warnings, []);
+    // The table of pairs is `profiles_of`.
+    for vif in shape::of(Family::Vif) {
+        let row = written.lines().find(|line| line.starts_with(&format!("| `{}` |", vif.tag.unwrap()))).unwrap();
+        let (profiles, may_be_without) = validate::profiles_of(vif.os_vif.unwrap().0);
+        for profile in profiles {
+            let named = row.contains(&format!("`{}`", tag(profile)));
+            let in_the_group = profile.contains("OpenVSwitch") || profile.contains("OVSRepresentor");
+            assert!(named || in_the_group && row.contains("any of the Open vSwitch ones"), "{row}: {profile}");
+        }
+        assert_eq!(row.contains("`base`"), may_be_without, "{row}");
+    }
+}

@@ -1,8 +1,8 @@
 //! Whether one VIF makes sense: values that the kernel or Open vSwitch would not take, fields that its type
-//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host and
-//! what its configuration allows, the planner's.
+//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host,
+//! the planner's.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::Fault;
 use crate::model::{IFNAMSIZ, MacAddr, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
@@ -38,6 +38,30 @@ pub fn profiles_of(object: &str) -> (&'static [&'static str], bool) {
         "VIFNestedDPDK" => (&["VIFPortProfileK8sDPDK"], true),
         _ => (&[], true),
     }
+}
+
+/// What the host's configuration allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The directory below which vhost-user sockets are allowed: `vhostuser.dir`.
+    pub socket_dir: PathBuf,
+}
+
+/// Checks a VIF against the configuration.
+///
+/// Paths are compared as they are written: `/run` and `/var/run` are two, as they are to whoever else looks
+/// for the socket by its path.
+///
+/// # Errors
+/// The first field that is not allowed here.
+pub fn against_host(vif: &Vif, limits: &Limits) -> Result<(), Fault> {
+    let VifKind::VHostUser { path, .. } = &vif.kind else { return Ok(()) };
+    let below = Path::new(path).strip_prefix(&limits.socket_dir);
+    if below.is_ok_and(|rest| rest.components().next().is_some()) {
+        return Ok(());
+    }
+    let dir = limits.socket_dir.display();
+    Err(Fault::new("vif.path", format_args!("is not below {dir}, where sockets are allowed (vhostuser.dir)")))
 }
 
 /// Checks a VIF by itself. [`super::decode`] has done this for every VIF that it returns.
