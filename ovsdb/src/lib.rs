@@ -49,6 +49,8 @@
 //! - Updates that cannot be true end the connection; the contents are then read anew.
 //! - Nothing that a server sends makes this library panic or use memory beyond [`framing::Limits`].
 
+#[cfg(test)]
+mod annotated;
 pub mod endpoint;
 pub mod framing;
 pub mod message;

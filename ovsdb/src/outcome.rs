@@ -201,3 +201,120 @@ fn uuids_in(text: &str) -> Vec<Uuid> {
     let words = text.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
     words.filter(|word| word.len() == 36).filter_map(|word| Uuid::try_parse(word).ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotated;
+    use crate::transact::Values;
+    use crate::vswitch::{Bridge, Interface, Port};
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-00000000000a";
+    const B: &str = "bbbbbbbb-0000-4000-8000-00000000000b";
+
+    fn uuid(text: &str) -> Uuid {
+        Uuid::try_parse(text).unwrap()
+    }
+
+    /// A guard, an insert, a mutation of row B and a select, tagged 0 to 3.
+    fn transaction() -> (Transaction<u8>, NewRow, Selection) {
+        let mut txn = Transaction::new(0);
+        txn.require(Bridge::NAME.equals("br0"));
+        let row = txn.tag(1).insert(&Values::new().with(Interface::NAME, "tap0"));
+        txn.tag(2).mutate(uuid(B), [Port::TRUNKS.insert([5])]);
+        let selection = txn.tag(3).select::<Port>(uuid(B), &["name", "trunks"]);
+        (txn, row, selection)
+    }
+
+    #[test]
+    fn every_result_is_read() {
+        let (txn, row, selection) = transaction();
+        let answer = annotated::json(&format!(
+            r#"[
+            {{}},                                                  // wait
+            {{ "uuid": ["uuid", "{A}"] }},                         // insert
+            {{ "count": 1 }},                                      // mutate: rows found
+            {{ "rows": [{{ "name": "p", "trunks": ["set", [1, 5]] }}] }}  // select
+        ]"#
+        ));
+        let Outcome::Committed(applied) = txn.outcome(Ok(answer)) else { panic!() };
+        assert_eq!(applied.uuid(row), Some(uuid(A)));
+        assert_eq!(applied.inserted().collect::<Vec<_>>(), [uuid(A)]);
+        assert_eq!(applied.count(2), Some(1));
+        assert_eq!(applied.count(1), None);
+        let rows = applied.rows(selection);
+        assert_eq!(Port::NAME.read(&rows[0]).unwrap(), "p");
+        assert_eq!(Port::TRUNKS.read(&rows[0]).unwrap(), [1, 5].into());
+        assert_eq!(Port::TAG.read(&rows[0]).unwrap_err().to_string(), "tag: not in the row");
+    }
+
+    #[test]
+    fn errors_are_attributed() {
+        let (txn, ..) = transaction();
+        let guard = annotated::json(
+            r#"[
+            { "error": "timed out", "details": "\"where\" clause test failed" },
+            null, null, null                                       // not tried
+        ]"#,
+        );
+        assert_eq!(txn.outcome(Ok(guard)), Outcome::Conflict { op: 0, tag: 0 });
+
+        let operation = annotated::json(&format!(
+            r#"[
+            {{}}, {{ "uuid": ["uuid", "{A}"] }},
+            {{ "error": "constraint violation", "details": "5000 is not in the valid range 0 to 4095 (inclusive)" }},
+            null
+        ]"#
+        ));
+        let Outcome::Rejected(rejection) = txn.outcome(Ok(operation)) else { panic!() };
+        assert_eq!((rejection.op, rejection.tag), (Some(2), Some(2)));
+        assert_eq!(rejection.suspects, []);
+        assert_eq!(rejection.error.kind(), ErrorKind::ConstraintViolation);
+
+        // One element more than there were operations: all of them worked, and the commit did not.
+        let commit = |details: &str| {
+            annotated::json(&format!(
+                r#"[ {{}}, {{ "uuid": ["uuid", "{A}"] }}, {{ "count": 1 }}, {{ "rows": [] }},
+                     {{ "error": "referential integrity violation", "details": "{details}" }} ]"#
+            ))
+        };
+        for (details, suspects) in [
+            (format!("row {A} was inserted by this transaction"), vec![(1, 1)]),
+            (format!("row {B}, and ({A})"), vec![(1, 1), (2, 2), (3, 3)]),
+            ("something of no rows".to_owned(), vec![]),
+        ] {
+            let Outcome::Rejected(rejection) = txn.outcome(Ok(commit(&details))) else { panic!() };
+            assert_eq!((rejection.op, rejection.tag), (None, None));
+            assert_eq!(rejection.suspects, suspects, "{details}");
+            assert_eq!(rejection.error.kind(), ErrorKind::ReferentialIntegrity);
+        }
+
+        let error = ServerError { error: "unknown database".to_owned(), details: None };
+        let Outcome::Rejected(rejection) = txn.outcome(Err(error.clone())) else { panic!() };
+        assert_eq!((rejection.op, rejection.error), (None, error));
+    }
+
+    #[test]
+    fn a_timeout_of_anything_but_a_wait_is_no_conflict() {
+        let mut txn = Transaction::new(());
+        txn.comment("x");
+        let answer = annotated::json(r#"[{ "error": "timed out" }]"#);
+        assert_eq!(txn.outcome(Ok(answer)).name(), "rejected");
+    }
+
+    #[test]
+    fn what_found_no_row_changed_nothing() {
+        let mut txn = Transaction::new(());
+        txn.delete::<Port>(uuid(B));
+        assert_eq!(txn.outcome(Ok(annotated::json(r#"[{ "count": 0 }]"#))).name(), "unchanged");
+        assert_eq!(txn.outcome(Ok(annotated::json(r#"[{ "count": 1 }]"#))).name(), "committed");
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_proves_nothing() {
+        let (txn, ..) = transaction();
+        for answer in ["null", "{}", "[]", "[{},{},{},{}]", r#"[{},{"uuid":"x"},{"count":1},{"rows":[]}]"#] {
+            assert_eq!(txn.outcome(Ok(annotated::json(answer))), Outcome::Unknown, "{answer}");
+        }
+    }
+}

@@ -268,8 +268,8 @@ pub struct Session<R> {
     /// What of the last connection the next one may go on from.
     retained: Option<Retained>,
     locks: BTreeMap<String, watch::Sender<LockState>>,
-    /// Why the last connection ended.
-    last_end: Option<&'static str>,
+    /// Why the last connection that had contents ended, until they came again.
+    resync_reason: Option<&'static str>,
 }
 
 impl<R: Replica> Session<R> {
@@ -291,7 +291,7 @@ impl<R: Replica> Session<R> {
             replica,
             retained: None,
             locks: BTreeMap::new(),
-            last_end: None,
+            resync_reason: None,
         };
         tokio::spawn(session.run());
         Handle { commands, view, state, statistics, ids }
@@ -374,12 +374,14 @@ impl<R: Replica> Session<R> {
     /// The connection is gone or could not be had.
     fn fail(&mut self, error: SessionError) {
         tracing::info!(error = &error as &dyn std::error::Error, "no session with the OVSDB server");
-        self.last_end = Some(error.reason());
-        self.view.send_if_modified(|view| {
+        let had_contents = self.view.send_if_modified(|view| {
             let was_ready = view.ready().is_some();
             *view = View::Syncing;
             was_ready
         });
+        if had_contents {
+            self.resync_reason = Some(error.reason());
+        }
         for state in self.locks.values() {
             state.send_if_modified(|state| std::mem::replace(state, LockState::Waiting) != LockState::Waiting);
         }

@@ -590,3 +590,106 @@ pub(crate) fn monitor_request(columns: Vec<&str>, conditions: &[Value]) -> Value
     }
     Value::Object(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotated;
+    use crate::vswitch::{Bridge, Interface, OpenVSwitch, Port, Qos};
+
+    const U: &str = "aaaaaaaa-0000-4000-8000-00000000000a";
+
+    fn row() -> Uuid {
+        Uuid::try_parse(U).unwrap()
+    }
+
+    /// Every operation in the form of RFC 7047 section 5.2.
+    #[test]
+    fn operations_as_they_are_sent() {
+        let mut txn = Transaction::new(());
+        txn.require(
+            Where::from(row()).and(Bridge::NAME.equals("br0")).and(Bridge::EXTERNAL_IDS.includes([("k", "v")])),
+        );
+        txn.require_none(Port::NAME.equals("tap0"));
+        let same = [Values::new().with(Interface::TYPE, "tap").with(Interface::NAME, "tap0")];
+        txn.wait(row(), Until::Equal, &same);
+        let interface = txn.insert(&Values::new().with(Interface::NAME, "tap0").with(Interface::OFPORT_REQUEST, 7));
+        let port = txn.insert(&Values::new().with(Port::NAME, "tap0").with(Port::INTERFACES, interface));
+        txn.mutate(row(), [Bridge::PORTS.insert([RowRef::from(port), RowRef::from(row())])]);
+        txn.mutate(row(), Bridge::EXTERNAL_IDS.put([("b", "2"), ("a", "1")]));
+        txn.mutate(row(), [Bridge::EXTERNAL_IDS.remove_keys(["a"]), Bridge::EXTERNAL_IDS.remove([("b", "2")])]);
+        txn.update(port, &Values::new().with(Port::TAG, None).with(Port::TRUNKS, [3, 1]));
+        txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+        txn.delete::<Qos>(row());
+        txn.select::<Bridge>(Bridge::NAME.differs(""), &["name", "_uuid"]);
+        txn.comment("who and why");
+        txn.assert("lock");
+        txn.abort();
+        let expected = annotated::json(&format!(
+            r#"[
+            {{ "op": "wait", "timeout": 0, "table": "Bridge",
+               "where": [["_uuid", "==", ["uuid", "{U}"]],       // this row …
+                         ["name", "==", "br0"],                  // … still of this name …
+                         ["external_ids", "includes", ["map", [["k", "v"]]]]],  // … and with this pair
+               "columns": ["_uuid"], "until": "!=", "rows": [] }},  // anything but nothing
+            {{ "op": "wait", "timeout": 0, "table": "Port", "where": [["name", "==", "tap0"]],
+               "columns": ["_uuid"], "until": "==", "rows": [] }},  // nothing
+            {{ "op": "wait", "timeout": 0, "table": "Interface", "where": [["_uuid", "==", ["uuid", "{U}"]]],
+               "columns": ["name", "type"], "until": "==", "rows": [{{ "name": "tap0", "type": "tap" }}] }},
+            {{ "op": "insert", "table": "Interface", "uuid-name": "row3",
+               "row": {{ "name": "tap0", "ofport_request": 7 }} }},
+            {{ "op": "insert", "table": "Port", "uuid-name": "row4",
+               "row": {{ "name": "tap0", "interfaces": ["named-uuid", "row3"] }} }},  // the row of operation 3
+            {{ "op": "mutate", "table": "Bridge", "where": [["_uuid", "==", ["uuid", "{U}"]]],
+               "mutations": [["ports", "insert", ["set", [["uuid", "{U}"], ["named-uuid", "row4"]]]]] }},
+            {{ "op": "mutate", "table": "Bridge", "where": [["_uuid", "==", ["uuid", "{U}"]]],
+               "mutations": [["external_ids", "delete", ["set", ["a", "b"]]],  // insert alone keeps old values
+                             ["external_ids", "insert", ["map", [["a", "1"], ["b", "2"]]]]] }},
+            {{ "op": "mutate", "table": "Bridge", "where": [["_uuid", "==", ["uuid", "{U}"]]],
+               "mutations": [["external_ids", "delete", "a"],              // the key, whatever its value
+                             ["external_ids", "delete", ["map", [["b", "2"]]]]] }},  // the very pair
+            {{ "op": "update", "table": "Port", "where": [["_uuid", "==", ["named-uuid", "row4"]]],
+               "row": {{ "tag": ["set", []], "trunks": ["set", [1, 3]] }} }},
+            {{ "op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]] }},
+            {{ "op": "delete", "table": "QoS", "where": [["_uuid", "==", ["uuid", "{U}"]]] }},
+            {{ "op": "select", "table": "Bridge", "where": [["name", "!=", ""]], "columns": ["name", "_uuid"] }},
+            {{ "op": "comment", "comment": "who and why" }},
+            {{ "op": "assert", "lock": "lock" }},
+            {{ "op": "abort" }}
+        ]"#
+        ));
+        assert_eq!(Value::from(txn.to_json().to_vec()), expected);
+        assert_eq!(serde_json::to_value(txn.params("db")).unwrap()[0], "db");
+        assert_eq!(txn.modifying_ops(), 8);
+    }
+
+    #[test]
+    fn nothing_to_set_is_no_operation() {
+        let mut txn = Transaction::new(());
+        txn.update(row(), &Values::<Port>::new());
+        txn.mutate::<Port>(row(), []);
+        assert!(txn.is_empty());
+    }
+
+    #[test]
+    fn nul_is_found_wherever_it_hides() {
+        let build: [fn(&mut Transaction<u8>); 5] = [
+            |txn| {
+                txn.insert(&Values::new().with(Port::NAME, "a\0"));
+            },
+            |txn| txn.mutate(row(), [Port::EXTERNAL_IDS.insert([("a\0", "b")])]),
+            |txn| txn.delete(Where::<Port>::from(Port::NAME.equals("a\0"))),
+            |txn| txn.comment("a\0"),
+            |txn| txn.require::<Port>(Port::EXTERNAL_IDS.includes([("a", "\0")])),
+        ];
+        for build in build {
+            let mut txn = Transaction::new(1);
+            txn.comment("fine");
+            assert_eq!(txn.refusal(), None);
+            txn.tag(2);
+            build(&mut txn);
+            let refusal = txn.refusal().unwrap();
+            assert_eq!((refusal.op, refusal.tag), (Some(1), Some(2)));
+        }
+    }
+}

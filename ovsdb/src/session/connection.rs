@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use serde_json::value::RawValue;
 use serde_json::{Map as Object, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
@@ -259,9 +260,11 @@ impl<'a, R: Replica> Connection<'a, R> {
         while let Some(bytes) = splitter.next_message()? {
             messages += 1;
             match Message::decode(&bytes).map_err(SessionError::Message)? {
-                Message::Request { method, params, id } => self.requested(&method, params, &id),
-                Message::Notification { method, params } => self.notified(&method, &params)?,
-                Message::Response { id, answer } => self.answered(&id, answer)?,
+                Message::Request { method, params, id } => self.requested(&method, params, id),
+                Message::Notification { method, params } => {
+                    self.notified(&method, params).map_err(|error| within(error, &method))?;
+                }
+                Message::Response { id, answer } => self.answered(id, answer)?,
             }
         }
         Ok(messages)
@@ -374,53 +377,56 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
     }
 
-    fn requested(&mut self, method: &str, params: Value, id: &Value) {
-        let answer = match method {
-            "echo" => Ok(params),
-            _ => Err(json!({"error": "unknown method"})),
-        };
+    fn requested(&mut self, method: &str, params: &RawValue, id: &RawValue) {
+        let answer = if method == "echo" { Ok(params) } else { Err("unknown method") };
         self.push(&message::response(id, answer));
     }
 
-    fn notified(&mut self, method: &str, params: &Value) -> Result<(), SessionError> {
-        let first = params.get(0).and_then(Value::as_str).unwrap_or_default();
-        match method {
+    fn notified(&mut self, method: &str, params: &RawValue) -> Result<(), SessionError> {
+        if !matches!(method, "update" | "update2" | "update3" | "monitor_canceled" | "locked" | "stolen") {
+            tracing::debug!(method, "a notification that means nothing to us");
+            return Ok(());
+        }
+        let params: Vec<&RawValue> = message::read(params).map_err(SessionError::Message)?;
+        // Names of monitors and locks are strings, ours at least.
+        let name: Option<String> = params.first().and_then(|name| message::read(name).ok());
+        let name = name.unwrap_or_default();
+        match (method, params.as_slice()) {
+            ("locked", _) => self.set_lock(&name, LockState::Held),
+            ("stolen", _) => self.set_lock(&name, LockState::Stolen),
             // Monitors of other names are those that a handle's user called for.
-            "update" | "update2" if first == MONITOR => self.update(&params[1]),
-            "update3" if first == MONITOR => {
-                let transaction = transaction_id(&params[1])?;
-                self.update(&params[2])?;
+            _ if name != MONITOR => {}
+            ("monitor_canceled", _) => return Err(SessionError::MonitorCanceled),
+            ("update" | "update2", [_, updates]) => self.update(updates)?,
+            ("update3", [_, transaction, updates]) => {
+                let transaction = transaction_id(transaction)?;
+                self.update(updates)?;
                 if let Some(monitored) = &mut self.monitored {
                     monitored.last_transaction = transaction;
                 }
-                Ok(())
-            }
-            "monitor_canceled" if first == MONITOR => Err(SessionError::MonitorCanceled),
-            "locked" => {
-                self.set_lock(first, LockState::Held);
-                Ok(())
-            }
-            "stolen" => {
-                self.set_lock(first, LockState::Stolen);
-                Ok(())
             }
             _ => {
-                tracing::debug!(method, "a notification that means nothing to us");
-                Ok(())
+                let problem = format!("{} parameters", params.len());
+                return Err(SessionError::Message(DecodeError::new(problem)));
             }
         }
+        Ok(())
     }
 
-    fn answered(&mut self, id: &Value, answer: Result<Value, ServerError>) -> Result<(), SessionError> {
-        let Some(pending) = id.as_u64().and_then(|id| self.pending.remove(&id)) else {
-            tracing::debug!(%id, "an answer to nothing we asked");
+    fn answered(&mut self, id: Option<u64>, answer: Result<&RawValue, ServerError>) -> Result<(), SessionError> {
+        let Some(pending) = id.and_then(|id| self.pending.remove(&id)) else {
+            tracing::debug!(id, "an answer to nothing we asked");
             return Ok(());
         };
         match (pending, answer) {
             (Pending::Call { reply, .. }, answer) => {
-                self.answers.push((reply, answer.map_err(CallError::Server)));
+                let result = match answer {
+                    Ok(result) => Ok(message::read(result).map_err(SessionError::Message)?),
+                    Err(error) => Err(CallError::Server(error)),
+                };
+                self.answers.push((reply, result));
             }
-            (Pending::Schema, Ok(schema)) => self.begin_monitoring(&schema)?,
+            (Pending::Schema, Ok(schema)) => self.begin_monitoring(schema)?,
             (Pending::Schema, Err(error)) => {
                 return Err(SessionError::SchemaRefused { database: R::DATABASE, error });
             }
@@ -433,7 +439,8 @@ impl<'a, R: Replica> Connection<'a, R> {
                 None => return Err(SessionError::MonitorRefused(error)),
             },
             (Pending::Lock(name), Ok(answer)) => {
-                // Not having it is no news, and `locked` may have overtaken the answer to nothing.
+                let answer: Value = message::read(answer).map_err(SessionError::Message)?;
+                // Not having it is no news: `locked` tells when that changes.
                 if answer.get("locked") == Some(&Value::Bool(true)) {
                     self.set_lock(&name, LockState::Held);
                 }
@@ -444,8 +451,9 @@ impl<'a, R: Replica> Connection<'a, R> {
         Ok(())
     }
 
-    fn begin_monitoring(&mut self, schema: &Value) -> Result<(), SessionError> {
-        let schema = DatabaseSchema::decode(schema).map_err(SessionError::SchemaUndecodable)?;
+    fn begin_monitoring(&mut self, schema: &RawValue) -> Result<(), SessionError> {
+        let schema = message::read(schema).and_then(|schema| DatabaseSchema::decode(&schema));
+        let schema = schema.map_err(SessionError::SchemaUndecodable)?;
         let layout = Arc::new(Layout::check(&schema, R::TABLES)?);
         let (contents, last_transaction) = match self.session.retained.take() {
             Some(retained) if retained.layout == layout => (retained.contents, retained.last_transaction),
@@ -482,41 +490,43 @@ impl<'a, R: Replica> Connection<'a, R> {
     }
 
     /// Takes the answer to the monitor call: everything, or all that happened since the last connection.
-    fn begin_contents(&mut self, method: Method, mut answer: Value) -> Result<(), SessionError> {
+    fn begin_contents(&mut self, method: Method, answer: &RawValue) -> Result<(), SessionError> {
         let (found, last_transaction, updates) = match method {
             Method::CondSince => {
-                let found = answer.get(0).and_then(Value::as_bool);
-                let found = found.ok_or_else(|| message_error("expected [found, last-txn-id, updates]", &answer))?;
-                let last_transaction = transaction_id(&answer[1])?;
-                (found, last_transaction, answer.get_mut(2).map(Value::take).unwrap_or_default())
+                let (found, transaction, updates): (bool, &RawValue, &RawValue) =
+                    message::read(answer).map_err(|e| SessionError::Message(e.within(method.name())))?;
+                (found, transaction_id(transaction)?, updates)
             }
             Method::Cond | Method::Plain => (false, Uuid::nil(), answer),
         };
         let Some(monitored) = &mut self.monitored else {
             return Ok(());
         };
+        // A server cannot go on from nothing, whatever it says.
+        let found = found && !monitored.last_transaction.is_nil();
         monitored.form = method.form();
         monitored.last_transaction = last_transaction;
+        let resync_reason = self.session.resync_reason.take();
         if !found {
             monitored.contents = Contents::new(&monitored.layout);
             self.session.replica.reset(&monitored.layout);
-            if let Some(reason) = self.session.last_end.filter(|reason| *reason != "connect") {
+            if let Some(reason) = resync_reason {
                 *lock(&self.session.statistics).resyncs.entry(reason).or_default() += 1;
             }
         }
         self.ready = true;
         self.changed = true;
-        let applied = self.update(&updates);
+        let applied = self.update(updates);
         // Contents that are wrong from the start were never ready.
         self.ready = applied.is_ok();
         applied
     }
 
-    fn update(&mut self, updates: &Value) -> Result<(), SessionError> {
+    fn update(&mut self, updates: &RawValue) -> Result<(), SessionError> {
         let Some(monitored) = self.monitored.as_mut().filter(|_| self.ready) else {
-            return Err(message_error("an update before the contents", updates));
+            return Err(SessionError::Message(DecodeError::new("it comes before the contents")));
         };
-        let touched = update::apply(&mut monitored.contents, &monitored.layout, monitored.form, updates)?;
+        let touched = update::apply(&mut monitored.contents, &monitored.layout, monitored.form, updates.get())?;
         for row in touched {
             let replica = &mut self.session.replica;
             match monitored.contents.get(row.table, row.uuid) {
@@ -529,11 +539,15 @@ impl<'a, R: Replica> Connection<'a, R> {
     }
 }
 
-fn message_error(what: &str, found: &Value) -> SessionError {
-    SessionError::Message(DecodeError::expected(what, found))
+/// Says in which notification a message made no sense.
+fn within(error: SessionError, method: &str) -> SessionError {
+    match error {
+        SessionError::Message(error) => SessionError::Message(error.within(method)),
+        other => other,
+    }
 }
 
-fn transaction_id(json: &Value) -> Result<Uuid, SessionError> {
-    let text = json.as_str().ok_or_else(|| message_error("a transaction ID", json))?;
-    crate::value::parse_uuid(text).map_err(SessionError::Message)
+fn transaction_id(json: &RawValue) -> Result<Uuid, SessionError> {
+    let text = message::read::<String>(json);
+    text.and_then(|text| crate::value::parse_uuid(&text)).map_err(SessionError::Message)
 }

@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ovsdb::outcome::Outcome;
 use ovsdb::session::{Config, Handle, Session, SessionState};
-use ovsdb::vswitch::Snapshot;
+use ovsdb::transact::{NewRow, Transaction, Values};
+use ovsdb::value::Uuid;
+use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Snapshot};
 
-pub const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+pub(crate) const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
 /// How long anything may take on a busy machine before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An ovsdb-server that ends with this value.
-pub struct Server {
+pub(crate) struct Server {
     directory: tempfile::TempDir,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -21,17 +24,17 @@ pub struct Server {
 
 impl Server {
     /// A server of an empty `Open_vSwitch` database on a unix socket.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(|_| Vec::new())
     }
 
     /// The same with further arguments, given the directory.
-    pub fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+    pub(crate) fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         Self::serving(|database| run("ovsdb-tool", &["create", path(database), SCHEMA]), arguments)
     }
 
     /// The same with a database made otherwise.
-    pub fn serving(create: impl FnOnce(&Path), arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
+    pub(crate) fn serving(create: impl FnOnce(&Path), arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         create(&directory.path().join("conf.db"));
         let arguments = arguments(directory.path());
@@ -40,16 +43,16 @@ impl Server {
         server
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("unix:{}", self.path("db.sock").display())
     }
 
     /// Starts the server and waits for its socket.
-    pub fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         let file = |name: &str| self.path(name).display().to_string();
         let child = Command::new("ovsdb-server")
             .arg(file("conf.db"))
@@ -73,7 +76,7 @@ impl Server {
     }
 
     /// Kills the server without a warning.
-    pub fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -81,12 +84,19 @@ impl Server {
         }
     }
 
-    pub fn log(&self) -> String {
+    /// The port that the kernel chose for a remote on port 0.
+    pub(crate) fn port(&self) -> u16 {
+        let log = self.log();
+        let (_, rest) = log.rsplit_once("listening on port ").expect("a remote on port 0");
+        rest.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
     }
 
     /// The control command, e.g. `ovsdb-server/reconnect`.
-    pub fn appctl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn appctl(&self, arguments: &[&str]) -> String {
         let control = self.path("server.ctl");
         let mut all = vec!["-t", path(&control)];
         all.extend(arguments);
@@ -94,7 +104,7 @@ impl Server {
     }
 
     /// An independent client's command.
-    pub fn vsctl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn vsctl(&self, arguments: &[&str]) -> String {
         let database = format!("--db={}", self.endpoint());
         let mut all = vec!["--no-wait", &database];
         all.extend(arguments);
@@ -102,7 +112,7 @@ impl Server {
     }
 
     /// A session over the unix socket that is ready.
-    pub async fn session(&self) -> Handle<Snapshot> {
+    pub(crate) async fn session(&self) -> Handle<Snapshot> {
         ready(Config::endpoint(self.endpoint().parse().unwrap(), None)).await
     }
 }
@@ -117,13 +127,13 @@ impl Drop for Server {
 }
 
 /// A session that is ready.
-pub async fn ready(config: Config) -> Handle<Snapshot> {
+pub(crate) async fn ready(config: Config) -> Handle<Snapshot> {
     let handle = Session::spawn(config, Snapshot::new(["iface-id"]));
     wait_ready(&handle).await;
     handle
 }
 
-pub async fn wait_ready(handle: &Handle<Snapshot>) {
+pub(crate) async fn wait_ready(handle: &Handle<Snapshot>) {
     let mut state = handle.state();
     let ready = state.wait_for(|state| matches!(state, SessionState::Ready));
     if tokio::time::timeout(PATIENCE, ready).await.is_err() {
@@ -131,19 +141,48 @@ pub async fn wait_ready(handle: &Handle<Snapshot>) {
     }
 }
 
-pub fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-pub fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     output(program, arguments);
 }
 
-pub fn output(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
         .unwrap_or_else(|error| panic!("these tests need {program}: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn database(handle: &Handle<Snapshot>) -> std::sync::Arc<Snapshot> {
+    handle.snapshot().borrow().ready().expect("ready").clone()
+}
+
+/// Puts a port with one interface on a bridge that the transaction knows by `bridge`.
+pub(crate) fn add_port<G: Clone>(txn: &mut Transaction<G>, name: &str, id: &str) -> (NewRow, NewRow) {
+    let interface = txn.insert(
+        &Values::new()
+            .with(Interface::NAME, name)
+            .with(Interface::TYPE, "internal")
+            .with(Interface::EXTERNAL_IDS, [("iface-id", id)]),
+    );
+    let port = txn.insert(&Values::new().with(Port::NAME, name).with(Port::INTERFACES, interface));
+    (port, interface)
+}
+
+/// A bridge `br0` in a database that `ovs-vsctl init` has initialised.
+pub(crate) async fn with_bridge(server: &Server) -> (Handle<Snapshot>, Uuid) {
+    server.vsctl(&["init"]);
+    let handle = server.session().await;
+    let mut txn = Transaction::new(());
+    let (port, _) = add_port(&mut txn, "br0", "");
+    let bridge = txn.insert(&Values::new().with(Bridge::NAME, "br0").with(Bridge::PORTS, port));
+    let root = database(&handle).open_vswitch.clone().unwrap();
+    txn.mutate(root.uuid, [OpenVSwitch::BRIDGES.insert(bridge)]);
+    let Outcome::Committed(applied) = handle.transact(&txn).await else { panic!() };
+    (handle, applied.uuid(bridge).unwrap())
 }
