@@ -293,6 +293,8 @@ macro_rules! table {
             $( $(#[$column_meta])* pub $field: $ty, )*
         }
 
+        // A table that is private to a test or a program has columns that are read but never named.
+        #[allow(dead_code, unreachable_pub)]
         impl $Name {
             $(
                 #[doc = concat!("Column `", $column, "` of `", $table, "`.")]

@@ -309,7 +309,7 @@ impl<T> Mutation<T> {
 impl<T> Column<T, i64> {
     /// Adds; a `range error` when the result does not fit.
     #[must_use]
-    pub fn add(self, n: i64) -> Mutation<T> {
+    pub fn increase_by(self, n: i64) -> Mutation<T> {
         Mutation::new(self.name(), "+=", Datum::from(n))
     }
 }
@@ -619,7 +619,7 @@ mod tests {
         txn.mutate(row(), Bridge::EXTERNAL_IDS.put([("b", "2"), ("a", "1")]));
         txn.mutate(row(), [Bridge::EXTERNAL_IDS.remove_keys(["a"]), Bridge::EXTERNAL_IDS.remove([("b", "2")])]);
         txn.update(port, &Values::new().with(Port::TAG, None).with(Port::TRUNKS, [3, 1]));
-        txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+        txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
         txn.delete::<Qos>(row());
         txn.select::<Bridge>(Bridge::NAME.differs(""), &["name", "_uuid"]);
         txn.comment("who and why");

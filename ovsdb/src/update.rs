@@ -457,7 +457,7 @@ mod tests {
         let delete = annotated::json(&format!(
             r#"{{ "Port": {{ "{A}": {{ "old": {{ "name": "tap0" }} }} }} }}"# // no new: delete
         ));
-        let contents = apply_all(Form::Values, &[begin.clone()]).unwrap();
+        let contents = apply_all(Form::Values, std::slice::from_ref(&begin)).unwrap();
         assert_eq!(port(&contents, A).tag, Some(5));
         let contents = apply_all(Form::Values, &[begin.clone(), modify.clone()]).unwrap();
         assert_eq!(port(&contents, A).tag, Some(6));

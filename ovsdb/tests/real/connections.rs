@@ -144,7 +144,7 @@ async fn mutual_tls() {
     // An address is dialled: the chain is what can be verified of ovs-pki's certificates.
     let handle = ready(ssl("127.0.0.1", &server, &tls)).await;
     let mut txn = Transaction::new(());
-    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
     assert_eq!(handle.transact(&txn).await.name(), "committed");
     assert_eq!(database(&handle).open_vswitch.as_ref().unwrap().next_cfg, 1);
 
@@ -188,7 +188,7 @@ async fn a_server_that_comes_back_is_read_anew() {
     server.down();
     views.wait_for(|view| view.ready().is_none()).await.unwrap();
     let mut txn = Transaction::new(());
-    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
     assert_eq!(handle.transact(&txn).await, Outcome::NotSent);
     assert_eq!(handle.call("list_dbs", &serde_json::json!([])).await, Err(CallError::NotSent));
     failure(&handle).await;
@@ -308,7 +308,7 @@ async fn locks_pass_from_session_to_session() {
     let assertion = |lock: &str| {
         let mut txn = Transaction::new(());
         txn.assert(lock);
-        txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+        txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
         txn
     };
     let mut at_a = a.lock("vifd", LockMode::Queue).await;

@@ -104,7 +104,7 @@ fn change(dice: &mut Dice, now: &Snapshot, bridge: Uuid, serial: u64) -> Transac
         }
     }
     // With it every session knows when it has seen everything before.
-    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.add(1)]);
+    txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
     txn
 }
 
