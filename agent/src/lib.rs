@@ -26,6 +26,7 @@ pub mod plan;
 pub mod reconciler;
 pub mod record;
 mod registration;
+pub mod run;
 pub mod sessions;
 pub mod source;
 pub mod status;

@@ -45,10 +45,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let exporter = metrics::install();
     let agent = &config.agent.id;
     let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent).await;
-    let links = Links::spawn(LinksConfig {
-        socket_directory: Some(config.vhostuser.dir.clone()),
-        ..LinksConfig::default()
-    })?;
+    let links =
+        Links::spawn(LinksConfig { socket_directory: Some(config.vhostuser.dir.clone()), ..LinksConfig::default() })?;
     let peers = Peers {
         endpoint: config.ovsdb.endpoint.0.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", "),
         ovsdb: ovs.state(),
@@ -71,7 +69,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         agent: agent.to_string(),
         host: config.host(),
     };
-    let server = Server::bind(&config.api, &config.metrics, api).await?;
+    let server = Server::bind(&config.api, &config.metrics).await?;
     let (control, controls) = watch::channel(control(&config)?);
     let (stop, stopped) = watch::channel(false);
     let sessions_changed = peers.follow();
@@ -110,10 +108,9 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
             current = reload(&path, current, &control, &volume);
         }
     };
-    let mut stopped_by_api = stopped.clone();
     let ended = tokio::select! {
         ended = reconciler => ended,
-        ended = server.serve(async move { drop(stopped_by_api.wait_for(|stop| *stop).await) }) => ended.context("the API ended"),
+        () = server.run(api, std::future::pending()) => Ok(()),
         error = other_instance => Err(error.into()),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -186,11 +183,7 @@ fn only_instance(state_dir: &Path) -> anyhow::Result<File> {
 }
 
 /// Refuses a new `agent.id` while objects of the old one are on the host: they would be nobody's.
-fn same_name(
-    state_dir: &Path,
-    agent: AgentId,
-    ovs: &Ovs,
-) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
+fn same_name(state_dir: &Path, agent: AgentId, ovs: &Ovs) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
     let path = state_dir.join("agent-id");
     let mut view = ovs.observe();
     async move {

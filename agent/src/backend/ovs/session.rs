@@ -31,6 +31,8 @@ pub struct OtherInstance(String, String);
 pub struct Ovs {
     handle: Handle<Snapshot>,
     publisher: Arc<Publisher>,
+    /// Held so that the view is followed as long as this lives.
+    view: watch::Receiver<View<OvsState>>,
     lock: String,
     /// Whether the lock is ours. Nothing is written without it.
     held: watch::Receiver<LockState>,
@@ -79,14 +81,15 @@ impl Ovs {
         let lock = lock_name(agent);
         let held = handle.lock(&lock, LockMode::Queue).await;
         let alive = rundir.map(liveness::follow);
+        let (sender, view) = watch::channel(View::Syncing);
         let publisher = Arc::new(Publisher {
             snapshots: handle.snapshot(),
             alive: alive.clone(),
-            view: watch::Sender::new(View::Syncing),
+            view: sender,
             mirror: Mutex::default(),
         });
         tokio::spawn(follow(Arc::clone(&publisher), handle.snapshot(), alive));
-        Ovs { handle, publisher, lock, held }
+        Ovs { handle, publisher, view, lock, held }
     }
 
     /// Whether the lock is ours, as it changes.
@@ -171,7 +174,7 @@ impl Backend for Ovs {
     const NAME: &'static str = "ovsdb";
 
     fn observe(&self) -> watch::Receiver<View<OvsState>> {
-        self.publisher.view.subscribe()
+        self.view.clone()
     }
 
     async fn apply(&mut self, ops: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
@@ -181,7 +184,7 @@ impl Backend for Ovs {
             let snapshots = self.publisher.snapshots.borrow();
             snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)
         };
-        let state = self.publisher.view.borrow().clone();
+        let state = self.view.borrow().clone();
         let (Some(root), Some(state)) = (root, state.ready()) else {
             return vec![Outcome::Untried; ops.len()];
         };
