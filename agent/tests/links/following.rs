@@ -39,11 +39,18 @@ fn what_is_done_by_hand_is_seen() {
         ip("link set second alias handwritten");
         shown(&mut view, "its alias", |state| state.links["second"].alias.as_deref() == Some("handwritten")).await;
 
-        // The kernel says RTM_DELLINK, of the bridge's family, of a link that only leaves its bridge.
+        // Of its ports a bridge speaks in the same messages, with less in them: RTM_NEWLINK without the kind at
+        // every change of a port's setting, RTM_DELLINK when a link merely leaves.
         ip("link add port type veth peer name peer");
         ip("link set port master second");
-        shown(&mut view, "a master", |state| state.links.get("port").is_some_and(|port| port.master == Some(index)))
-            .await;
+        ip("link set port type bridge_slave priority 5");
+        ip("link set peer mtu 1400");
+        shown(&mut view, "a change after the bridge's message", |state| {
+            state.links.get("peer").is_some_and(|peer| peer.mtu == 1400)
+        })
+        .await;
+        let port = seen(&links, "port").unwrap();
+        assert_eq!((port.kind, port.master), (LinkKind::Other("veth".into()), Some(index)));
         ip("link set port nomaster");
         shown(&mut view, "no master", |state| state.links["port"].master.is_none()).await;
 

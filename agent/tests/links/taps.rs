@@ -113,7 +113,8 @@ fn victim() {
 #[test]
 fn a_crash_leaves_only_marked_taps() {
     in_namespace(|| async {
-        for round in 0..15 {
+        const ROUNDS: u64 = 40;
+        for round in 0..ROUNDS {
             let mut victim = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "taps::victim", "--ignored", "--nocapture"])
                 .env("VICTIM_ROUND", round.to_string())
@@ -123,7 +124,7 @@ fn a_crash_leaves_only_marked_taps() {
             let mut lines = std::io::BufRead::lines(std::io::BufReader::new(victim.stdout.take().unwrap()));
             assert!(lines.any(|line| line.unwrap().ends_with("started")));
             // Somewhere in the life of some tap, a different place each time.
-            std::thread::sleep(Duration::from_micros(5000 + round * 731));
+            std::thread::sleep(Duration::from_micros(5000 + round * 331));
             victim.kill().unwrap();
             victim.wait().unwrap();
         }
@@ -138,7 +139,7 @@ fn a_crash_leaves_only_marked_taps() {
             assert_eq!(link.kind, LinkKind::Tap { multi_queue: false, persistent: true }, "{link:?}");
             assert_eq!(link.alias.as_deref(), Some(MARK), "{link:?}");
         }
-        eprintln!("{} taps survived 15 crashes, all of them marked", left.len());
+        eprintln!("{} taps survived {ROUNDS} crashes, all of them marked", left.len());
         let outcomes = apply(&mut links, left.iter().map(delete)).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
     });
