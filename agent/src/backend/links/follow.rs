@@ -265,9 +265,6 @@ impl Follower {
     }
 
     async fn refresh(&mut self, touched: &[Which]) -> Result<(), ResyncReason> {
-        if touched.is_empty() {
-            return Ok(());
-        }
         // First what the writes themselves sent (the answer about the loopback link comes behind it), then the
         // links as they are now: an older notification must not come after the newer answer.
         for wanted in [&[LOOPBACK], touched] {

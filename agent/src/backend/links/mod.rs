@@ -74,7 +74,7 @@ pub enum LinkOp {
         /// Its mark, as a guard.
         alias: String,
     },
-    /// Makes a directory (and those above it, below the allowed one) for vhost-user sockets, or puts its
+    /// Makes a directory (and those above it, from the allowed one down) for vhost-user sockets, or puts its
     /// owner and mode right.
     MakeSocketDirectory {
         /// Absolute path.
@@ -96,7 +96,7 @@ pub struct LinksConfig {
     /// it the view has no sockets, and operations on them fail.
     pub socket_directory: Option<PathBuf>,
     /// Octets of kernel memory in which notifications may wait (`SO_RCVBUF`). The kernel takes some 3 KiB for
-    /// each, and a new tap sends about six. What does not fit is made good by a dump.
+    /// each, and a new tap sends about five. What does not fit is made good by a dump.
     pub receive_buffer: usize,
 }
 

@@ -19,7 +19,7 @@ use super::tun::{Tap, TunError};
 pub(super) struct Performed {
     /// One per operation.
     pub(super) outcomes: Vec<Outcome>,
-    /// The links that it was about: the view must show how they are now.
+    /// The links of which the kernel may not have told all: the view must show how they are now.
     pub(super) touched: Vec<Which>,
     /// Whether the socket directory was written to.
     pub(super) sockets: bool,
@@ -60,8 +60,7 @@ const DELETERS: usize = 32;
 
 /// Does `batch`. An operation that fails does not stop the others.
 pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDirectory>) -> Performed {
-    let touched = batch.iter().filter_map(|attributed| about(&attributed.op)).collect();
-    let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched, sockets: false };
+    let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched: Vec::new(), sockets: false };
     // Opened for the batch alone, and not before a link is to be touched: nothing of an earlier batch can be
     // left in it.
     let mut requests = None;
@@ -86,12 +85,16 @@ pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDire
             performed.outcomes.push(result.map_or_else(Outcome::from, |()| Outcome::Done));
         }
     }
+    performed.touched =
+        batch.iter().zip(&performed.outcomes).filter_map(|(op, outcome)| untold(&op.op, outcome)).collect();
     performed
 }
 
-/// The link that an operation is about.
-fn about(op: &LinkOp) -> Option<Which> {
+/// The link of which no notification need have told all that was done. Setting a link up is the last step of
+/// making it and is told of, with everything that was done before; deleting it is, too.
+fn untold(op: &LinkOp, outcome: &Outcome) -> Option<Which> {
     match op {
+        LinkOp::CreateTap { up: true, .. } | LinkOp::DeleteLink { .. } if *outcome == Outcome::Done => None,
         LinkOp::CreateTap { name, .. } => Some(Which::Name(name.clone())),
         LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } => Some(Which::Index(*index)),
         LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => None,
@@ -143,6 +146,8 @@ fn on_link(requests: &mut Requests, op: &LinkOp) -> Result<(), OpError> {
             disable_ipv6(name).map_err(|source| OpError::Ipv6 { name: name.clone(), source })?;
             // From here on the tap stays, whatever becomes of us; until here it goes with `tap`.
             tap.persist()?;
+            // Closed before it is up: the kernel takes longer to take its reader from a link that is up.
+            drop(tap);
             if *up { set_up(requests, index, true).map_err(netlink(&format!("set tap {name:?} up"))) } else { Ok(()) }
         }
         LinkOp::ChangeLink { index, name, mac, mtu, up, alias } => {
