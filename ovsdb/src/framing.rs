@@ -37,6 +37,9 @@ pub enum FramingError {
     TooDeep(usize),
 }
 
+/// A buffer that held a message longer than this is given back instead of kept for the next one.
+const KEEP: usize = 1 << 20;
+
 /// The splitter. Fill [`Splitter::buffer`], then call [`Splitter::next_message`] until it gives `None`.
 #[derive(Debug)]
 pub struct Splitter {
@@ -48,13 +51,15 @@ pub struct Splitter {
     in_string: bool,
     /// The last byte looked at was a backslash in a string.
     escaped: bool,
+    /// The buffer has grown beyond [`KEEP`].
+    grown: bool,
 }
 
 impl Splitter {
     /// An empty splitter.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, buffer: BytesMut::new(), scanned: 0, depth: 0, in_string: false, escaped: false }
+        Self { limits, buffer: BytesMut::new(), scanned: 0, depth: 0, in_string: false, escaped: false, grown: false }
     }
 
     /// Where to append what was read.
@@ -71,19 +76,24 @@ impl Splitter {
             let blank = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.buffer.advance(blank);
             match self.buffer.first() {
-                None => return Ok(None),
+                None => {
+                    if std::mem::take(&mut self.grown) {
+                        self.buffer = BytesMut::new();
+                    }
+                    return Ok(None);
+                }
                 Some(b'{') => {}
                 Some(other) => return Err(FramingError::NotAnObject(*other)),
             }
         }
-        let Limits { max_message, max_depth } = self.limits;
+        let max_message = self.limits.max_message;
         let complete = self.scan()?;
         if complete.unwrap_or(self.buffer.len()) > max_message {
             return Err(FramingError::TooLong(max_message));
         }
-        debug_assert!(self.depth <= max_depth);
         let Some(len) = complete else { return Ok(None) };
         self.scanned = 0;
+        self.grown |= len > KEEP;
         Ok(Some(self.buffer.split_to(len).freeze()))
     }
 
@@ -173,6 +183,22 @@ mod tests {
         assert_eq!(split(limits, &[b"{[{["]), Err(FramingError::TooDeep(3)));
         // Two short messages that arrive together are not one long one.
         assert_eq!(split(limits, &[b"{\"a\":1234}{\"b\":1234}"]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn bytes_are_looked_at_once_and_memory_is_given_back() {
+        let long = format!("{{\"a\":\"{}\"}}", "x[\\\"".repeat(2 << 20));
+        let mut splitter = Splitter::new(Limits::default());
+        for piece in long.as_bytes().chunks(1000) {
+            splitter.buffer().extend_from_slice(piece);
+            let before = splitter.scanned;
+            let message = splitter.next_message().unwrap();
+            // Each call goes on where the last one stopped, so all of them together are one pass.
+            assert!(message.is_some() || splitter.scanned == before + piece.len());
+        }
+        assert!(splitter.buffer().is_empty());
+        assert_eq!(splitter.next_message(), Ok(None));
+        assert_eq!(splitter.buffer().capacity(), 0);
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub struct Config {
     pub min_backoff: Duration,
     /// The delay does not grow beyond this.
     pub max_backoff: Duration,
-    /// After so long without a byte from the server it is asked for a sign of life.
+    /// After so long without a byte from the server it is asked for a sign of life;
+    /// [`Duration::MAX`] means never.
     pub probe_interval: Duration,
     /// After so long without a byte from the server since then the connection counts as dead.
     pub probe_timeout: Duration,
@@ -162,7 +163,8 @@ impl<R> Clone for Handle<R> {
 }
 
 impl<R: Replica> Handle<R> {
-    /// The contents of the database; changes once per message of the server at most.
+    /// The contents of the database; changes once per message of the server at most. The first `changed`
+    /// of the receiver returns at once: nothing of what it holds was seen through it yet.
     #[must_use]
     pub fn snapshot(&self) -> watch::Receiver<View<R>> {
         self.view.clone()
@@ -373,7 +375,15 @@ impl<R: Replica> Session<R> {
 
     /// The connection is gone or could not be had.
     fn fail(&mut self, error: SessionError) {
-        tracing::info!(error = &error as &dyn std::error::Error, "no session with the OVSDB server");
+        let again = match &*self.state.borrow() {
+            SessionState::Failed(last) => last.reason() == error.reason(),
+            _ => false,
+        };
+        if again {
+            tracing::debug!(error = &error as &dyn std::error::Error, "still no session with the OVSDB server");
+        } else {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no session with the OVSDB server");
+        }
         let had_contents = self.view.send_if_modified(|view| {
             let was_ready = view.ready().is_some();
             *view = View::Syncing;

@@ -536,6 +536,40 @@ async fn nonsense_ends_the_connection_with_a_reason() {
     }
 }
 
+/// The time from the contents being sent to the session being ready.
+async fn time_to_load(rows: u32) -> (usize, Duration) {
+    let mut stage = Stage::new(|_| {});
+    let mut server = stage.accept().await;
+    let contents: serde_json::Map<String, Value> = (0..rows)
+        .map(|i| {
+            let name = format!("{i:0100}");
+            let tags: Vec<u32> = (i..i + 10).collect();
+            (Uuid::from_u128(i.into()).to_string(), json!({"initial": {"name": name, "tags": ["set", tags]}}))
+        })
+        .collect();
+    let call = server.expect("get_schema").await;
+    server.answer(&call, &schema()).await;
+    let call = server.expect("monitor_cond_since").await;
+    let answer = json!({"id": call["id"], "result": [false, ZERO, {"Thing": contents}], "error": null}).to_string();
+    let begun = std::time::Instant::now();
+    server.raw(answer.as_bytes()).await;
+    stage.until_ready().await;
+    let elapsed = begun.elapsed();
+    assert_eq!(stage.handle.snapshot().borrow().ready().unwrap().0.len(), rows as usize);
+    (answer.len(), elapsed)
+}
+
+#[tokio::test]
+async fn fifteen_megabytes_cost_what_their_bytes_cost() {
+    let (small, mut quick) = time_to_load(6_400).await;
+    quick = quick.min(time_to_load(6_400).await.1);
+    let (large, slow) = time_to_load(64_000).await;
+    println!("{small} bytes: {quick:?}; {large} bytes: {slow:?}");
+    assert!(large > 15_000_000);
+    // Ten times the bytes; a quadratic cost would be a hundred times the time.
+    assert!(slow < quick * 35, "{quick:?} and {slow:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_message_beyond_the_limit_is_not_waited_for() {
     let mut stage = Stage::new(|config| config.limits.max_message = 1000);
@@ -543,6 +577,19 @@ async fn a_message_beyond_the_limit_is_not_waited_for() {
     server.raw(format!("{{\"a\":\"{}", "x".repeat(1000)).as_bytes()).await;
     assert!(matches!(*stage.failure().await, SessionError::Framing(_)));
     assert_eq!(stage.handle.statistics().restarts, [("protocol", 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_without_listening_is_left() {
+    let mut stage = Stage::with_capacity(10_000, |config| config.limits.max_message = 100_000);
+    let mut server = stage.accept().await;
+    let echo = json!({"id": "x".repeat(900), "method": "echo", "params": []}).to_string();
+    let mut sent = 0;
+    while server.stream.write_all(echo.as_bytes()).await.is_ok() {
+        sent += echo.len();
+        assert!(sent < 200_000, "answers pile up without end");
+    }
+    assert!(matches!(*stage.failure().await, SessionError::Message(_)));
 }
 
 /// Refuses every connection and notes when; or accepts and never answers.

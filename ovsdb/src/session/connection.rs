@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::{CallError, Command, LockMode, LockState, Reply, Session, SessionError, SessionState, lock};
+use super::{CallError, Command, Config, LockMode, LockState, Reply, Session, SessionError, SessionState, lock};
 use crate::endpoint::Stream;
 use crate::framing::Splitter;
 use crate::message::{self, Message, ServerError};
@@ -248,7 +248,7 @@ impl<'a, R: Replica> Connection<'a, R> {
                     self.answer_all();
                     self.count_received(read as u64, messages?);
                 }
-                () = sleep_until(deadline) => self.probe()?,
+                () = silence_until(deadline) => self.probe()?,
             }
             lock(&self.session.statistics).bytes_sent += self.outbox.written - written;
         }
@@ -260,7 +260,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         while let Some(bytes) = splitter.next_message()? {
             messages += 1;
             match Message::decode(&bytes).map_err(SessionError::Message)? {
-                Message::Request { method, params, id } => self.requested(&method, params, id),
+                Message::Request { method, params, id } => self.requested(&method, params, id)?,
                 Message::Notification { method, params } => {
                     self.notified(&method, params).map_err(|error| within(error, &method))?;
                 }
@@ -285,6 +285,7 @@ impl<'a, R: Replica> Connection<'a, R> {
             let snapshot = Arc::new(self.session.replica.clone());
             self.session.view.send_replace(View::Ready(snapshot));
             if !matches!(*self.session.state.borrow(), SessionState::Ready) {
+                tracing::info!(database = R::DATABASE, "the OVSDB session is ready");
                 self.session.state.send_replace(SessionState::Ready);
             }
         }
@@ -303,10 +304,12 @@ impl<'a, R: Replica> Connection<'a, R> {
         self.publish();
     }
 
-    fn deadline(&self) -> Instant {
+    /// When silence is to be acted upon; `None` when that is beyond what the clock can tell.
+    fn deadline(&self) -> Option<Instant> {
+        let Config { probe_interval, probe_timeout, .. } = &self.session.config;
         match self.probed_at {
-            None => self.heard_at + self.session.config.probe_interval,
-            Some(probed_at) => probed_at + self.session.config.probe_timeout,
+            None => self.heard_at.checked_add(*probe_interval),
+            Some(probed_at) => probed_at.checked_add(*probe_timeout),
         }
     }
 
@@ -377,9 +380,14 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
     }
 
-    fn requested(&mut self, method: &str, params: &RawValue, id: &RawValue) {
+    fn requested(&mut self, method: &str, params: &RawValue, id: &RawValue) -> Result<(), SessionError> {
+        // A server that asks and asks and does not read our answers would have us keep all of them.
+        if self.outbox.buffer.len() > self.session.config.limits.max_message {
+            return Err(SessionError::Message(DecodeError::new("a request, with our answers to others unread")));
+        }
         let answer = if method == "echo" { Ok(params) } else { Err("unknown method") };
         self.push(&message::response(id, answer));
+        Ok(())
     }
 
     fn notified(&mut self, method: &str, params: &RawValue) -> Result<(), SessionError> {
@@ -536,6 +544,13 @@ impl<'a, R: Replica> Connection<'a, R> {
             self.changed = true;
         }
         Ok(())
+    }
+}
+
+async fn silence_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -47,6 +47,25 @@ async fn tcp() {
 }
 
 #[tokio::test]
+async fn a_real_server_that_probes_gets_its_answers() {
+    let server = Server::with(|_| vec!["--remote=db:Open_vSwitch,Open_vSwitch,manager_options".to_owned()]);
+    let manager = ["--id=@m", "create", "manager", "target=\"ptcp:0:127.0.0.1\"", "inactivity_probe=1000"];
+    server.vsctl(&["init"]);
+    server.vsctl(&[&["--"], &manager[..], &["--", "set", "open_vswitch", ".", "manager_options=@m"]].concat());
+    let endpoint = format!("tcp:127.0.0.1:{}", server.port());
+    let mut config = Config::endpoint(endpoint.parse().unwrap(), None);
+    // The server's probes are to keep the connection up, not ours.
+    config.probe_interval = Duration::MAX;
+    let handle = ready(config).await;
+    let before = handle.statistics();
+    // Unanswered, the second second of silence would be the last.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let after = handle.statistics();
+    assert!(after.messages_sent >= before.messages_sent + 2, "{after:?}");
+    assert_eq!((after.connections, after.connected), (1, true));
+}
+
+#[tokio::test]
 async fn servers_are_tried_in_turn() {
     let server = Server::start();
     let dial = |text: &str| Dial::new(text.parse().unwrap(), None);

@@ -84,11 +84,19 @@ impl Server {
         }
     }
 
-    /// The port that the kernel chose for a remote on port 0.
+    /// The port that the kernel chose for a remote on port 0. The server listens on its remotes one after
+    /// another, so this one may come after the socket.
     pub(crate) fn port(&self) -> u16 {
-        let log = self.log();
-        let (_, rest) = log.rsplit_once("listening on port ").expect("a remote on port 0");
-        rest.split_whitespace().next().unwrap().parse().unwrap()
+        let begun = Instant::now();
+        loop {
+            if let Some((_, rest)) = self.log().rsplit_once("listening on port ")
+                && let Some((port, _)) = rest.split_once('\n')
+            {
+                return port.trim().parse().unwrap();
+            }
+            assert!(begun.elapsed() < PATIENCE, "no remote on port 0: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub(crate) fn log(&self) -> String {

@@ -9,7 +9,7 @@ use ovsdb::vswitch::{Bridge, Interface, Port};
 
 use crate::ovs::{Server, add_port, database, with_bridge};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_is_in_the_snapshot_when_the_answer_comes() {
     let server = Server::start();
     let (handle, bridge) = with_bridge(&server).await;
