@@ -1,7 +1,7 @@
 //! The server's database schema (RFC 7047 section 3.2), as much of it as a client needs: tables, columns
 //! and their types. Constraints such as enumerations and ranges are the server's to enforce.
 //!
-//! What *we* want of the schema is declared in [`crate::table`] and compared there.
+//! What *we* want of the schema is declared in [`mod@crate::table`] and compared there.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Values as they travel (RFC 7047 section 5.1): atoms, sets and maps, and their JSON form both ways.
 //!
 //! What type a column *must* have lives in [`crate::schema`]; typed Rust fields over these values in
-//! [`crate::table`]; differences between two values in [`crate::update`].
+//! [`mod@crate::table`]; differences between two values in [`crate::update`].
 
 #[cfg(test)]
 mod properties;

@@ -420,6 +420,31 @@ async fn what_never_left_is_told_from_what_did() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_begins_where_writing_stopped_never_left() {
+    const CAPACITY: usize = 256;
+    let mut stage = Stage::with_capacity(CAPACITY, |_| {});
+    let mut server = stage.accept().await;
+    server.begin(&json!({})).await;
+    stage.until_ready().await;
+    let call = |padding: usize| {
+        let handle = stage.handle.clone();
+        tokio::spawn(async move { handle.call("x", &json!(["-".repeat(padding)])).await })
+    };
+    // How long a call without padding is, and then one that fills the pipe to the last byte.
+    let measured = call(0);
+    let length = server.expect("x").await.to_string().len();
+    let filling = call(CAPACITY - length);
+    sleep(Duration::from_millis(1)).await;
+    let behind = call(0);
+    sleep(Duration::from_millis(1)).await;
+    drop(server);
+    assert_eq!(measured.await.unwrap(), Err(CallError::Disconnected));
+    assert_eq!(filling.await.unwrap(), Err(CallError::Disconnected));
+    assert_eq!(behind.await.unwrap(), Err(CallError::NotSent));
+    assert_eq!(stage.handle.statistics().restarts.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_update_that_cannot_be_ends_the_connection_and_everything_comes_anew() {
     let cases = [
         (json!({A: {"insert": {"name": "again"}}}), "impossible_update"),
@@ -577,6 +602,30 @@ async fn a_message_beyond_the_limit_is_not_waited_for() {
     server.raw(format!("{{\"a\":\"{}", "x".repeat(1000)).as_bytes()).await;
     assert!(matches!(*stage.failure().await, SessionError::Framing(_)));
     assert_eq!(stage.handle.statistics().restarts, [("protocol", 1)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_wait_while_much_is_unwritten() {
+    let mut stage = Stage::with_capacity(10_000, |_| {});
+    let mut server = stage.accept().await;
+    server.begin(&json!({})).await;
+    stage.until_ready().await;
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let handle = stage.handle.clone();
+            tokio::spawn(async move { handle.call("x", &json!(["-".repeat(100_000)])).await })
+        })
+        .collect();
+    sleep(Duration::from_millis(1)).await;
+    // Of ten megabytes, one and what fits the pipe was taken.
+    assert!(stage.handle.statistics().messages_sent < 20);
+    for _ in 0..100 {
+        let call = server.expect("x").await;
+        server.answer(&call, &json!([])).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Ok(json!([])));
+    }
 }
 
 #[tokio::test(start_paused = true)]
