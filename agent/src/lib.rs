@@ -18,7 +18,9 @@
 
 pub mod api;
 pub mod backend;
+pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod log;
 pub mod metrics;
 pub mod model;

@@ -223,7 +223,8 @@ fn rundir(config: &Config) -> Option<PathBuf> {
     told.then(|| config.rundir())
 }
 
-fn session_config(ovsdb: &Ovsdb) -> anyhow::Result<ovsdb::session::Config> {
+/// The session that the configuration asks for; also for `vifd doctor`.
+pub(crate) fn session_config(ovsdb: &Ovsdb) -> anyhow::Result<ovsdb::session::Config> {
     let tls = ovsdb.endpoint.needs_tls().then(|| Tls {
         private_key: ovsdb.key.clone(),
         certificate: ovsdb.cert.clone(),

@@ -90,7 +90,7 @@ pub struct HostStatus {
     pub stopped_removals: Vec<VifId>,
     /// Whether the whole agent is paused.
     pub paused: bool,
-    /// `enforce` or `observe`.
+    /// `enforce` or `observe`; empty before the first plan.
     pub mode: String,
     /// Operations that the last plan holds, for `vifd plan`: what would be done and why, a line each.
     pub planned: Vec<PlannedOp>,
@@ -100,6 +100,15 @@ pub struct HostStatus {
     pub holds: BTreeMap<&'static str, usize>,
     /// The peers and whether they can be spoken to, in fixed order.
     pub sessions: Vec<SessionStatus>,
+}
+
+impl HostStatus {
+    /// Why the agent is not ready (`/readyz`), a sentence each; empty when it is.
+    #[must_use]
+    pub fn unreadiness(&self) -> Vec<String> {
+        // Nothing was published yet.
+        if self.mode.is_empty() { vec!["the agent is starting".into()] } else { self.not_ready.clone() }
+    }
 }
 
 /// The session with one peer.

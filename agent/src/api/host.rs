@@ -26,8 +26,8 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
     for vif in status.vifs.values() {
         *phases.entry(vif.phase).or_default() += 1;
     }
-    let HostStatus { revision, rejections, not_ready, stopped_removals, paused, mode, foreign_conflicts, .. } =
-        &*status;
+    let not_ready = status.unreadiness();
+    let HostStatus { revision, rejections, stopped_removals, paused, mode, foreign_conflicts, .. } = &*status;
     Json(HostSummary {
         agent: api.agent,
         host: api.host,
@@ -36,7 +36,7 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
         paused: *paused,
         revision: *revision,
         ready: not_ready.is_empty(),
-        not_ready: not_ready.clone(),
+        not_ready,
         phases,
         stopped_removals: stopped_removals.clone(),
         rejections: rejections.to_vec(),
@@ -125,11 +125,11 @@ pub(super) async fn healthz() -> &'static str {
 
 /// `GET /readyz`: the agent can do its work; otherwise why not, a line each.
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
-    let status = api.status();
-    if status.not_ready.is_empty() {
+    let not_ready = api.status().unreadiness();
+    if not_ready.is_empty() {
         return "ready\n".into_response();
     }
-    let mut lines = status.not_ready.join("\n");
+    let mut lines = not_ready.join("\n");
     lines.push('\n');
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }

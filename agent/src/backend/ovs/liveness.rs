@@ -86,7 +86,8 @@ fn is_new(path: &Path) -> bool {
     made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < PATIENCE))
 }
 
-fn control_sockets(rundir: &Path) -> Vec<PathBuf> {
+/// The control sockets of ovs-vswitchd in `rundir`, of dead ones too.
+pub(crate) fn control_sockets(rundir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(rundir).into_iter().flatten().filter_map(Result::ok);
     let named = entries.filter(|entry| {
         let name = entry.file_name();

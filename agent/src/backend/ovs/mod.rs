@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+pub(crate) use self::liveness::control_sockets;
 pub use self::session::{OtherInstance, Ovs};
 use crate::model::MacAddr;
 

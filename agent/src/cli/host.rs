@@ -1,0 +1,162 @@
+//! `status`, `plan`, `pause`, `resume`, `release`, `confirm-removals`: the host as a whole.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::output::{Format, Output};
+use super::picture::{Canvas, draw};
+use super::vifs::{all, resolve};
+use super::{Common, Failure};
+use crate::api::body::{Confirmed, HostSummary, Paused, PlanView, Released};
+use crate::api::client::Client;
+
+/// Changes come in groups: one drawing shows them.
+const CALM: Duration = Duration::from_millis(100);
+/// What is not a VIF's is looked at again so often.
+const REDRAW: Duration = Duration::from_secs(2);
+
+pub(super) async fn status(client: &Client, watch: bool, whole: bool, output: &Output) -> Result<(), Failure> {
+    if !watch {
+        return draw_once(client, whole, output).await;
+    }
+    let mut events = client.watch("/v1/vifs?watch=true").await?;
+    loop {
+        if output.terminal && output.format == Format::Table {
+            // Home, and clear to the end.
+            output.text("\u{1b}[H\u{1b}[2J");
+        }
+        draw_once(client, whole, output).await?;
+        match timeout(REDRAW, events.next()).await {
+            Ok(Ok(Some(_))) => sleep(CALM).await,
+            Ok(Ok(None)) => return Err(Failure::Other("the agent ended the list".into())),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => {}
+        }
+        // What else came until then is on the next drawing.
+        while let Ok(event) = timeout(Duration::ZERO, events.next()).await {
+            event?;
+        }
+    }
+}
+
+async fn draw_once(client: &Client, whole: bool, output: &Output) -> Result<(), Failure> {
+    let host: HostSummary = client.get("/v1/status").await?;
+    let vifs = all(client).await?;
+    let mut answer = json!(host);
+    answer["vifs"] = json!(vifs);
+    let canvas = Canvas { width: output.width, paint: output.paint, all: whole };
+    output.answer(&answer, || draw(&host, &vifs, canvas))
+}
+
+pub(super) async fn plan(client: &Client, output: &Output) -> Result<(), Failure> {
+    let answer: Value = client.get("/v1/plan").await?;
+    let plan: PlanView = serde_json::from_value(answer.clone())
+        .map_err(|error| crate::api::client::ClientError::Garbled(error.to_string()))?;
+    output.answer(&answer, || plan_text(&plan, output))
+}
+
+fn plan_text(plan: &PlanView, output: &Output) -> String {
+    let paint = output.paint;
+    let mut text = String::new();
+    if plan.operations.is_empty() {
+        text.push_str("Nothing would change.\n");
+    } else {
+        let rows = plan.operations.iter().map(|operation| {
+            let vif = operation.vif.map_or("several".into(), |vif| vif.to_string());
+            vec![operation.backend.clone(), vif, operation.action.clone()]
+        });
+        text.push_str(&output.table(&["BACKEND", "VIF", "OPERATION"], rows));
+    }
+    if plan.paused {
+        text.push_str("\nThe agent is paused: nothing of it is done until `vifd resume`.\n");
+    } else if plan.mode == "observe" && !plan.operations.is_empty() {
+        text.push_str("\nThe agent observes only (agent.mode): nothing of it is done.\n");
+    }
+    if !plan.stopped_removals.is_empty() {
+        let count = plan.stopped_removals.len();
+        let _ = writeln!(text, "\n{count} VIFs are not removed until `vifd confirm-removals`:");
+        for id in &plan.stopped_removals {
+            let _ = writeln!(text, "  {id}");
+        }
+    }
+    if !plan.unready.is_empty() {
+        text.push_str(&paint.strong("\nNot ready\n"));
+        for vif in &plan.unready {
+            let phase = paint.phase(vif.phase, vif.phase.name());
+            let _ = writeln!(text, "  {} {phase}: {}", vif.vif, vif.message);
+        }
+    }
+    text
+}
+
+pub(super) async fn pause(client: &Client, vif: Option<&str>, pause: bool, output: &Output) -> Result<(), Failure> {
+    let verb = if pause { "pause" } else { "resume" };
+    let parameter = match vif {
+        Some(word) => format!("?vif={}", resolve(client, word).await?),
+        None => String::new(),
+    };
+    let answer: Paused = client.post(&format!("/v1/{verb}{parameter}")).await?;
+    output.answer(&answer, || match (answer.vif, answer.paused) {
+        (Some(id), true) => format!("VIF {id} is left as it is until `vifd resume {id}`.\n"),
+        (Some(id), false) => format!("VIF {id} is looked after again.\n"),
+        (None, true) => "Everything is left as it is until `vifd resume`.\n".into(),
+        (None, false) => "The host is looked after again.\n".into(),
+    })
+}
+
+pub(super) async fn release(common: &Common, yes: bool, output: &Output) -> Result<(), Failure> {
+    if !yes {
+        return Err(Failure::Other(
+            "this takes vifd's marks off every port and link of this host: they and their traffic stay, and nobody \
+             looks after them any more. Say `vifd release --yes` if that is meant"
+                .into(),
+        ));
+    }
+    let answer: Released = common.client()?.post("/v1/release").await?;
+    output.answer(&answer, || {
+        format!("{} marks were taken off. The agent is paused; traffic goes on.\n", answer.released)
+    })
+}
+
+pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result<(), Failure> {
+    let answer: Confirmed = client.post("/v1/confirm-removals").await?;
+    output.answer(&answer, || {
+        if answer.confirmed.is_empty() {
+            return "No removal is waiting.\n".into();
+        }
+        let mut text = format!("{} VIFs are removed now:\n", answer.confirmed.len());
+        for id in &answer.confirmed {
+            let _ = writeln!(text, "  {id}");
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Paint;
+    use crate::status::PlannedOp;
+
+    #[test]
+    fn a_plan_says_what_and_why_nothing_is_done() {
+        let output = Output { format: Format::Table, paint: Paint(false), terminal: false, width: 100 };
+        let mut plan = PlanView {
+            revision: 1,
+            mode: "observe".into(),
+            paused: false,
+            operations: vec![],
+            stopped_removals: vec![],
+            unready: vec![],
+        };
+        assert_eq!(plan_text(&plan, &output), "Nothing would change.\n");
+        plan.operations.push(PlannedOp { backend: "links".into(), vif: None, action: "create tap tap1".into() });
+        let text = plan_text(&plan, &output);
+        assert!(text.contains("create tap tap1") && text.contains("observes only"), "{text}");
+        plan.paused = true;
+        assert!(plan_text(&plan, &output).contains("vifd resume"));
+    }
+}

@@ -1,0 +1,371 @@
+//! The command line: what can be said, and who does it. `vifd run` is the agent itself; `validate`, `schema`,
+//! `completions` and most of `doctor` need none; everything else asks the running agent over its socket.
+//! Reference: `docs/cli.md`.
+
+mod bundle;
+mod host;
+mod local;
+mod output;
+mod picture;
+mod vifs;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use self::output::{Format, Output};
+use crate::api::client::{Client, ClientError};
+use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use crate::model::VifId;
+
+/// What was asked for is not done.
+const FAILED: u8 = 1;
+/// The time to wait ran out.
+const NOT_IN_TIME: u8 = 3;
+/// The agent cannot be reached.
+const UNREACHABLE: u8 = 4;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vifd",
+    version,
+    about = "Keeps the virtual interfaces of this host the way a controller wants them",
+    after_help = "Examples:
+  vifd status                      the host as a picture
+  vifd plug alice.json --wait      plug a VIF and wait until traffic can pass
+  vifd describe tap1               everything about one VIF, by port name or id
+  vifd plan                        what would change next, and why
+  vifd doctor                      what is wrong with this host, and what to do
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not ready in time, 4 agent not reachable."
+)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "VIFD_CONFIG", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+    /// Socket of the agent, instead of the configured one
+    #[arg(long, global = true, value_name = "PATH", env = "VIFD_SOCKET")]
+    socket: Option<PathBuf>,
+    /// How answers are written
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent
+    #[command(after_help = "The agent runs until SIGTERM; ports and traffic stay as they are then. SIGHUP reads the
+configuration again. Normally systemd starts it: systemctl start vifd")]
+    Run,
+    /// Hand records to the agent
+    #[command(after_help = "Examples:
+  vifd plug alice.json                    hand it in and come back at once
+  vifd plug *.json --wait                 wait until every VIF is ready
+  vifd plug alice.json --wait=plugged     wait until all that vifd does is done, e.g. before the guest starts
+  generate | vifd plug - --wait           a record from standard input
+
+A record is a file as `vifd schema` describes it; os-vif objects are taken as they are. All files are checked
+before the first is handed in.")]
+    Plug(Plug),
+    /// Delete VIFs: their records go, and what vifd made for them on the host
+    #[command(after_help = "Example:
+  vifd unplug dc065497-3c8d-4f44-8fb4-e1d33c16a536 --wait")]
+    Unplug(Unplug),
+    /// List VIFs, or show one
+    #[command(after_help = "Examples:
+  vifd get --phase failed,conflict        those that need somebody
+  vifd get tap1 -o yaml                   one, by port name or id
+  vifd get --watch -o json                every change, one JSON object per line")]
+    Get(Get),
+    /// Show everything about one VIF: conditions and what was seen on the host
+    Describe {
+        /// Id, the beginning of one, or the name of its port
+        vif: String,
+    },
+    /// Draw the host: bridges, ports, guests, and what is wrong
+    Status {
+        /// Draw it again whenever something changes
+        #[arg(short, long)]
+        watch: bool,
+        /// Draw every VIF of a bridge, however many there are
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show what would change next, and why; nothing is done
+    Plan,
+    /// Check records without handing them in; needs no agent
+    #[command(after_help = "Example:
+  vifd validate /var/lib/vifd/vifs/*.json")]
+    Validate {
+        /// Files to check; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of records
+    Schema,
+    /// Check this host and say what to do about what is wrong
+    Doctor,
+    /// Leave a VIF, or everything, as it is until resumed; also over a restart
+    Pause {
+        /// Id or port name; everything when left out
+        vif: Option<String>,
+    },
+    /// End a pause
+    Resume {
+        /// Id or port name; everything when left out
+        vif: Option<String>,
+    },
+    /// Take vifd's marks off the host and leave traffic running; the agent is paused afterwards
+    #[command(
+        after_help = "For taking vifd off a host: ports, links and their traffic stay, but they are nobody's any more.
+`vifd resume` takes up work again, and finds them foreign."
+    )]
+    Release {
+        /// Do it; without this, only say what it means
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let removals go ahead that were stopped because too many records are absent at once
+    ConfirmRemovals,
+    /// Write what is needed to look into a problem to a new directory
+    SupportBundle {
+        /// The directory to make; by default named after host and time, in the current one
+        directory: Option<PathBuf>,
+    },
+    /// Print a completion script
+    #[command(after_help = "Example:
+  vifd completions bash > /etc/bash_completion.d/vifd")]
+    Completions {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Plug {
+    /// Records; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Wait until each VIF is so
+    #[arg(long, value_enum, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "ready")]
+    wait: Option<Wait>,
+    /// How long to wait for each
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+struct Unplug {
+    /// Ids of the VIFs
+    #[arg(required = true, value_name = "ID")]
+    vifs: Vec<VifId>,
+    /// Wait until nothing is left of them
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for each
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+struct Get {
+    /// Id, the beginning of one, or the name of its port; all VIFs when left out
+    vif: Option<String>,
+    /// Only VIFs in these phases
+    #[arg(long, value_name = "PHASE[,PHASE…]", conflicts_with = "vif")]
+    phase: Option<String>,
+    /// Only VIFs on this bridge
+    #[arg(long, conflicts_with = "vif")]
+    bridge: Option<String>,
+    /// Only VIFs of this type
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "vif")]
+    kind: Option<String>,
+    /// Go on with every change until interrupted
+    #[arg(short, long, conflicts_with = "vif")]
+    watch: bool,
+}
+
+/// What `plug` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// All that vifd itself can do is done.
+    Plugged,
+    /// Traffic can pass.
+    Ready,
+}
+
+/// Why a verb is not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// One sentence.
+    #[error("{0}")]
+    Other(String),
+    /// Something that was said already, with the exit code.
+    #[error("")]
+    Said(u8),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Client(ClientError::Unreachable { .. }) => UNREACHABLE,
+            Failure::Client(error) if error.is_timeout() => NOT_IN_TIME,
+            Failure::Client(_) | Failure::Config(_) | Failure::Other(_) => FAILED,
+            Failure::Said(code) => *code,
+        }
+    }
+}
+
+impl Common {
+    fn client(&self) -> Result<Client, Failure> {
+        let socket = match &self.socket {
+            Some(socket) => socket.clone(),
+            None => Config::load(&self.config)?.api.socket,
+        };
+        Ok(Client::new(socket))
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let agent = matches!(arguments.verb, Verb::Run);
+    let mut builder =
+        if agent { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("vifd: cannot start: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    if agent {
+        return runtime.block_on(run(&arguments.common));
+    }
+    let output = Output::of_process(arguments.common.output);
+    match runtime.block_on(dispatch(&arguments.common, arguments.verb, &output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !matches!(failure, Failure::Said(_)) {
+                eprintln!("vifd: {failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn run(common: &Common) -> ExitCode {
+    let ended = match Config::load(&common.config) {
+        Ok(config) => crate::run::run(common.config.clone(), config).await,
+        Err(error) => Err(error.into()),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("vifd: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
+
+async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Failure> {
+    match verb {
+        Verb::Run => unreachable!("the agent does not get here"),
+        Verb::Plug(plug) => vifs::plug(&common.client()?, plug, output).await,
+        Verb::Unplug(unplug) => vifs::unplug(&common.client()?, unplug, output).await,
+        Verb::Get(get) => vifs::get(&common.client()?, get, output).await,
+        Verb::Describe { vif } => vifs::describe(&common.client()?, &vif, output).await,
+        Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,
+        Verb::Plan => host::plan(&common.client()?, output).await,
+        Verb::Validate { files } => local::validate(&files, output),
+        Verb::Schema => local::schema(output),
+        Verb::Doctor => local::doctor(common, output).await,
+        Verb::Pause { vif } => host::pause(&common.client()?, vif.as_deref(), true, output).await,
+        Verb::Resume { vif } => host::pause(&common.client()?, vif.as_deref(), false, output).await,
+        Verb::Release { yes } => host::release(common, yes, output).await,
+        Verb::ConfirmRemovals => host::confirm_removals(&common.client()?, output).await,
+        Verb::SupportBundle { directory } => bundle::write(common, directory, output).await,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "vifd", &mut script);
+            output.text(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(words.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn waits_have_a_default_and_take_no_file_for_a_state() {
+        let plug = |words| match parse(words).unwrap().verb {
+            Verb::Plug(plug) => plug,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(plug("vifd plug a.json").wait, None);
+        let waiting = plug("vifd plug --wait a.json b.json --timeout 5s");
+        assert_eq!((waiting.wait, waiting.files.len()), (Some(Wait::Ready), 2));
+        assert_eq!(waiting.timeout, Duration::from_secs(5));
+        assert_eq!(plug("vifd plug a.json --wait=plugged").wait, Some(Wait::Plugged));
+    }
+
+    #[test]
+    fn common_options_may_stand_behind_the_verb() {
+        let arguments = parse("vifd get --config /c -o json --socket /s").unwrap();
+        assert_eq!(arguments.common.config, PathBuf::from("/c"));
+        assert_eq!(arguments.common.socket, Some(PathBuf::from("/s")));
+        assert_eq!(arguments.common.output, Format::Json);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for words in [
+            "vifd",
+            "vifd plug",
+            "vifd plug a --wait=gone",
+            "vifd unplug tap1",
+            "vifd get x --watch",
+            "vifd get -o xml",
+            "vifd flows x",
+            "vifd validate",
+            "vifd completions tcl",
+        ] {
+            assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words}");
+        }
+    }
+
+    #[test]
+    fn every_verb_is_explained() {
+        for verb in Arguments::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            let reference = include_str!("../../../docs/cli.md");
+            assert!(reference.contains(&format!("`vifd {}", verb.get_name())), "docs/cli.md: {}", verb.get_name());
+        }
+    }
+}

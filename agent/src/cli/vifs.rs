@@ -1,0 +1,344 @@
+//! `plug`, `unplug`, `get`, `describe`: single VIFs and their list.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt as _, stream};
+use hyper::Method;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::output::{Format, Output, mark};
+use super::picture::port;
+use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
+use crate::api::body::Event;
+use crate::api::client::{Client, ClientError};
+use crate::model::VifId;
+use crate::record;
+use crate::status::{Truth, VifStatus};
+
+/// Requests at a time. The agent makes those that meet durable together.
+const AT_ONCE: usize = 32;
+
+/// What became of one VIF of several.
+#[derive(Debug, Serialize)]
+struct Done {
+    id: VifId,
+    /// `accepted`, a phase, `gone`, or the word of the error.
+    result: String,
+    message: String,
+}
+
+/// One line for each, and the worst as the exit code.
+fn report(mut done: Vec<(Done, u8)>, output: &Output) -> Result<(), Failure> {
+    done.sort_by_key(|(done, _)| done.id);
+    let worst = [super::UNREACHABLE, FAILED, NOT_IN_TIME].into_iter().find(|code| done.iter().any(|(_, c)| c == code));
+    let done: Vec<(Done, bool)> = done.into_iter().map(|(done, code)| (done, code == 0)).collect();
+    let table = || {
+        let mut text = String::new();
+        for (done, good) in &done {
+            let result = if *good { output.paint.good(&done.result) } else { output.paint.bad(&done.result) };
+            let colon = if done.message.is_empty() { "" } else { ": " };
+            let _ = writeln!(text, "{} {result}{colon}{}", done.id, done.message);
+        }
+        text
+    };
+    let all: Vec<&Done> = done.iter().map(|(done, _)| done).collect();
+    output.answer(&all, table)?;
+    worst.map_or(Ok(()), |code| Err(Failure::Said(code)))
+}
+
+fn failed(id: VifId, error: ClientError) -> (Done, u8) {
+    let message = error.to_string();
+    let code = Failure::Client(error).exit_code();
+    let result = match code {
+        NOT_IN_TIME => "not in time",
+        super::UNREACHABLE => "not reachable",
+        _ => "failed",
+    };
+    (Done { id, result: result.into(), message }, code)
+}
+
+/// Counts on standard error while somebody watches and it takes a while.
+struct Progress {
+    verb: &'static str,
+    total: usize,
+    done: usize,
+    shown: bool,
+}
+
+impl Progress {
+    fn new(verb: &'static str, total: usize) -> Progress {
+        Progress { verb, total, done: 0, shown: total > 1 && io::stderr().is_terminal() }
+    }
+
+    fn step(&mut self) {
+        self.done += 1;
+        if self.shown {
+            let end = if self.done == self.total { "\r\u{1b}[K" } else { "" };
+            // A progress line that cannot be shown is none.
+            let _ = write!(io::stderr(), "\r{} {} of {}{end}", self.verb, self.done, self.total);
+            let _ = io::stderr().flush();
+        }
+    }
+}
+
+/// The bytes of a record; `-` is standard input.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let read = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(file)
+    };
+    read.map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))
+}
+
+pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result<(), Failure> {
+    let mut records = Vec::new();
+    let mut good = true;
+    for file in &plug.files {
+        let bytes = read(file)?;
+        match record::decode(&bytes) {
+            Ok(record) => {
+                for warning in &record.warnings {
+                    eprintln!("vifd: {}: {warning}", file.display());
+                }
+                records.push((record.vif.id, bytes));
+            }
+            Err(refused) => {
+                good = false;
+                eprintln!("vifd: {}: {refused}", file.display());
+            }
+        }
+    }
+    if !good {
+        eprintln!("vifd: nothing was handed in");
+        return Err(Failure::Said(FAILED));
+    }
+    let goal = plug.wait.map(|wait| match wait {
+        Wait::Plugged => "plugged",
+        Wait::Ready => "ready",
+    });
+    let waiting = if goal.is_some() { plug.timeout } else { Duration::ZERO };
+    let parameters = goal.map_or(String::new(), |goal| format!("?wait={goal}&timeout={}ms", waiting.as_millis()));
+    let mut progress = Progress::new("plugged", records.len());
+    let mut done = Vec::new();
+    let mut answers = stream::iter(records.into_iter().map(|(id, bytes)| {
+        let target = format!("/v1/vifs/{id}{parameters}");
+        async move { (id, client.bytes(Method::PUT, &target, bytes, waiting).await) }
+    }))
+    .buffer_unordered(AT_ONCE);
+    while let Some((id, answer)) = answers.next().await {
+        progress.step();
+        done.push(match answer {
+            Err(error) => failed(id, error),
+            Ok(body) => match serde_json::from_slice::<VifStatus>(&body) {
+                Ok(vif) => (Done { id, result: vif.phase.name().into(), message: vif.message }, 0),
+                Err(_) => (Done { id, result: "accepted".into(), message: String::new() }, 0),
+            },
+        });
+    }
+    report(done, output)
+}
+
+pub(super) async fn unplug(client: &Client, unplug: Unplug, output: &Output) -> Result<(), Failure> {
+    let (waiting, parameters) = match unplug.wait {
+        true => (unplug.timeout, format!("?wait=gone&timeout={}ms", unplug.timeout.as_millis())),
+        false => (Duration::ZERO, String::new()),
+    };
+    let mut progress = Progress::new("unplugged", unplug.vifs.len());
+    let mut done = Vec::new();
+    let mut answers = stream::iter(unplug.vifs.into_iter().map(|id| {
+        let target = format!("/v1/vifs/{id}{parameters}");
+        async move { (id, client.bytes(Method::DELETE, &target, Vec::new(), waiting).await) }
+    }))
+    .buffer_unordered(AT_ONCE);
+    while let Some((id, answer)) = answers.next().await {
+        progress.step();
+        let result = if unplug.wait { "gone" } else { "accepted" };
+        done.push(match answer {
+            Err(error) => failed(id, error),
+            Ok(_) => (Done { id, result: result.into(), message: String::new() }, 0),
+        });
+    }
+    report(done, output)
+}
+
+/// The VIF that a word means: its id, the beginning of it, or the name of its port or device.
+pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failure> {
+    if let Ok(id) = word.parse() {
+        return Ok(id);
+    }
+    let vifs: Vec<VifStatus> = client.get("/v1/vifs").await?;
+    let named = |vif: &&VifStatus| [&vif.facts.port, &vif.facts.netdev].into_iter().flatten().any(|name| name == word);
+    let begins = |vif: &&VifStatus| word.len() >= 4 && vif.id.to_string().starts_with(word);
+    let mut found: Vec<VifId> = vifs.iter().filter(named).map(|vif| vif.id).collect();
+    if found.is_empty() {
+        found = vifs.iter().filter(begins).map(|vif| vif.id).collect();
+    }
+    match found[..] {
+        [id] => Ok(id),
+        [] => Err(Failure::Other(format!("no VIF has the id or port {word:?}"))),
+        _ => Err(Failure::Other(format!("{word:?} may be any of {} VIFs", found.len()))),
+    }
+}
+
+/// A query of parameters that are there.
+fn query(parameters: &[(&str, Option<&str>)]) -> String {
+    let mut text = String::new();
+    for (name, value) in parameters {
+        let Some(value) = value else { continue };
+        let _ = write!(text, "{}{name}=", if text.is_empty() { '?' } else { '&' });
+        for byte in value.bytes() {
+            // What RFC 3986 (2.3) leaves as it is, and the comma between phases.
+            if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
+}
+
+const HEADER: [&str; 6] = ["", "PORT", "PHASE", "AGE", "ID", "MESSAGE"];
+
+fn row(vif: &VifStatus, output: &Output) -> Vec<String> {
+    let age = Duration::from_secs(vif.age(SystemTime::now()).as_secs());
+    let age = humantime::format_duration(age).to_string();
+    vec![
+        output.paint.phase(vif.phase, mark(vif.phase)),
+        port(vif),
+        output.paint.phase(vif.phase, vif.phase.name()),
+        // The two largest units say enough.
+        age.split(' ').take(2).collect::<Vec<_>>().join(" "),
+        vif.id.to_string(),
+        vif.message.clone(),
+    ]
+}
+
+pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<(), Failure> {
+    if let Some(word) = get.vif {
+        let id = resolve(client, &word).await?;
+        let answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
+        let vif: VifStatus = typed(&answer)?;
+        return output.answer(&answer, || output.table(&HEADER, [row(&vif, output)]));
+    }
+    let watched = get.watch.then_some("true");
+    let filter = [("phase", get.phase.as_deref()), ("bridge", get.bridge.as_deref()), ("type", get.kind.as_deref())];
+    let target = format!("/v1/vifs{}", query(&[&filter[..], &[("watch", watched)]].concat()));
+    if get.watch {
+        return follow(client, &target, output).await;
+    }
+    let answer: Value = client.get(&target).await?;
+    let vifs: Vec<VifStatus> = typed(&answer)?;
+    output.answer(&answer, || output.table(&HEADER, vifs.iter().map(|vif| row(vif, output))))
+}
+
+fn typed<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|error| ClientError::Garbled(error.to_string()).into())
+}
+
+/// A line for every change.
+async fn follow(client: &Client, target: &str, output: &Output) -> Result<(), Failure> {
+    let mut events = client.watch(target).await?;
+    while let Some(event) = events.next().await? {
+        if output.format != Format::Table {
+            let line = match output.format {
+                Format::Yaml => serde_yaml_ng::to_string(&event).map(|text| format!("---\n{text}")).ok(),
+                _ => serde_json::to_string(&event).map(|text| text + "\n").ok(),
+            };
+            output.text(&line.unwrap_or_default());
+            continue;
+        }
+        match event {
+            Event::Set { vif } => {
+                let phase = output.paint.phase(vif.phase, &format!("{} {:8}", mark(vif.phase), vif.phase));
+                output.text(&format!("{phase} {}  {}  {}\n", vif.id, port(&vif), vif.message));
+            }
+            Event::Unset { id } => output.text(&format!("- {:8} {id}\n", "gone")),
+            Event::Listed => {}
+        }
+    }
+    Err(Failure::Other("the agent ended the list".into()))
+}
+
+pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Result<(), Failure> {
+    let id = resolve(client, word).await?;
+    let mut answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
+    let vif: VifStatus = typed(&answer)?;
+    // A VIF that is only left over on the host has no record.
+    let record: Option<Value> = match client.get(&format!("/v1/vifs/{id}/record")).await {
+        Ok(record) => Some(record),
+        Err(ClientError::Unreachable { .. }) => None,
+        Err(_) => None,
+    };
+    answer["record"] = record.unwrap_or_default();
+    output.answer(&answer, || sections(&vif, output))
+}
+
+fn sections(vif: &VifStatus, output: &Output) -> String {
+    let paint = output.paint;
+    let mut text = String::new();
+    let mut entry = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:<12}{value}");
+        }
+    };
+    let phase = format!("{} {}", mark(vif.phase), vif.phase);
+    let since = humantime::format_rfc3339_seconds(vif.since);
+    let addresses: Vec<String> = vif.addresses.iter().map(ToString::to_string).collect();
+    entry("VIF", &paint.strong(&vif.id.to_string()));
+    entry("Type", &vif.kind);
+    entry("Guest", vif.instance.as_deref().unwrap_or_default());
+    entry("Addresses", &addresses.join(", "));
+    entry("Phase", &format!("{} since {since} ({})", paint.phase(vif.phase, &phase), vif.reason));
+    entry("", &vif.message);
+    let behind = if vif.generation == vif.observed_generation {
+        vif.generation.to_string()
+    } else {
+        format!("{}, in force is {}", vif.generation, vif.observed_generation)
+    };
+    entry("Generation", &behind);
+    text.push_str(&paint.strong("\nConditions\n"));
+    let conditions = vif.conditions.iter().map(|condition| {
+        let name = format!("{:?}", condition.kind);
+        let status = match condition.status {
+            Truth::True => paint.good("True"),
+            Truth::False => paint.bad("False"),
+            Truth::Unknown => paint.pending("Unknown"),
+        };
+        let since = humantime::format_rfc3339_seconds(condition.since).to_string();
+        vec![format!("  {name}"), status, since, condition.reason.clone(), condition.message.clone()]
+    });
+    text.push_str(&output.table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
+    text.push_str(&paint.strong("\nSeen on this host\n"));
+    let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
+    for (name, value) in facts.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let _ = writeln!(text, "  {name:<16}{value}");
+    }
+    text
+}
+
+/// All VIFs, for the picture.
+pub(super) async fn all(client: &Client) -> Result<Vec<Arc<VifStatus>>, Failure> {
+    let vifs: Vec<VifStatus> = client.get("/v1/vifs").await?;
+    Ok(vifs.into_iter().map(Arc::new).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_have_what_is_there_and_escape_it() {
+        assert_eq!(query(&[("phase", None)]), "");
+        assert_eq!(query(&[("a", Some("x,y")), ("b", None), ("c", Some("br int&é"))]), "?a=x,y&c=br%20int%26%C3%A9");
+    }
+}

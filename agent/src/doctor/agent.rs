@@ -1,0 +1,86 @@
+//! The agent itself: whether one runs, whether it answers, whether it is well.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use super::Finding;
+use crate::api::body::HostSummary;
+use crate::api::client::{Client, ClientError};
+use crate::config::Config;
+
+pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
+    let answer = Client::new(socket.to_owned()).get::<HostSummary>("/v1/status").await;
+    let lock = config.agent.state_dir.join("lock");
+    let held = is_held(&lock);
+    let mut findings = Vec::new();
+    match &answer {
+        Ok(host) => {
+            let message = format!("vifd {} answers on {}", host.version, socket.display());
+            findings.push(if host.version == env!("CARGO_PKG_VERSION") {
+                Finding::ok("agent", message)
+            } else {
+                let remedy = "restart the agent to run the version that is installed";
+                Finding::warn("agent", format!("{message}, this is {}", env!("CARGO_PKG_VERSION")), remedy)
+            });
+            findings.push(readiness(host));
+            if held == Some(false) {
+                let message = format!("the agent that answers does not hold {}", lock.display());
+                let remedy = "it runs with another configuration: compare `systemctl cat vifd`";
+                findings.push(Finding::warn("lock", message, remedy));
+            }
+        }
+        Err(error) if held == Some(true) => {
+            let message = format!("an agent holds {} and does not answer: {error}", lock.display());
+            let remedy = "it runs with another api.socket, or hangs: see `journalctl -u vifd`, then restart it";
+            findings.push(Finding::fail("agent", message, remedy));
+        }
+        Err(error @ ClientError::Unreachable { .. }) => {
+            findings.push(Finding::warn("agent", error.to_string(), "systemctl start vifd"));
+        }
+        Err(error) => {
+            let remedy = "see `journalctl -u vifd`, then restart it";
+            findings.push(Finding::fail("agent", error.to_string(), remedy));
+        }
+    }
+    findings
+}
+
+fn readiness(host: &HostSummary) -> Finding {
+    if host.ready {
+        return Finding::ok("readiness", "the agent is ready");
+    }
+    let remedy = "the sentences say what to do; `vifd status` shows the whole";
+    Finding::fail("readiness", host.not_ready.join("; "), remedy)
+}
+
+/// Whether somebody has the lock of the state directory; `None` when that cannot be seen.
+fn is_held(lock: &Path) -> Option<bool> {
+    match File::open(lock) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(false),
+        Err(_) => None,
+        // Shared, and given back at once with the file.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_lock_is_seen_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(is_held(&path), Some(false));
+        let file = File::create(&path).unwrap();
+        assert_eq!(is_held(&path), Some(false));
+        file.try_lock().unwrap();
+        assert_eq!(is_held(&path), Some(true));
+        drop(file);
+        assert_eq!(is_held(&path), Some(false));
+    }
+}

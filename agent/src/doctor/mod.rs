@@ -1,0 +1,80 @@
+//! `vifd doctor`: checks of this host, each with what to do about it. A check looks and changes nothing; it
+//! works with the agent running and without.
+
+mod agent;
+mod files;
+mod kernel;
+mod openvswitch;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub name: String,
+    /// How bad it is.
+    pub verdict: Level,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it; empty when nothing has to be done.
+    pub remedy: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Something may not work.
+    Warn,
+    /// vifd cannot do its work.
+    Fail,
+}
+
+impl Finding {
+    fn ok(name: &str, message: impl Into<String>) -> Finding {
+        Finding { name: name.into(), verdict: Level::Ok, message: message.into(), remedy: String::new() }
+    }
+
+    fn warn(name: &str, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { name: name.into(), verdict: Level::Warn, message: message.into(), remedy: remedy.into() }
+    }
+
+    fn fail(name: &str, message: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { name: name.into(), verdict: Level::Fail, message: message.into(), remedy: remedy.into() }
+    }
+}
+
+/// Looks at everything, in the order in which things depend on each other. `socket` is where to look for the agent
+/// instead of where the configuration says.
+pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let config = match Config::load(config_file) {
+        Ok(config) => {
+            findings.push(Finding::ok("configuration", format!("{} is in order", config_file.display())));
+            config
+        }
+        Err(error) => {
+            let remedy = "mend it; everything below is looked at with the defaults";
+            findings.push(Finding::fail("configuration", error.to_string(), remedy));
+            Config::default()
+        }
+    };
+    let records = files::records(&config);
+    findings.extend(openvswitch::examine(&config, &records.wanted).await);
+    findings.push(kernel::tun());
+    findings.push(kernel::capabilities());
+    findings.push(records.finding);
+    findings.push(files::state(&config));
+    findings.extend(files::sockets(&config, &records.wanted));
+    findings.extend(agent::examine(&config, socket.unwrap_or(&config.api.socket)).await);
+    findings
+}

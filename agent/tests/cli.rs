@@ -1,0 +1,149 @@
+//! The program as scripts meet it: exit codes, what goes to standard output and what to standard error.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::Result;
+use serde_json::Value;
+
+fn vifd(root: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vifd"));
+    command.args(arguments).env_remove("VIFD_CONFIG").env("VIFD_SOCKET", root.join("api.sock"));
+    Ok(command.stdin(Stdio::null()).output()?)
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+const GOOD: &str = r#"{"vif": {"type": "openvswitch", "id": "dc065497-3c8d-4f44-8fb4-e1d33c16a536",
+    "address": "52:54:00:12:34:56", "vif_name": "tap1",
+    "network": {"id": "b82c1929-051e-481d-8110-4669916c7915", "bridge": "br-int"},
+    "port_profile": {"type": "openvswitch"}}}"#;
+
+#[test]
+fn no_agent_is_exit_code_4() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    fs::write(root.path().join("good.json"), GOOD)?;
+    let good = root.path().join("good.json");
+    let good = good.to_string_lossy();
+    let id = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
+    for arguments in [
+        &["status"][..],
+        &["plan"],
+        &["get"],
+        &["get", id],
+        &["describe", "tap1"],
+        &["plug", &good],
+        &["plug", &good, "--wait"],
+        &["unplug", id],
+        &["pause"],
+        &["resume", id],
+        &["confirm-removals"],
+        &["release", "--yes"],
+    ] {
+        let output = vifd(root.path(), arguments)?;
+        assert_eq!(code(&output), 4, "{arguments:?}: {output:?}");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains("is not running"), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn usage_is_exit_code_2_and_help_is_0() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    for arguments in [&[][..], &["fly"], &["plug"], &["unplug", "tap1"], &["get", "-o", "xml"]] {
+        assert_eq!(code(&vifd(root.path(), arguments)?), 2, "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["plug", "--help"], &["--version"]] {
+        let output = vifd(root.path(), arguments)?;
+        assert_eq!(code(&output), 0, "{arguments:?}");
+        assert!(output.stderr.is_empty());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bad_configuration_is_exit_code_1_and_names_the_key() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let path = root.path().join("vifd.toml");
+    fs::write(&path, "[agent]\ncolour = \"red\"\n")?;
+    let path = path.to_string_lossy();
+    let output = Command::new(env!("CARGO_BIN_EXE_vifd")).args(["run", "--config", &path]).output()?;
+    assert_eq!(code(&output), 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("colour"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn validate_says_which_field_of_which_file() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let (good, bad) = (root.path().join("good.json"), root.path().join("bad.json"));
+    fs::write(&good, GOOD)?;
+    fs::write(&bad, GOOD.replace("52:54:00:12:34:56", "soft"))?;
+    let (good, bad) = (good.to_string_lossy(), bad.to_string_lossy());
+    let output = vifd(root.path(), &["validate", &good])?;
+    assert_eq!(code(&output), 0, "{output:?}");
+    let output = vifd(root.path(), &["validate", &good, &bad, "-o", "json"])?;
+    assert_eq!(code(&output), 1);
+    let checked: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&checked[0]["valid"], &checked[1]["valid"]), (&Value::Bool(true), &Value::Bool(false)));
+    assert_eq!(checked[1]["field"], "vif.address");
+    // The same VIF twice.
+    let output = vifd(root.path(), &["validate", &good, &good, "-o", "json"])?;
+    assert_eq!(code(&output), 1);
+    // Nothing is handed in when one is no good.
+    let output = vifd(root.path(), &["plug", &good, &bad])?;
+    assert_eq!(code(&output), 1);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("vif.address") && said.contains("nothing was handed in"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn schema_is_json_in_every_format_and_completions_are_a_script() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    for format in ["table", "json"] {
+        let output = vifd(root.path(), &["schema", "-o", format])?;
+        let schema: Value = serde_json::from_slice(&output.stdout)?;
+        assert!(schema["$schema"].is_string());
+    }
+    let output = vifd(root.path(), &["completions", "bash"])?;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("confirm-removals"));
+    Ok(())
+}
+
+#[test]
+fn a_support_bundle_is_written_without_an_agent_and_says_what_is_missing() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let config = root.path().join("vifd.toml");
+    let shown = root.path().display();
+    let text = format!(
+        "[agent]\nstate_dir = \"{shown}/state\"\n[ovsdb]\nendpoint = \"ssl:127.0.0.1:1\"\nkey = \"{shown}/secret\"\n\
+         cert = \"{shown}/cert\"\nca = \"{shown}/ca\"\n[source]\npath = \"{shown}/vifs\"\n"
+    );
+    fs::write(&config, text)?;
+    fs::write(root.path().join("secret"), "SECRET")?;
+    let directory = root.path().join("bundle");
+    let (config, directory_text) = (config.to_string_lossy(), directory.to_string_lossy());
+    let output = vifd(root.path(), &["support-bundle", &directory_text, "--config", &config])?;
+    assert_eq!(code(&output), 0, "{output:?}");
+    for name in ["config.toml", "versions.json", "doctor.json", "missing.txt"] {
+        let content = fs::read_to_string(directory.join(name))?;
+        assert!(!content.contains("SECRET"), "{name}");
+    }
+    assert!(fs::read_to_string(directory.join("missing.txt"))?.contains("status.json"));
+    let findings: Value = serde_json::from_slice(&fs::read(directory.join("doctor.json"))?)?;
+    assert!(findings.as_array().is_some_and(|all| all.len() > 5), "{findings}");
+    // It is never written over another one.
+    let output = vifd(root.path(), &["support-bundle", &directory_text, "--config", &config])?;
+    assert_eq!(code(&output), 1);
+    // The doctor's exit code says that something is wrong.
+    let output = vifd(root.path(), &["doctor", "--config", &config, "-o", "json"])?;
+    assert_eq!(code(&output), 1);
+    let findings: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(findings[0]["verdict"], "ok", "{findings}");
+    Ok(())
+}
