@@ -365,12 +365,13 @@ impl Config {
     #[must_use]
     pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         // Everything is taken apart by name, so that a new key cannot be forgotten here.
-        let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser: _, bridge: _, nic: _, log } = old;
+        let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser, bridge: _, nic: _, log } = old;
         let Agent { id, host, mode: _, resync: _, adopt: _, max_removals: _, state_dir } = agent;
         let Ovsdb { endpoint, key, cert, ca, rundir } = ovsdb;
         let Source { kind, path } = source;
         let Api { socket, mode, group } = api;
         let Metrics { listen } = metrics;
+        let VhostUser { dir, owner: _, group: _, mode: _, selinux_label: _ } = vhostuser;
         let Log { level: _, format } = log;
         [
             ("agent.id", *id != new.agent.id),
@@ -387,6 +388,7 @@ impl Config {
             ("api.mode", *mode != new.api.mode),
             ("api.group", *group != new.api.group),
             ("metrics.listen", *listen != new.metrics.listen),
+            ("vhostuser.dir", *dir != new.vhostuser.dir),
             ("log.format", *format != new.log.format),
         ]
         .into_iter()

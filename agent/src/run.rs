@@ -24,6 +24,7 @@ use crate::plan::OWNER;
 use crate::reconciler::{self, Control, Joints};
 use crate::record;
 use crate::sessions::Peers;
+use crate::source::Decode;
 use crate::source::dir::{DirSource, Options};
 use crate::status::HostStatus;
 
@@ -56,8 +57,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         links: links.observe(),
         links_statistics: Arc::new(links.counters()),
     };
-    let decode = Arc::new(|bytes: &[u8]| record::decode(bytes).map(|record| record.vif));
-    let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decode))
+    let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decoder(&config)))
         .with_context(|| format!("cannot read records from {}", config.source.path.display()))?;
     let (status, statuses) = watch::channel(Arc::new(HostStatus::default()));
     let (orders, commands) = mpsc::channel(COMMAND_QUEUE);
@@ -103,9 +103,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         env!("CARGO_PKG_VERSION"),
     );
     let reloads = async {
-        let mut current = config.clone();
         while hangup.recv().await.is_some() {
-            current = reload(&path, current, &control, &volume);
+            reload(&path, &config, &control, &volume);
         }
     };
     let ended = tokio::select! {
@@ -132,34 +131,40 @@ fn control(config: &Config) -> anyhow::Result<Control> {
     })
 }
 
-/// Reads the configuration again and takes what can be taken; the configuration in force from now on. What is
-/// wrong changes nothing.
-fn reload(path: &Path, old: Config, control_sender: &watch::Sender<Control>, volume: &Volume) -> Config {
+/// Reads records within what this host allows; what is odd about one and does no harm is logged.
+fn decoder(config: &Config) -> Decode {
+    let limits = config.limits();
+    Arc::new(move |bytes: &[u8]| {
+        let record = record::decode_within(bytes, &limits)?;
+        for warning in &record.warnings {
+            tracing::warn!(vif = %record.vif.id, "{warning}");
+        }
+        Ok(record.vif)
+    })
+}
+
+/// Reads the configuration again and takes what can be taken. What is wrong changes nothing; what differs from
+/// the configuration that the agent was started with and takes a restart is named.
+fn reload(path: &Path, started_with: &Config, control_sender: &watch::Sender<Control>, volume: &Volume) {
     let read = Config::load(path).map_err(anyhow::Error::from).and_then(|new| {
         let control = control(&new)?;
         Ok((new, control))
     });
     match read {
-        Err(error) => {
-            tracing::error!("the configuration stays as it was: {error:#}");
-            old
-        }
-        Ok((new, control)) => {
-            let later = Config::diff_needs_restart(&old, &new);
+        Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+        Ok((new, mut control)) => {
+            let later = Config::diff_needs_restart(started_with, &new);
             if !later.is_empty() {
                 tracing::warn!("these keys take effect at the next start: {}", later.join(", "));
             }
             volume.set(&new.log);
-            // Whose marks are ours is one of the things that a running agent does not change.
-            let agent = control_sender.borrow().settings.agent.clone();
-            let mut control = control;
-            control.settings.agent = agent;
-            control_sender.send_replace(control);
+            control_sender.send_modify(|current| {
+                // Whose marks are ours and where sockets may be are not for a running agent to change.
+                control.settings.agent.clone_from(&current.settings.agent);
+                control.settings.socket_dir.clone_from(&current.settings.socket_dir);
+                *current = control;
+            });
             tracing::info!("the configuration was read again");
-            // What needs a restart is compared with what runs, also at the next reload.
-            let mut current = new;
-            current.agent.id = old.agent.id;
-            current
         }
     }
 }

@@ -357,7 +357,7 @@ fn what_is_not_ours_is_a_conflict() {
         text.push_str(&case.text);
     };
     story("a foreign link of that name", &|world| {
-        world.add_link("tapdc065497-3c", LinkKind::Other("dummy".into()), None)
+        world.add_link("tapdc065497-3c", LinkKind::Other("dummy".into()), None);
     });
     story("a foreign tap of that name", &|world| {
         world.add_link("tapdc065497-3c", LinkKind::Tap { multi_queue: false, persistent: true }, Some(MAC));
