@@ -5,7 +5,7 @@ use anyhow::Result;
 use vifd_integration::lab::{Host, OsVif, OsVifConfig, Ovs, Record, Switch, Vifd, differences};
 
 /// Collections in which nothing may be that os-vif did not make.
-const EXACT: &[&str] = &["/bridges", "/ports", "/interfaces", "/links"];
+const EXACT: &[&str] = &["/bridges", "/ports", "/interfaces", "/links", "/qos"];
 
 #[test]
 fn ports_and_taps() -> Result<()> {

@@ -105,7 +105,7 @@ fn a_hypervisors_port_is_looked_after_when_it_is_made_again() -> Result<()> {
     // As Nova sends it by default: libvirt makes the port.
     let record = Record::fixture("openvswitch")?.with_profile("datapath_type", "netdev");
     vifd.put(&record)?;
-    vifd.wait_for(&record.id(), "waiting")?;
+    vifd.wait_for(&record.id(), "plugged")?;
     let (name, id) = (record.vif_name(), record.id());
     let guest = Namespace::new()?;
     ovs.namespace().veth(&name, &guest, "eth0", Some(&record.mac()), None)?;

@@ -45,9 +45,15 @@ impl Host {
             shown.insert("ports".into(), shown_ports.into());
             bridges.insert(name, shown.into());
         }
-        // A QoS row that no port uses is garbage that somebody left.
-        let mut loose: Vec<Value> = qos.values().map(|row| columns(row, QOS).into()).collect();
-        loose.sort_by_key(Value::to_string);
+        // By os-vif's id of it; those that no port uses are here too: garbage that somebody left.
+        let rows: Map<String, Value> = qos
+            .values()
+            .map(|row| {
+                let id = &row["external_ids"]["id"];
+                let key = id.as_str().unwrap_or_default().to_owned();
+                (key, columns(row, QOS).into())
+            })
+            .collect();
         let mut links = Map::new();
         for (name, link) in ovs.namespace().links()? {
             // ovs-vswitchd's own devices: those of bridges and of the userspace datapath.
@@ -64,7 +70,7 @@ impl Host {
                 }),
             );
         }
-        Ok(Host(json!({"bridges": bridges, "qos": loose, "links": links})))
+        Ok(Host(json!({"bridges": bridges, "qos": rows, "links": links})))
     }
 }
 
