@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
 use super::inventory::{Inventory, port_owner};
-use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, PRESERVE, Plan, Verdict};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, PRESERVE, Plan, Settings, Verdict};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::{NewPort, OvsOp, StringMap};
-use crate::model::{Interface, Link, LinkKind, LinkState, Mark, OvsState, Port, Vif, VifId};
+use crate::model::{Interface, Link, LinkKind, LinkState, OvsState, Port, Vif, VifId};
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Work<'a> {
     inventory: &'a Inventory<'a>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
-    /// Bridges that some VIF wants, so that an empty one of them is not swept.
+    /// Disposable bridges that some VIF wants, so that an empty one of them is not swept.
     pub(super) wanted_bridges: BTreeSet<String>,
 }
 
@@ -58,7 +58,8 @@ impl<'a> Work<'a> {
     /// Plans one wanted VIF.
     pub(super) fn vif(&mut self, id: VifId, vif: &Vif, blueprint: Result<&Blueprint, &Unbuildable>) {
         if let Ok(blueprint) = blueprint {
-            self.wanted_bridges.extend(blueprint.bridges.iter().map(|bridge| bridge.name.clone()));
+            let disposable = blueprint.bridges.iter().filter(|bridge| bridge.disposable);
+            self.wanted_bridges.extend(disposable.map(|bridge| bridge.name.clone()));
         }
         let rejected =
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
@@ -84,7 +85,7 @@ impl<'a> Work<'a> {
         found.facts.socket = blueprint.socket.as_ref().map(|socket| socket.display().to_string());
         self.stale(id, blueprint, &mut found);
         for tap in &blueprint.taps {
-            self.tap(id, vif, tap, links, &mut found);
+            self.tap(id, tap, links, &mut found);
         }
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, links, &mut found);
@@ -92,7 +93,7 @@ impl<'a> Work<'a> {
         if let Some(ovs) = self.inputs.observed.ovs.ready() {
             self.bridges(id, blueprint, ovs, &mut found);
             for (place, port) in blueprint.ports.iter().enumerate() {
-                self.port(id, vif, port, place == 0, (links, ovs), &mut found);
+                self.port(id, port, place == 0, (links, ovs), &mut found);
             }
         }
         self.conclude(id, found);
@@ -141,11 +142,10 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
     }
 
-    fn tap(&self, id: VifId, vif: &Vif, wanted: &WantedTap, links: &LinkState, found: &mut Findings) {
+    fn tap(&self, id: VifId, wanted: &WantedTap, links: &LinkState, found: &mut Findings) {
         found.facts.netdev = Some(wanted.name.clone());
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
-        let alias = Mark::text(&settings.agent, id, vif.preserve_on_delete);
         let Some(link) = links.links.get(&wanted.name) else {
             if let Some(reason) = self.foreign_port(id, &wanted.name) {
                 found.conflict.get_or_insert(reason);
@@ -157,7 +157,7 @@ impl<'a> Work<'a> {
                 mtu: wanted.mtu,
                 multi_queue: wanted.multi_queue,
                 up: wanted.up,
-                alias,
+                alias: wanted.alias.clone(),
             });
             return;
         };
@@ -198,19 +198,21 @@ impl<'a> Work<'a> {
                 return;
             }
         }
-        let change = LinkOp::ChangeLink {
+        let same = |mac| link.mac == Some(mac);
+        if wanted.mac.is_none_or(same)
+            && (link.mtu, link.up, link.alias.as_ref()) == (wanted.mtu, wanted.up, Some(&wanted.alias))
+        {
+            found.link_ready = Some(true);
+            return;
+        }
+        found.links.push(LinkOp::ChangeLink {
             index: link.index,
             name: link.name.clone(),
             mac: wanted.mac.filter(|mac| link.mac != Some(*mac)),
             mtu: (link.mtu != wanted.mtu).then_some(wanted.mtu),
             up: (link.up != wanted.up).then_some(wanted.up),
-            alias: (link.alias.as_deref() != Some(alias.as_str())).then_some(alias),
-        };
-        if matches!(change, LinkOp::ChangeLink { mac: None, mtu: None, up: None, alias: None, .. }) {
-            found.link_ready = Some(true);
-        } else {
-            found.links.push(change);
-        }
+            alias: (link.alias.as_ref() != Some(&wanted.alias)).then(|| wanted.alias.clone()),
+        });
     }
 
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
@@ -284,7 +286,6 @@ impl<'a> Work<'a> {
     fn port(
         &self,
         id: VifId,
-        vif: &Vif,
         wanted: &WantedPort,
         first: bool,
         (links, ovs): (&LinkState, &OvsState),
@@ -299,11 +300,7 @@ impl<'a> Work<'a> {
             }
         }
         let settings = self.inputs.settings;
-        let mut marks = settings.marks(Some(id), vif.preserve_on_delete);
         let interface = ovs.interfaces.get(&wanted.name).map(AsRef::as_ref);
-        if interface.is_some_and(|row| !vif.preserve_on_delete && row.external_ids.contains_key(PRESERVE)) {
-            marks.insert(PRESERVE.to_owned(), "false".to_owned());
-        }
         let Some(port) = ovs.ports.get(&wanted.name) else {
             match (wanted.maker, interface) {
                 (_, Some(_)) => {
@@ -317,7 +314,7 @@ impl<'a> Work<'a> {
                         bridge: wanted.bridge.clone(),
                     });
                 }
-                (Maker::Vifd, None) => found.ovs.push(OvsOp::InsertPort(Box::new(new_port(wanted, marks)))),
+                (Maker::Vifd, None) => found.ovs.push(OvsOp::InsertPort(Box::new(new_port(wanted)))),
             }
             return;
         };
@@ -338,9 +335,7 @@ impl<'a> Work<'a> {
                 found.ovs.push(self.delete_port(port, Some(interface)));
                 return;
             }
-            // The guard names what is there, lest a mark that somebody removed from the interface (and left on
-            // the port) kept us from putting it back.
-            Owner::Us { .. } => entries(&interface.external_ids, &settings.guard()),
+            Owner::Us { .. } => Guard::Mark,
             Owner::Other(who) => {
                 found
                     .conflict
@@ -348,14 +343,14 @@ impl<'a> Work<'a> {
                 return;
             }
             Owner::Nobody => match self.claim(wanted, port, interface) {
-                Ok(guard) => guard,
+                Ok(guard) => Guard::Ids(guard),
                 Err(reason) => {
                     found.conflict.get_or_insert(reason);
                     return;
                 }
             },
         };
-        change_rows(wanted, port, interface, &marks, guard, found);
+        change_rows(wanted, (port, interface), settings, guard, found);
         if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, links.links.get(&wanted.name))
             && link.mtu != mtu
         {
@@ -514,15 +509,22 @@ fn differences(map: &StringMap, wanted: &StringMap) -> StringMap {
     wanted.iter().filter(|(key, value)| map.get(*key) != Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
+/// The same of `external_ids`, where a mark that says `preserve` and is not wanted any more has to be unsaid.
+fn changed_ids(is: &StringMap, wanted: &StringMap) -> StringMap {
+    let mut changed = differences(is, wanted);
+    if !wanted.contains_key(PRESERVE) && is.get(PRESERVE).is_some_and(|value| value == "true") {
+        changed.insert(PRESERVE.to_owned(), "false".to_owned());
+    }
+    changed
+}
+
 /// `transient=true`: only ovs-ctl acts on it, at boot, by removing the port.
 fn port_config() -> StringMap {
     BTreeMap::from([("transient".to_owned(), "true".to_owned())])
 }
 
-fn new_port(wanted: &WantedPort, marks: StringMap) -> NewPort {
+fn new_port(wanted: &WantedPort) -> NewPort {
     let (tag, trunks, vlan_mode) = wanted.isolation.map(super::blueprint::Isolation::columns).unwrap_or_default();
-    let mut interface_ids = wanted.ids.clone();
-    interface_ids.extend(marks.clone());
     NewPort {
         bridge: wanted.bridge.clone(),
         name: wanted.name.clone(),
@@ -530,40 +532,46 @@ fn new_port(wanted: &WantedPort, marks: StringMap) -> NewPort {
         trunks,
         vlan_mode,
         other_config: port_config(),
-        qos: wanted.qos.clone().map(|mut qos| {
-            qos.external_ids.extend(marks.clone());
-            qos
-        }),
-        external_ids: marks,
+        qos: wanted.qos.clone(),
+        external_ids: wanted.marks.clone(),
         kind: wanted.kind.clone(),
         options: wanted.options.clone(),
-        interface_ids,
+        interface_ids: wanted.ids.clone(),
         mtu_request: wanted.mtu_request,
         mac: None,
     }
 }
 
+/// What has to be true still when an interface is changed.
+enum Guard {
+    /// Our mark, as far as it is there: one that somebody removed (and left on the port) must not keep us from
+    /// putting it back.
+    Mark,
+    /// What made the port ours to claim.
+    Ids(StringMap),
+}
+
 /// Brings the rows of a port that is ours, or about to be, to what is wanted, entry by entry.
 fn change_rows(
     wanted: &WantedPort,
-    port: &Port,
-    interface: &Interface,
-    marks: &StringMap,
-    guard: StringMap,
+    (port, interface): (&Port, &Interface),
+    settings: &Settings,
+    guard: Guard,
     found: &mut Findings,
 ) {
     let ours = wanted.maker == Maker::Vifd;
-    let mut ids = wanted.ids.clone();
-    ids.extend(marks.clone());
     let kind = (ours && interface.kind != wanted.kind).then(|| wanted.kind.clone());
     let options = if ours { differences(&interface.options, &wanted.options) } else { StringMap::new() };
-    let external_ids = differences(&interface.external_ids, &ids);
+    let external_ids = changed_ids(&interface.external_ids, &wanted.ids);
     let mtu_request = wanted.mtu_request.filter(|_| ours && interface.mtu_request != wanted.mtu_request);
     if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mtu_request.is_some() {
         found.ovs.push(OvsOp::ChangeInterface {
             uuid: interface.uuid,
             name: interface.name.clone(),
-            guard,
+            guard: match guard {
+                Guard::Mark => entries(&interface.external_ids, &settings.guard()),
+                Guard::Ids(ids) => ids,
+            },
             kind,
             options,
             external_ids,
@@ -571,15 +579,15 @@ fn change_rows(
             mac: None,
         });
     }
-    let (external_ids, other_config) =
-        (differences(&port.external_ids, marks), differences(&port.other_config, &port_config()));
-    if !external_ids.is_empty() || !other_config.is_empty() {
+    let external_ids = changed_ids(&port.external_ids, &wanted.marks);
+    let transient = port.other_config.get("transient").is_some_and(|value| value == "true");
+    if !external_ids.is_empty() || !transient {
         found.ovs.push(OvsOp::ChangePort {
             uuid: port.uuid,
             name: port.name.clone(),
             bridge: port.bridge.clone(),
             external_ids,
-            other_config,
+            other_config: if transient { StringMap::new() } else { port_config() },
         });
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Inventory<'a> {
         }
         let referred: BTreeSet<Uuid> = ovs.ports.values().filter_map(|port| port.qos).collect();
         for qos in ovs.qos.values() {
-            if matches!(settings.owner(&qos.external_ids), Owner::Us { .. }) && !referred.contains(&qos.uuid) {
+            if !referred.contains(&qos.uuid) && matches!(settings.owner(&qos.external_ids), Owner::Us { .. }) {
                 self.loose_qos.push(qos.uuid);
             }
         }
@@ -84,9 +84,8 @@ impl<'a> Inventory<'a> {
 /// Whose a port is. The mark stands on the port and on its interface; either counts, so that a hand that
 /// clears one of them does not make an orphan.
 pub(super) fn port_owner(port: &Port, interface: Option<&Interface>, settings: &Settings) -> Owner {
-    let by_interface = interface.map_or(Owner::Nobody, |interface| settings.owner(&interface.external_ids));
-    match (by_interface, settings.owner(&port.external_ids)) {
-        (Owner::Nobody | Owner::Us { vif: None, .. }, by_port) => by_port,
-        (by_interface, _) => by_interface,
+    match interface.map_or(Owner::Nobody, |interface| settings.owner(&interface.external_ids)) {
+        Owner::Nobody | Owner::Us { vif: None, .. } => settings.owner(&port.external_ids),
+        by_interface => by_interface,
     }
 }

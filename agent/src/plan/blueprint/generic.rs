@@ -12,6 +12,7 @@ pub(super) fn blueprint(vif: &Vif, vif_name: &str, settings: &Settings) -> Bluep
             mtu: mtu(vif, settings),
             multi_queue: ovs_profile(vif.profile.as_ref()).is_some_and(|profile| profile.multiqueue),
             up: vif.active,
+            alias: String::new(),
         }],
         ..Blueprint::default()
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::Settings;
 use crate::backend::ovs::{NewQos, StringMap};
-use crate::model::{MacAddr, OpenVSwitchProfile, PortProfile, ProfileKind, Vif, VifKind};
+use crate::model::{MacAddr, Mark, OpenVSwitchProfile, PortProfile, ProfileKind, Vif, VifKind};
 
 /// Everything that one VIF wants.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +40,8 @@ pub struct WantedTap {
     pub multi_queue: bool,
     /// Administrative state.
     pub up: bool,
+    /// Our mark.
+    pub alias: String,
 }
 
 /// A bridge that has to be there. One that is there already is left as it is.
@@ -75,7 +77,9 @@ pub struct WantedPort {
     pub kind: String,
     /// Entries of `Interface.options`.
     pub options: StringMap,
-    /// Entries of `Interface.external_ids` beside the marks.
+    /// Our marks, for the port and for its interface.
+    pub marks: StringMap,
+    /// Entries of `Interface.external_ids`, the marks among them.
     pub ids: StringMap,
     /// `Interface.mtu_request`.
     pub mtu_request: Option<u32>,
@@ -127,6 +131,23 @@ pub fn blueprint(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildabl
     if vif.parent.is_some() {
         return unsupported("parent", "a trunk's sub-port");
     }
+    let mut blueprint = of_kind(vif, settings)?;
+    let marks = settings.marks(Some(vif.id), vif.preserve_on_delete);
+    for tap in &mut blueprint.taps {
+        tap.alias = Mark::text(&settings.agent, vif.id, vif.preserve_on_delete);
+    }
+    for port in &mut blueprint.ports {
+        port.ids.extend(marks.clone());
+        port.marks.clone_from(&marks);
+        if let Some(qos) = &mut port.qos {
+            qos.external_ids.extend(marks.clone());
+        }
+    }
+    Ok(blueprint)
+}
+
+/// What `vif` wants, the marks aside.
+fn of_kind(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildable> {
     match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
         (VifKind::Generic { vif_name }, _) => Ok(generic::blueprint(vif, vif_name, settings)),
         (VifKind::OpenVSwitch { vif_name, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {

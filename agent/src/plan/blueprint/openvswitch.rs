@@ -35,6 +35,7 @@ pub(super) fn blueprint(
             mtu,
             multi_queue: profile.multiqueue,
             up: vif.active,
+            alias: String::new(),
         });
     }
     let port = |bridge: &str, ids: StringMap, maker: Maker| WantedPort {
@@ -43,6 +44,7 @@ pub(super) fn blueprint(
         maker,
         kind: String::new(),
         options: StringMap::new(),
+        marks: StringMap::new(),
         ids,
         mtu_request: None,
         netdev_mtu: (maker == Maker::Vifd && !profile.create_tap).then_some(mtu),
@@ -74,6 +76,7 @@ pub(super) fn blueprint(
             maker: Maker::Vifd,
             kind: "patch".to_owned(),
             options: BTreeMap::from([("peer".to_owned(), peer.to_owned())]),
+            marks: StringMap::new(),
             ids,
             mtu_request: None,
             netdev_mtu: None,

@@ -43,6 +43,7 @@ pub(super) fn blueprint(
             maker: Maker::Vifd,
             kind: kind.to_owned(),
             options,
+            marks: StringMap::new(),
             ids: interface_ids(vif, interface_id(vif, profile), bridge),
             mtu_request: Some(mtu(vif, settings)),
             netdev_mtu: None,
