@@ -2,4 +2,3 @@
 //! for each promise of the project; nothing in here asserts anything.
 
 pub mod lab;
-pub mod picture;

@@ -12,10 +12,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 use vifd_integration::lab::{Lifetime, Namespace, Ovs, Record, Switch, Vifd, interrupt, until};
-use vifd_integration::picture::{Attachment, draw};
 
 const NAME: &str = "vifd-demo";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -57,16 +56,22 @@ enum Mode {
 }
 
 /// Lets Ctrl-C end the next wait with an error, so that everything is taken down on the way out.
+/// The signals are handled and not blocked: what is blocked here would be blocked in every daemon.
 fn interruptible() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupted, mut terminated, mut hung_up) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
     std::thread::spawn(move || {
-        if signals.wait().is_ok() {
-            interrupt();
-        }
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupted.recv() => {}
+                _ = terminated.recv() => {}
+                _ = hung_up.recv() => {}
+            }
+        });
+        interrupt();
     });
     Ok(())
 }
@@ -120,8 +125,11 @@ fn run(mode: Mode) -> Result<()> {
     println!("  the port is back and usable {} ms later", before.elapsed().as_millis());
     ping(style, alice, bob)?;
 
-    style.step("This host now");
-    println!("{}", indented(&draw(&attachments(&vifd, &records)?)));
+    style.step("This host now, as `vifd status` draws it");
+    let drawn = vifd.client(&["status"])?.status()?;
+    if !drawn.success() {
+        bail!("vifd status: {drawn}");
+    }
 
     if mode == Mode::Keep {
         keep(style, &ovs, &vifd, alice, bob)?;
@@ -238,25 +246,6 @@ fn ping(style: Style, from: &Guest, to: &Guest) -> Result<()> {
     Ok(())
 }
 
-fn attachments(vifd: &Vifd, records: &[(PathBuf, Record)]) -> Result<Vec<Attachment>> {
-    records
-        .iter()
-        .map(|(_, record)| {
-            let status = vifd.status(&record.id())?.context("a VIF without a status")?;
-            let facts = &status["facts"];
-            let fact = |name: &str| facts[name].as_str().map(str::to_owned);
-            Ok(Attachment {
-                bridge: fact("bridge"),
-                port: fact("port").or(fact("netdev")).unwrap_or_default(),
-                ofport: facts["ofport"].as_i64(),
-                phase: text(&status, "phase"),
-                guest: record.instance_name(),
-                detail: format!("{}  {}", record.ip(), fact("mac").unwrap_or_default()),
-            })
-        })
-        .collect()
-}
-
 fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Result<()> {
     let program = Vifd::program()?;
     let program = program.display();
@@ -295,10 +284,6 @@ fn down() {
 
 fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_owned()
-}
-
-fn indented(lines: &str) -> String {
-    lines.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 /// Colours, unless the output is no terminal or `NO_COLOR` is set (<https://no-color.org>).

@@ -405,20 +405,28 @@ impl Vifd {
         Ok(sum(&self.metrics()?, name, labels))
     }
 
-    /// Runs the command line client against this agent, in its namespace.
+    /// A command of the command line client, for this agent, in its namespace.
     ///
     /// # Errors
-    /// When it cannot be started. Its exit code is the test's to judge.
-    pub fn cli(&self, args: &[&str]) -> Result<Output> {
+    /// When the program was not built.
+    pub fn client(&self, args: &[&str]) -> Result<Command> {
         let mut command = Command::new(super::tools::find_tool("ip")?);
         command
             .args(["netns", "exec", &self.namespace])
             .arg(Vifd::program()?)
             .args(args)
             .arg("--config")
-            .arg(self.config_file())
-            .env("NO_COLOR", "1");
-        command.output().with_context(|| format!("running vifd {args:?}"))
+            .arg(self.config_file());
+        Ok(command)
+    }
+
+    /// Runs a command of the client and gives what it printed, without colours.
+    ///
+    /// # Errors
+    /// When it cannot be started. Its exit code is the test's to judge.
+    pub fn cli(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.client(args)?;
+        command.env("NO_COLOR", "1").output().with_context(|| format!("running vifd {args:?}"))
     }
 
     fn namespace(&self) -> Result<Namespace> {
