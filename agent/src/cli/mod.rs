@@ -11,6 +11,8 @@ mod vifs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, Signal};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -248,6 +250,14 @@ impl Common {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let agent = matches!(arguments.verb, Verb::Run);
+    if agent {
+        // A parent may have left them blocked, and an agent that cannot be told to end has to be killed. Before
+        // the runtime's threads are there, which inherit the mask.
+        let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        if let Err(error) = signals.thread_unblock() {
+            eprintln!("vifd: cannot unblock signals: {error}");
+        }
+    }
     let mut builder =
         if agent { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
     let runtime = match builder.enable_all().build() {
