@@ -11,11 +11,10 @@ mod vifs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-use nix::sys::signal::{SigSet, Signal};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use nix::sys::signal::{SigSet, Signal};
 
 use self::output::{Format, Output};
 use crate::api::client::{Client, ClientError};
