@@ -18,6 +18,7 @@ mod holds;
 mod inventory;
 mod release;
 mod removal;
+mod rows;
 mod settings;
 mod verdict;
 mod words;

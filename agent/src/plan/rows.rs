@@ -1,0 +1,156 @@
+//! The rows of one port: what they lack of what is wanted, and whether ovs-vswitchd has made them usable. Whose
+//! the port is has been settled before, in `compare`.
+
+use std::collections::BTreeMap;
+
+use super::blueprint::{Isolation, Maker, WantedPort};
+use super::compare::Findings;
+use super::{Missing, PRESERVE, Settings};
+use crate::backend::ovs::{NewPort, OvsOp, StringMap};
+use crate::model::{Interface, LinkState, OvsState, Port};
+
+/// The entries of `wanted` that `map` has as they are.
+pub(super) fn entries(map: &StringMap, wanted: &StringMap) -> StringMap {
+    wanted.iter().filter(|(key, value)| map.get(*key) == Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The entries of `wanted` that `map` lacks or has otherwise.
+fn differences(map: &StringMap, wanted: &StringMap) -> StringMap {
+    wanted.iter().filter(|(key, value)| map.get(*key) != Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+/// The same of `external_ids`, where a mark that says `preserve` and is not wanted any more has to be unsaid.
+fn changed_ids(is: &StringMap, wanted: &StringMap) -> StringMap {
+    let mut changed = differences(is, wanted);
+    if !wanted.contains_key(PRESERVE) && is.get(PRESERVE).is_some_and(|value| value == "true") {
+        changed.insert(PRESERVE.to_owned(), "false".to_owned());
+    }
+    changed
+}
+
+/// `transient=true`: only ovs-ctl acts on it, at boot, by removing the port.
+fn port_config() -> StringMap {
+    BTreeMap::from([("transient".to_owned(), "true".to_owned())])
+}
+
+pub(super) fn new_port(wanted: &WantedPort) -> NewPort {
+    let (tag, trunks, vlan_mode) = wanted.isolation.map(Isolation::columns).unwrap_or_default();
+    NewPort {
+        bridge: wanted.bridge.clone(),
+        name: wanted.name.clone(),
+        tag,
+        trunks,
+        vlan_mode,
+        other_config: port_config(),
+        qos: wanted.qos.clone(),
+        external_ids: wanted.marks.clone(),
+        kind: wanted.kind.clone(),
+        options: wanted.options.clone(),
+        interface_ids: wanted.ids.clone(),
+        mtu_request: wanted.mtu_request,
+        mac: None,
+    }
+}
+
+/// What has to be true still when an interface is changed.
+pub(super) enum Guard {
+    /// Our mark, as far as it is there: one that somebody removed (and left on the port) must not keep us from
+    /// putting it back.
+    Mark,
+    /// What made the port ours to claim.
+    Ids(StringMap),
+}
+
+/// Brings the rows of a port that is ours, or about to be, to what is wanted, entry by entry.
+pub(super) fn change_rows(
+    wanted: &WantedPort,
+    (port, interface): (&Port, &Interface),
+    settings: &Settings,
+    guard: Guard,
+    found: &mut Findings,
+) {
+    let ours = wanted.maker == Maker::Vifd;
+    let kind = (ours && interface.kind != wanted.kind).then(|| wanted.kind.clone());
+    let options = if ours { differences(&interface.options, &wanted.options) } else { StringMap::new() };
+    let external_ids = changed_ids(&interface.external_ids, &wanted.ids);
+    let mtu_request = wanted.mtu_request.filter(|_| ours && interface.mtu_request != wanted.mtu_request);
+    if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mtu_request.is_some() {
+        found.ovs.push(OvsOp::ChangeInterface {
+            uuid: interface.uuid,
+            name: interface.name.clone(),
+            guard: match guard {
+                Guard::Mark => entries(&interface.external_ids, &settings.guard()),
+                Guard::Ids(ids) => ids,
+            },
+            kind,
+            options,
+            external_ids,
+            mtu_request,
+            mac: None,
+        });
+    }
+    let external_ids = changed_ids(&port.external_ids, &wanted.marks);
+    let transient = port.other_config.get("transient").is_some_and(|value| value == "true");
+    if !external_ids.is_empty() || !transient {
+        found.ovs.push(OvsOp::ChangePort {
+            uuid: port.uuid,
+            name: port.name.clone(),
+            bridge: port.bridge.clone(),
+            external_ids,
+            other_config: if transient { StringMap::new() } else { port_config() },
+        });
+    }
+}
+
+/// Whether ovs-vswitchd has made the port usable, and what is missing otherwise.
+pub(super) fn usable(
+    wanted: &WantedPort,
+    first: bool,
+    interface: &Interface,
+    ovs: &OvsState,
+    links: &LinkState,
+    found: &mut Findings,
+) {
+    if !ovs.vswitchd_alive {
+        found.unanswered.get_or_insert(Missing::Vswitchd);
+        return;
+    }
+    let error = interface.error.as_deref().filter(|error| !error.is_empty());
+    let usable = error.is_none() && interface.ofport.is_some_and(|ofport| ofport > 0);
+    let connected = interface.status.get("status").is_some_and(|status| status == "connected");
+    if first {
+        found.facts.ofport = interface.ofport;
+        found.facts.interface_type =
+            Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.clone() });
+        found.facts.mtu = interface.mtu.or(found.facts.mtu);
+        found.port_ready = Some(usable);
+        if found.vhost_connected.is_some() {
+            found.vhost_connected = Some(usable && connected);
+        }
+    }
+    if usable {
+        if first && found.vhost_connected == Some(true) && !interface.link_up {
+            found.unanswered.get_or_insert(Missing::VhostLink(wanted.name.clone()));
+        }
+        return;
+    }
+    let netdev_missing =
+        interface.kind.is_empty() && found.link_ready.is_none() && !links.links.contains_key(&wanted.name);
+    match (error, interface.ofport) {
+        _ if netdev_missing => {
+            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+        }
+        (Some(error), _) => {
+            found.failed.get_or_insert(format!("Open vSwitch on port {}: {error}", wanted.name));
+        }
+        (None, Some(-1)) => {
+            found.failed.get_or_insert(format!(
+                "Open vSwitch could not make port {} and gave no reason: see the log of ovs-vswitchd",
+                wanted.name
+            ));
+        }
+        _ => {
+            found.unanswered.get_or_insert(Missing::Ofport(wanted.name.clone()));
+        }
+    }
+}
