@@ -66,9 +66,9 @@ fn plan_text(plan: &PlanView, output: &Output) -> String {
     } else {
         let rows = plan.operations.iter().map(|operation| {
             let vif = operation.vif.map_or("several".into(), |vif| vif.to_string());
-            vec![operation.backend.clone(), vif, operation.action.clone()]
+            vec![operation.backend.clone().into(), vif.into(), operation.action.clone().into()]
         });
-        text.push_str(&output.table(&["BACKEND", "VIF", "OPERATION"], rows));
+        text.push_str(&output.uncut().table(&["BACKEND", "VIF", "OPERATION"], rows));
     }
     if plan.paused {
         text.push_str("\nThe agent is paused: nothing of it is done until `vifd resume`.\n");

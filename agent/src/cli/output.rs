@@ -4,15 +4,16 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::{env, process};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
 use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
 use super::Failure;
-use crate::status::Phase;
+use crate::status::{Phase, Truth};
 
 /// Width where there is no terminal to ask.
 const WIDTH: usize = 100;
+/// Narrower ones are written to as if they were this wide.
+const NARROWEST: usize = 40;
 
 /// `-o`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,7 +47,9 @@ impl Output {
         // https://no-color.org: present and not empty.
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = env::var_os("TERM").is_some_and(|value| value == "dumb");
-        let width = if terminal { Table::new().width().map_or(WIDTH, usize::from) } else { WIDTH };
+        // A terminal that nobody gave a size says 0.
+        let asked = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
+        let width = asked.filter(|width| *width > 0).unwrap_or(WIDTH).max(NARROWEST);
         Output { format, paint: Paint(terminal && !unwanted && !dumb), terminal, width }
     }
 
@@ -75,18 +78,64 @@ impl Output {
         Ok(())
     }
 
-    /// A table without lines.
-    pub(super) fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
-        if self.terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
+    /// The same with lines as long as they are.
+    pub(super) fn uncut(self) -> Output {
+        Output { width: usize::MAX, ..self }
+    }
+
+    /// A table without lines. On a terminal the last column is cut, so that a row is a line.
+    pub(super) fn table(&self, header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+        let header: Vec<Cell> = header.iter().map(|title| Cell::from((*title).to_owned())).collect();
+        let rows: Vec<Vec<Cell>> = std::iter::once(header).chain(rows).collect();
+        let mut widths: Vec<usize> = Vec::new();
+        for (at, cell) in rows.iter().flat_map(|row| row.iter().enumerate()) {
+            widths.resize(widths.len().max(at + 1), 0);
+            widths[at] = widths[at].max(cell.text.chars().count());
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        if let Some(last) = widths.last_mut().filter(|_| self.terminal) {
+            *last = (*last).min(self.width.saturating_sub(before).max(NARROWEST / 2));
         }
-        let text = table.to_string();
-        text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+        let mut text = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let content = pad(&cut(&cell.text, *width), *width);
+                line.push_str(&cell.colour.map_or_else(|| content.clone(), |style| self.paint.with(style, &content)));
+                line.push_str("  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<Style>,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell { text, colour: None }
+    }
+}
+
+impl Cell {
+    pub(super) fn phase(phase: Phase, text: &str) -> Cell {
+        Cell { text: text.to_owned(), colour: Some(phase_style(phase)) }
+    }
+
+    pub(super) fn truth(truth: Truth) -> Cell {
+        let colour = match truth {
+            Truth::True => Style::new().green(),
+            Truth::False => Style::new().red(),
+            Truth::Unknown => Style::new().yellow(),
+        };
+        Cell { text: format!("{truth:?}"), colour: Some(colour) }
     }
 }
 
@@ -117,11 +166,15 @@ impl Paint {
 
     /// In the colour of a phase.
     pub(super) fn phase(self, phase: Phase, text: &str) -> String {
-        match phase {
-            Phase::Ready | Phase::Plugged => self.good(text),
-            Phase::Failed | Phase::Conflict => self.bad(text),
-            Phase::Pending | Phase::Working | Phase::Waiting | Phase::Removing => self.pending(text),
-        }
+        self.with(phase_style(phase), text)
+    }
+}
+
+fn phase_style(phase: Phase) -> Style {
+    match phase {
+        Phase::Ready | Phase::Plugged => Style::new().green(),
+        Phase::Failed | Phase::Conflict => Style::new().red(),
+        Phase::Pending | Phase::Working | Phase::Waiting | Phase::Removing => Style::new().yellow(),
     }
 }
 
@@ -161,6 +214,24 @@ mod tests {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äö…");
         assert_eq!(pad("ä", 3), "ä  ");
+    }
+
+    #[test]
+    fn a_row_is_a_line_however_narrow_the_terminal_and_colours_take_no_room() {
+        let rows = || {
+            let row = |name: &str| vec![Cell::phase(Phase::Ready, name), "a long sentence ".repeat(9).into()];
+            [row("a"), row("tap1")]
+        };
+        let mut output = Output { format: Format::Table, paint: Paint(false), terminal: true, width: 60 };
+        let plain = output.table(&["PORT", "MESSAGE"], rows());
+        assert_eq!(plain.lines().count(), 3);
+        assert!(plain.lines().all(|line| line.chars().count() <= 60), "{plain}");
+        assert!(plain.lines().nth(1).is_some_and(|line| line.starts_with("a     a long")), "{plain}");
+        output.paint = Paint(true);
+        let coloured = output.table(&["PORT", "MESSAGE"], rows());
+        assert_eq!(coloured.replace("\u{1b}[32m", "").replace("\u{1b}[0m", ""), plain);
+        output.terminal = false;
+        assert!(output.table(&["PORT", "MESSAGE"], rows()).lines().any(|line| line.len() > 100));
     }
 
     #[test]

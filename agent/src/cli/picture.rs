@@ -27,7 +27,10 @@ pub(super) fn draw(host: &HostSummary, vifs: &[Arc<VifStatus>], canvas: Canvas) 
     let mut text = headline(host, paint);
     for session in &host.sessions {
         let sign = if session.up { paint.good("✓") } else { paint.bad("✗") };
-        line(&mut text, &format!("  {sign} {}  {}", pad(&session.peer, 8), cut(&session.detail, canvas.width - 14)));
+        line(
+            &mut text,
+            &format!("  {sign} {}  {}", pad(&session.peer, 8), cut(&session.detail, canvas.width.saturating_sub(14))),
+        );
     }
     let mut bridges: BTreeMap<Option<&str>, Vec<&VifStatus>> = BTreeMap::new();
     for vif in vifs {
@@ -127,7 +130,9 @@ fn boxed(text: &mut String, title: &str, mut vifs: Vec<&VifStatus>, columns: Col
     let shown = vifs.len() - hidden;
     let Columns { port: ports, address: addresses, guest: guests } = columns;
     let row = 2 + ports + 2 + 8 + 2 + addresses + 2 + guests;
-    let inner = row.max(title.chars().count() + 4).max(40).min(width.saturating_sub(4));
+    let sentences = vifs[..shown].iter().filter(|vif| vif.phase != Phase::Ready);
+    let longest = sentences.map(|vif| 4 + vif.message.chars().count()).max().unwrap_or(0);
+    let inner = row.max(longest).max(title.chars().count() + 4).max(40).min(width.saturating_sub(4));
     let rule = "─".repeat((inner + 1).saturating_sub(title.chars().count() + 2));
     line(text, &format!("\n┌─ {} {rule}┐", paint.strong(title)));
     let mut content = |plain: &str, colour: &dyn Fn(&str) -> String| {
@@ -275,7 +280,7 @@ mod tests {
     fn no_line_is_wider_than_the_terminal_and_boxes_are_even() {
         let long = "a sentence that goes on and on ".repeat(10);
         let vifs = [vif(1, Phase::Failed, Some("br-int"), &long)];
-        for width in [60, 80, 100] {
+        for width in [40, 60, 80, 100] {
             let text = draw(&host(&vifs), &vifs, Canvas { width, ..PLAIN });
             let widths: Vec<usize> = text
                 .lines()

@@ -12,14 +12,14 @@ use hyper::Method;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{Format, Output, mark};
+use super::output::{Cell, Format, Output, mark};
 use super::picture::port;
 use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
 use crate::api::body::Event;
 use crate::api::client::{Client, ClientError};
 use crate::model::VifId;
 use crate::record;
-use crate::status::{Truth, VifStatus};
+use crate::status::{Condition, VifStatus};
 
 /// Requests at a time. The agent makes those that meet durable together.
 const AT_ONCE: usize = 32;
@@ -208,17 +208,17 @@ fn query(parameters: &[(&str, Option<&str>)]) -> String {
 
 const HEADER: [&str; 6] = ["", "PORT", "PHASE", "AGE", "ID", "MESSAGE"];
 
-fn row(vif: &VifStatus, output: &Output) -> Vec<String> {
+fn row(vif: &VifStatus) -> Vec<Cell> {
     let age = Duration::from_secs(vif.age(SystemTime::now()).as_secs());
     let age = humantime::format_duration(age).to_string();
     vec![
-        output.paint.phase(vif.phase, mark(vif.phase)),
-        port(vif),
-        output.paint.phase(vif.phase, vif.phase.name()),
+        Cell::phase(vif.phase, mark(vif.phase)),
+        port(vif).into(),
+        Cell::phase(vif.phase, vif.phase.name()),
         // The two largest units say enough.
-        age.split(' ').take(2).collect::<Vec<_>>().join(" "),
-        vif.id.to_string(),
-        vif.message.clone(),
+        age.split(' ').take(2).collect::<Vec<_>>().join(" ").into(),
+        vif.id.to_string().into(),
+        vif.message.clone().into(),
     ]
 }
 
@@ -227,7 +227,7 @@ pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<()
         let id = resolve(client, &word).await?;
         let answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
         let vif: VifStatus = typed(&answer)?;
-        return output.answer(&answer, || output.table(&HEADER, [row(&vif, output)]));
+        return output.answer(&answer, || output.table(&HEADER, [row(&vif)]));
     }
     let watched = get.watch.then_some("true");
     let filter = [("phase", get.phase.as_deref()), ("bridge", get.bridge.as_deref()), ("type", get.kind.as_deref())];
@@ -237,7 +237,7 @@ pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<()
     }
     let answer: Value = client.get(&target).await?;
     let vifs: Vec<VifStatus> = typed(&answer)?;
-    output.answer(&answer, || output.table(&HEADER, vifs.iter().map(|vif| row(vif, output))))
+    output.answer(&answer, || output.table(&HEADER, vifs.iter().map(row)))
 }
 
 fn typed<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
@@ -308,15 +308,11 @@ fn sections(vif: &VifStatus, output: &Output) -> String {
     text.push_str(&paint.strong("\nConditions\n"));
     let conditions = vif.conditions.iter().map(|condition| {
         let name = format!("{:?}", condition.kind);
-        let status = match condition.status {
-            Truth::True => paint.good("True"),
-            Truth::False => paint.bad("False"),
-            Truth::Unknown => paint.pending("Unknown"),
-        };
         let since = humantime::format_rfc3339_seconds(condition.since).to_string();
-        vec![format!("  {name}"), status, since, condition.reason.clone(), condition.message.clone()]
+        let Condition { status, reason, message, .. } = condition.clone();
+        vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into(), message.into()]
     });
-    text.push_str(&output.table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
+    text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
     text.push_str(&paint.strong("\nSeen on this host\n"));
     let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
     for (name, value) in facts.as_object().into_iter().flatten() {

@@ -77,17 +77,19 @@ fn database(endpoint: &str, root: Option<&OpenVSwitch>) -> Finding {
     match root {
         None => Finding::fail("ovsdb", format!("{endpoint}: the database is empty"), "run `ovs-vsctl init`"),
         Some(root) => {
-            let schema = root.db_version.as_deref().unwrap_or("of unknown version");
-            Finding::ok("ovsdb", format!("{endpoint}: connected, schema {schema}"))
+            // Only ovs-ctl writes it.
+            let version = root.db_version.as_ref().map(|version| format!(", database {version}")).unwrap_or_default();
+            Finding::ok("ovsdb", format!("{endpoint}: connected, the schema fits{version}"))
         }
     }
 }
 
 fn switch(config: &Config, root: Option<&OpenVSwitch>) -> Finding {
     let rundir = config.rundir();
-    let version = root.and_then(|root| root.ovs_version.as_deref()).unwrap_or("of unknown version");
+    let version = root.and_then(|root| root.ovs_version.as_ref());
+    let version = version.map(|version| format!(", Open vSwitch {version}")).unwrap_or_default();
     if control_sockets(&rundir).iter().any(|socket| UnixStream::connect(socket).is_ok()) {
-        return Finding::ok("ovs-vswitchd", format!("runs, Open vSwitch {version}"));
+        return Finding::ok("ovs-vswitchd", format!("runs{version}"));
     }
     let message = format!("no ovs-vswitchd answers in {}", rundir.display());
     Finding::fail("ovs-vswitchd", message, "start ovs-vswitchd, or set ovsdb.rundir to where its sockets are")

@@ -324,7 +324,9 @@ impl Task {
             }
             Err(error) => {
                 self.armed = None;
-                let told = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+                // The directories on the path are watched, those behind a symbolic link on it are not.
+                let missing = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+                let told = missing && !self.path.ancestors().any(Path::is_symlink);
                 if !told {
                     self.retry = Some(Instant::now() + RETRY);
                 }

@@ -233,6 +233,19 @@ async fn a_directory_above_that_is_moved_away_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_directory_behind_a_symbolic_link_is_found_when_it_comes() {
+    let root = tempfile::tempdir().unwrap();
+    symlink(root.path().join("elsewhere/vifs"), root.path().join("vifs")).unwrap();
+    let scene = Scene { source: spawn(root.path()), root };
+    scene.until("it is missed", |intake| intake.revision > 0).await;
+    fs::create_dir_all(scene.root.path().join("elsewhere/vifs")).unwrap();
+    fs::write(scene.file("1.json"), record(1, 1)).unwrap();
+    scene.until_vifs(true, [1]).await;
+    fs::remove_dir_all(scene.root.path().join("elsewhere")).unwrap();
+    scene.until_vifs(false, [1]).await;
+}
+
+#[tokio::test]
 async fn a_file_in_its_place_is_told() {
     let scene = Scene::start(|vifs| fs::write(vifs.join("1.json"), record(1, 1)).unwrap()).await;
     fs::rename(scene.vifs(), scene.root.path().join("away")).unwrap();
