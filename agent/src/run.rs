@@ -45,7 +45,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let _only_one = only_instance(state_dir)?;
     let exporter = metrics::install();
     let agent = &config.agent.id;
-    let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent).await;
+    let (enforce, enforced) = watch::channel(config.agent.mode == Mode::Enforce);
+    let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent, enforced).await;
     let links =
         Links::spawn(LinksConfig { socket_directory: Some(config.vhostuser.dir.clone()), ..LinksConfig::default() })?;
     let peers = Peers {
@@ -105,6 +106,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let reloads = async {
         while hangup.recv().await.is_some() {
             reload(&path, &config, &control, &volume);
+            enforce.send_replace(control.borrow().enforce);
         }
     };
     let ended = tokio::select! {

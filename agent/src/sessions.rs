@@ -51,7 +51,7 @@ impl Peers {
         if let Some(vswitchd) = &self.vswitchd {
             let (up, detail) = match *vswitchd.borrow() {
                 Some(true) => (true, "running"),
-                Some(false) => (false, "not running"),
+                Some(false) => (false, "not running, or still starting"),
                 None => (false, "not looked for yet"),
             };
             sessions.push(SessionStatus { peer: "vswitchd".into(), up, detail: detail.into() });

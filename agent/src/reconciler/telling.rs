@@ -173,7 +173,7 @@ fn not_ready(scene: &Scene<'_>) -> Vec<String> {
     if scene.observed.ovs.ready().is_none() {
         reasons.push("the Open vSwitch database is not synchronised".to_owned());
     } else if scene.observed.ovs.ready().is_some_and(|ovs| !ovs.vswitchd_alive) {
-        reasons.push("ovs-vswitchd is not running".to_owned());
+        reasons.push("ovs-vswitchd is not running, or still starting".to_owned());
     }
     if scene.observed.links.ready().is_none() {
         reasons.push("the kernel's links are not synchronised".to_owned());

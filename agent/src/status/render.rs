@@ -169,9 +169,10 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
         Missing::View(backend) => {
             ("WaitingForOvsdb", format!("waiting for {}: is ovsdb-server running (`vifd doctor`)?", peer(backend)))
         }
-        Missing::Vswitchd => {
-            ("VswitchdNotRunning", "ovs-vswitchd is not running, so no port can be used: start it".into())
-        }
+        Missing::Vswitchd => (
+            "VswitchdNotRunning",
+            "ovs-vswitchd is not running, or still starting: no port can be used until it runs".into(),
+        ),
         Missing::HypervisorPort { port, bridge } => (
             "WaitingForHypervisorPort",
             format!("waiting for the hypervisor to add port {port} to bridge {bridge} when the guest starts"),

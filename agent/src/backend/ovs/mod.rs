@@ -2,6 +2,7 @@
 
 mod liveness;
 mod mirror;
+mod restart;
 mod session;
 mod transaction;
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::mirror::Mirror;
 use super::transaction::Batch;
-use super::{OvsOp, liveness};
+use super::{OvsOp, liveness, restart};
 use crate::backend::{Attributed, Backend, Outcome};
 use crate::model::{AgentId, OvsState, View};
 
@@ -75,12 +75,18 @@ impl Publisher {
 
 impl Ovs {
     /// Starts the session and asks for the lock, which this agent keeps as long as it lives. `rundir` is where
-    /// ovs-vswitchd's control socket is; without it ovs-vswitchd is taken to be alive.
-    pub async fn spawn(config: Config, rundir: Option<PathBuf>, agent: &AgentId) -> Self {
+    /// ovs-vswitchd's control socket is; without it ovs-vswitchd is taken to be alive. While `enforce` is false
+    /// nothing is written.
+    pub async fn spawn(
+        config: Config,
+        rundir: Option<PathBuf>,
+        agent: &AgentId,
+        enforce: watch::Receiver<bool>,
+    ) -> Self {
         let handle = Session::spawn(config, Snapshot::new::<String>([]));
         let lock = lock_name(agent);
         let held = handle.lock(&lock, LockMode::Queue).await;
-        let alive = rundir.map(liveness::follow);
+        let alive = rundir.map(|rundir| restart::follow(liveness::follow(rundir), enforce, handle.clone()));
         let (sender, view) = watch::channel(View::Syncing);
         let publisher = Arc::new(Publisher {
             snapshots: handle.snapshot(),
