@@ -30,7 +30,7 @@ use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Backend, Outcome};
 use crate::metrics;
-use crate::model::{Desired, LinkState, Observed, OvsState, View, VifId};
+use crate::model::{Desired, LinkState, Observed, OvsState, View, Vif, VifId};
 use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, Plan, Settings, plan};
 use crate::record;
 use crate::source::{Intake, Source};
@@ -90,6 +90,8 @@ struct Reconciler<S> {
     source: S,
     intake: watch::Receiver<Intake>,
     links_view: watch::Receiver<View<LinkState>>,
+    /// The view from before the batch under way.
+    links_seen: View<LinkState>,
     ovs_view: watch::Receiver<View<OvsState>>,
     links: Worker<LinkOp>,
     ovs: Worker<OvsOp>,
@@ -129,6 +131,7 @@ where
         intake: source.observe(),
         source,
         links_view: links.observe(),
+        links_seen: View::Syncing,
         ovs_view: ovs.observe(),
         links: Worker::spawn(links, reports.clone()),
         ovs: Worker::spawn(ovs, reports),
@@ -186,11 +189,13 @@ impl<S: Source> Reconciler<S> {
         let now = Instant::now();
         let control = self.control.borrow_and_update().clone();
         let intake = self.intake.borrow_and_update().clone();
-        let observed = Observed {
-            links: self.links_view.borrow_and_update().clone(),
-            ovs: self.ovs_view.borrow_and_update().clone(),
-        };
-        if self.clashes.refresh(&intake, control.settings.per_port_bridge) {
+        // Links are made in several steps, the mark being one of them: what is half done is not looked at.
+        let links = self.links_view.borrow_and_update().clone();
+        if !self.links.is_busy() {
+            self.links_seen = links;
+        }
+        let observed = Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone() };
+        if self.clashes.refresh(&intake, &observed, &control.settings) {
             for changed in self.teller.changed(&intake.desired) {
                 self.holds.forget(changed);
             }
@@ -329,22 +334,44 @@ impl<S: Source> Reconciler<S> {
 /// The clashes between records, looked for anew only when the set of records is another.
 #[derive(Default)]
 struct Clashes {
-    made_from: Option<(Arc<Desired>, bool)>,
+    made_from: Option<MadeFrom>,
     found: BTreeMap<VifId, Clash>,
 }
 
+struct MadeFrom {
+    desired: Arc<Desired>,
+    per_port_bridge: bool,
+    /// Whether it was known what is on the host, and so who was there first.
+    views_ready: bool,
+}
+
 impl Clashes {
-    /// Answers whether the records are others than before.
-    fn refresh(&mut self, intake: &Intake, per_port_bridge: bool) -> bool {
-        let same = |(desired, per_port): &(Arc<Desired>, bool)| {
-            Arc::ptr_eq(desired, &intake.desired) && *per_port == per_port_bridge
-        };
-        if self.made_from.as_ref().is_some_and(same) {
+    /// Answers whether the records are others than before. Of two VIFs that want the same thing the one that had it
+    /// keeps it: by the records before, and at the start by what is on the host.
+    fn refresh(&mut self, intake: &Intake, observed: &Observed, settings: &Settings) -> bool {
+        let views_ready = observed.links.ready().is_some() && observed.ovs.ready().is_some();
+        let per_port_bridge = settings.per_port_bridge;
+        let desired = &intake.desired;
+        let same_records = self
+            .made_from
+            .as_ref()
+            .is_some_and(|from| Arc::ptr_eq(&from.desired, desired) && from.per_port_bridge == per_port_bridge);
+        if same_records && self.made_from.as_ref().is_some_and(|from| from.views_ready || !views_ready) {
             return false;
         }
-        self.found = record::clashes(&intake.desired.vifs, per_port_bridge);
-        self.made_from = Some((Arc::clone(&intake.desired), per_port_bridge));
-        true
+        let first = match self.made_from.as_ref().filter(|from| from.views_ready) {
+            None => plan::on_host(observed, settings),
+            Some(from) => {
+                let unchanged = |id: &VifId, vif: &Arc<Vif>| {
+                    from.desired.vifs.get(id).is_some_and(|before| Arc::ptr_eq(before, vif))
+                };
+                let had_it = |(id, vif): &(&VifId, &Arc<Vif>)| unchanged(id, vif) && !self.found.contains_key(id);
+                desired.vifs.iter().filter(had_it).map(|(id, _)| *id).collect()
+            }
+        };
+        self.found = record::clashes(&desired.vifs, &first, per_port_bridge);
+        self.made_from = Some(MadeFrom { desired: Arc::clone(desired), per_port_bridge, views_ready });
+        !same_records
     }
 }
 

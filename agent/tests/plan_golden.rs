@@ -91,7 +91,8 @@ impl Case {
         for round in 1.. {
             assert!(round < 9, "it does not converge:\n{}", self.text);
             let observed = self.world.observed();
-            let clashes: BTreeMap<VifId, Clash> = record::clashes(&self.desired.vifs, self.settings.per_port_bridge);
+            let clashes: BTreeMap<VifId, Clash> =
+                record::clashes(&self.desired.vifs, &BTreeSet::new(), self.settings.per_port_bridge);
             let inputs = Inputs {
                 desired: &self.desired,
                 clashes: &clashes,

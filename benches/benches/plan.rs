@@ -1,6 +1,7 @@
 //! Planning a host on which nothing changed, from 250 to 4,000 VIFs, beside its floor: one walk over the same
 //! records and rows. `cargo bench -p vifd-benches --bench plan`
 
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ fn host(count: u32) -> (Desired, Observed) {
 }
 
 fn planned(desired: &Desired, observed: &Observed, memo: &mut Memo) -> vifd::plan::Plan {
-    let (clashes, holds, orders) = (record::clashes(&desired.vifs, false), Holds::default(), Orders::default());
+    let (clashes, holds, orders) = (record::clashes(&desired.vifs, &BTreeSet::new(), false), Holds::default(), Orders::default());
     let settings = settings();
     let inputs = Inputs { desired, clashes: &clashes, observed, holds: &holds, orders: &orders, settings: &settings };
     plan(inputs, memo, Instant::now())

@@ -151,6 +151,12 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     work.finish()
 }
 
+/// The VIFs of which something is on the host, by our marks.
+#[must_use]
+pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
+    Inventory::take(observed, settings).by_vif.into_keys().collect()
+}
+
 /// Puts the parts of a plan into the order in which they are sent, and waits where waiting makes one batch of
 /// several: ports wait for every link that is still to come, so that a thousand VIFs are one transaction.
 fn order(plan: &mut Plan) {

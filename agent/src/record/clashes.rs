@@ -2,7 +2,7 @@
 //! two of them. Pure and linear: the planner asks before every plan (4,000 VIFs take under a millisecond).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -21,13 +21,18 @@ enum Claim<'v> {
     Socket(&'v str),
 }
 
-/// The VIFs that cannot be in force together with one that is: of those that clash, the one with the lowest id
-/// stays in force, and the others learn its id. A VIF that is out this way stands in nobody's way.
+/// The VIFs that cannot be in force together with one that is: of those that clash, one in `first` (those that had
+/// it before) stays in force, else the one with the lowest id, and the others learn its id. A VIF that is out this
+/// way stands in nobody's way.
 ///
 /// `per_port_bridge` is the configuration's: with it, VIFs of type `openvswitch` have bridges named after
 /// their ids.
 #[must_use]
-pub fn clashes(vifs: &BTreeMap<VifId, Arc<Vif>>, per_port_bridge: bool) -> BTreeMap<VifId, Clash> {
+pub fn clashes(
+    vifs: &BTreeMap<VifId, Arc<Vif>>,
+    first: &BTreeSet<VifId>,
+    per_port_bridge: bool,
+) -> BTreeMap<VifId, Clash> {
     let mut out = BTreeMap::new();
     // Only looked up, never walked: the order of a hash map does not show.
     let mut bridges: HashMap<&str, VifId> = HashMap::new();
@@ -38,7 +43,8 @@ pub fn clashes(vifs: &BTreeMap<VifId, Arc<Vif>>, per_port_bridge: bool) -> BTree
     }
     let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
     let mut claims = Vec::new();
-    for (id, vif) in vifs {
+    let (before, after): (Vec<_>, Vec<_>) = vifs.iter().partition(|(id, _)| first.contains(id));
+    for (id, vif) in before.into_iter().chain(after) {
         claims.clear();
         claim(vif, per_port_bridge, &mut claims);
         let clash = claims.iter().find_map(|(field, claim)| {
@@ -132,7 +138,7 @@ mod tests {
     }
 
     fn told(records: &[Value], per_port_bridge: bool) -> Vec<(String, String, String)> {
-        let clashes = clashes(&vifs(records), per_port_bridge);
+        let clashes = clashes(&vifs(records), &BTreeSet::new(), per_port_bridge);
         clashes.into_iter().map(|(id, clash)| (id.to_string(), clash.field, clash.reason)).collect()
     }
 
@@ -145,6 +151,15 @@ mod tests {
         let mut elsewhere = tap(3, "tap3", A);
         elsewhere["network"]["id"] = json!("00000000-0000-4000-8000-000000000001");
         assert_eq!(told(&[tap(1, "tap1", A), tap(2, "tap2", B), elsewhere], true), []);
+    }
+
+    #[test]
+    fn who_had_it_keeps_it() {
+        let (first, newcomer) = (tap(2, "tap1", A), tap(1, "tap1", B));
+        let had_it = BTreeSet::from([id_of(2).parse().unwrap()]);
+        let clashes = clashes(&vifs(&[first, newcomer]), &had_it, false);
+        let out: Vec<String> = clashes.keys().map(ToString::to_string).collect();
+        assert_eq!(out, [id_of(1)]);
     }
 
     #[test]

@@ -191,9 +191,10 @@ impl Backend for Links {
                 (done.outcomes, self.settle(done.touched, done.sockets, resync).await)
             }
             Err(error) => {
+                // A defect of ours in one operation: the batch is halved until it is found, and its VIF held.
                 tracing::error!(%error, "a batch on links was broken off");
-                let unknown = vec![Outcome::Unknown; operations];
-                (unknown, self.settle(Vec::new(), true, true).await)
+                let broken = vec![Outcome::BatchFailed(format!("internal error: {error}")); operations];
+                (broken, self.settle(Vec::new(), true, true).await)
             }
         };
         if settled { outcomes } else { vec![Outcome::Unknown; operations] }

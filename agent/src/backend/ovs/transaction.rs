@@ -91,6 +91,8 @@ impl Batch {
                 }
                 txn.require(Where::from(*uuid).and(Port::NAME.equals(name)));
                 if let Some(qos) = qos {
+                    // References are counted before the port, which nobody refers to any more, is collected.
+                    txn.update(*uuid, &Values::new().with(Port::QOS, None::<Uuid>));
                     txn.delete(Where::<Qos>::from(*qos));
                 }
                 sets.delete.entry(bridge.clone()).or_default().insert(*uuid);

@@ -208,8 +208,10 @@ fn dress(open: &File, path: &Path, wanted: &FileOwner) -> Result<(), SocketError
     let has = has.as_ref();
     // The owner first: the kernel may take mode bits away when it changes.
     if has.is_none_or(|has| (has.uid, has.gid) != (wanted.uid, wanted.gid)) {
-        let (uid, gid) = (Uid::from_raw(wanted.uid), Gid::from_raw(wanted.gid));
-        rustix::fs::fchown(open, Some(uid), Some(gid)).map_err(refused("change the owner of", path))?;
+        // As with chown(2), the highest number leaves it as it is.
+        let uid = (wanted.uid != u32::MAX).then(|| Uid::from_raw(wanted.uid));
+        let gid = (wanted.gid != u32::MAX).then(|| Gid::from_raw(wanted.gid));
+        rustix::fs::fchown(open, uid, gid).map_err(refused("change the owner of", path))?;
     }
     if owner(open).is_none_or(|has| has.mode != wanted.mode & 0o7777) {
         rustix::fs::fchmod(open, mode(wanted)).map_err(refused("change the mode of", path))?;
