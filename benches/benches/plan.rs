@@ -67,7 +67,8 @@ fn host(count: u32) -> (Desired, Observed) {
 }
 
 fn planned(desired: &Desired, observed: &Observed, memo: &mut Memo) -> vifd::plan::Plan {
-    let (clashes, holds, orders) = (record::clashes(&desired.vifs, &BTreeSet::new(), false), Holds::default(), Orders::default());
+    let (clashes, holds, orders) =
+        (record::clashes(&desired.vifs, &BTreeSet::new(), false), Holds::default(), Orders::default());
     let settings = settings();
     let inputs = Inputs { desired, clashes: &clashes, observed, holds: &holds, orders: &orders, settings: &settings };
     plan(inputs, memo, Instant::now())

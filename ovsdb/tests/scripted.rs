@@ -561,11 +561,13 @@ async fn nonsense_ends_the_connection_with_a_reason() {
     }
 }
 
-/// The time from the contents being sent to the session being ready.
-async fn time_to_load(rows: u32) -> (usize, Duration) {
+/// What it costs is measured in `benches`.
+#[tokio::test]
+async fn fifteen_megabytes_in_one_message_are_read() {
+    const ROWS: u32 = 64_000;
     let mut stage = Stage::new(|_| {});
     let mut server = stage.accept().await;
-    let contents: serde_json::Map<String, Value> = (0..rows)
+    let contents: serde_json::Map<String, Value> = (0..ROWS)
         .map(|i| {
             let name = format!("{i:0100}");
             let tags: Vec<u32> = (i..i + 10).collect();
@@ -576,23 +578,10 @@ async fn time_to_load(rows: u32) -> (usize, Duration) {
     server.answer(&call, &schema()).await;
     let call = server.expect("monitor_cond_since").await;
     let answer = json!({"id": call["id"], "result": [false, ZERO, {"Thing": contents}], "error": null}).to_string();
-    let begun = std::time::Instant::now();
+    assert!(answer.len() > 15_000_000);
     server.raw(answer.as_bytes()).await;
     stage.until_ready().await;
-    let elapsed = begun.elapsed();
-    assert_eq!(stage.handle.snapshot().borrow().ready().unwrap().0.len(), rows as usize);
-    (answer.len(), elapsed)
-}
-
-#[tokio::test]
-async fn fifteen_megabytes_cost_what_their_bytes_cost() {
-    let (small, mut quick) = time_to_load(6_400).await;
-    quick = quick.min(time_to_load(6_400).await.1);
-    let (large, slow) = time_to_load(64_000).await;
-    println!("{small} bytes: {quick:?}; {large} bytes: {slow:?}");
-    assert!(large > 15_000_000);
-    // Ten times the bytes; a quadratic cost would be a hundred times the time.
-    assert!(slow < quick * 35, "{quick:?} and {slow:?}");
+    assert_eq!(stage.handle.snapshot().borrow().ready().unwrap().0.len(), ROWS as usize);
 }
 
 #[tokio::test(start_paused = true)]
