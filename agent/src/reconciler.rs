@@ -177,7 +177,7 @@ where
                 // Without a service manager there is nobody to tell, which is no error.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
-            _ = shutdown.wait_for(|down| *down) => break,
+            () = async { drop(shutdown.wait_for(|down| *down).await) } => break,
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod links;
 pub mod ovs;
+pub mod stage;
 pub mod world;
 
 use std::future::Future;

@@ -1,0 +1,109 @@
+//! A [`World`] behind the [`Backend`] trait: what the reconciler is tested on, and what simulated fleets run.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::links::LinkOp;
+use super::ovs::OvsOp;
+use super::world::World;
+use super::{Attributed, Backend, Outcome};
+use crate::model::{LinkState, OvsState, View};
+
+/// A world that backends share. ovs-vswitchd takes its turn after every change.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    world: Arc<Mutex<World>>,
+    links: watch::Sender<View<LinkState>>,
+    ovs: watch::Sender<View<OvsState>>,
+}
+
+/// The kernel of a [`Stage`].
+#[derive(Debug)]
+pub struct StagedLinks(Stage);
+
+/// The database of a [`Stage`].
+#[derive(Debug)]
+pub struct StagedOvs {
+    stage: Stage,
+    /// Port names for whose sake a whole transaction is refused without a word on which operation it was.
+    mute: Vec<String>,
+}
+
+impl Stage {
+    /// Puts a world on stage.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        let stage = Stage {
+            world: Arc::new(Mutex::new(world)),
+            links: watch::Sender::new(View::Syncing),
+            ovs: watch::Sender::new(View::Syncing),
+        };
+        stage.change(|_| {});
+        stage
+    }
+
+    /// The backends. For the sake of the ports named `mute` the database refuses whole transactions.
+    #[must_use]
+    pub fn backends(&self, mute: &[&str]) -> (StagedLinks, StagedOvs) {
+        let mute = mute.iter().map(|name| (*name).to_owned()).collect();
+        (StagedLinks(self.clone()), StagedOvs { stage: self.clone(), mute })
+    }
+
+    /// Something happens to the world; whoever watches sees it.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.lock();
+        let result = change(&mut world);
+        world.switch();
+        self.links.send_replace(View::Ready(Arc::new(world.kernel.clone())));
+        self.ovs.send_replace(View::Ready(Arc::new(world.ovs.clone())));
+        result
+    }
+
+    /// A look at the world.
+    pub fn look<T>(&self, look: impl FnOnce(&World) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// A world in which somebody panicked is still a world.
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for StagedLinks {
+    type State = LinkState;
+    type Op = LinkOp;
+    const NAME: &'static str = "links";
+
+    fn observe(&self) -> watch::Receiver<View<LinkState>> {
+        self.0.links.subscribe()
+    }
+
+    async fn apply(&mut self, batch: Vec<Attributed<LinkOp>>) -> Vec<Outcome> {
+        self.0.change(|world| batch.iter().map(|op| world.apply_link(&op.op)).collect())
+    }
+
+    async fn resync(&mut self) {}
+}
+
+impl Backend for StagedOvs {
+    type State = OvsState;
+    type Op = OvsOp;
+    const NAME: &'static str = "ovsdb";
+
+    fn observe(&self) -> watch::Receiver<View<OvsState>> {
+        self.stage.ovs.subscribe()
+    }
+
+    async fn apply(&mut self, batch: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
+        let refused =
+            |op: &Attributed<OvsOp>| matches!(&op.op, OvsOp::InsertPort(port) if self.mute.contains(&port.name));
+        if batch.iter().any(refused) {
+            return vec![Outcome::BatchFailed("constraint violation".to_owned()); batch.len()];
+        }
+        self.stage.change(|world| world.apply_ovs(&batch))
+    }
+
+    async fn resync(&mut self) {}
+}

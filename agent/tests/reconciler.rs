@@ -1,0 +1,261 @@
+//! The reconciler over a host in memory: what the loop itself has to get right, without a daemon.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot, watch};
+use vifd::backend::ovs::StringMap;
+use vifd::backend::stage::Stage;
+use vifd::backend::world::World;
+use vifd::model::{AgentId, Desired, FileOwner, Vif, VifId};
+use vifd::plan::{MaxRemovals, Settings};
+use vifd::reconciler::{self, Command, Control, Joints};
+use vifd::record;
+use vifd::source::{Intake, Source};
+use vifd::status::{HostStatus, Phase};
+
+fn settings() -> Settings {
+    Settings {
+        agent: AgentId("vifd".into()),
+        adopt: false,
+        max_removals: MaxRemovals::Count(5),
+        mtu: 1500,
+        qos_type: "linux-noop".into(),
+        isolate: false,
+        per_port_bridge: false,
+        socket_dir: PathBuf::from("/run/vhost"),
+        socket_owner: FileOwner { uid: u32::MAX, gid: u32::MAX, mode: 0o770, label: None },
+    }
+}
+
+fn id(number: u32) -> VifId {
+    format!("{number:08x}-0000-4000-8000-000000000000").parse().unwrap()
+}
+
+fn vif(number: u32) -> Arc<Vif> {
+    let vif = json!({
+        "type": "openvswitch", "id": id(number), "vif_name": format!("tap{number}"),
+        "address": format!("52:54:00:00:{:02x}:{:02x}", number >> 8, number & 255),
+        "network": {"bridge": "br-int", "mtu": 1450},
+        "port_profile": {"type": "openvswitch", "create_port": true, "create_tap": true},
+    });
+    Arc::new(record::decode(json!({"vif": vif}).to_string().as_bytes()).unwrap().vif)
+}
+
+/// A source that has what the test gives it, and notes what it is told.
+#[derive(Clone)]
+struct Hand {
+    intake: watch::Receiver<Intake>,
+    gone: Arc<Mutex<Vec<VifId>>>,
+}
+
+impl Source for Hand {
+    fn observe(&self) -> watch::Receiver<Intake> {
+        self.intake.clone()
+    }
+
+    async fn gone(&self, vif: VifId, _revision: u64) {
+        self.gone.lock().unwrap().push(vif);
+    }
+
+    fn confirm_empty(&self) -> impl Future<Output = BTreeSet<VifId>> + Send {
+        std::future::ready(BTreeSet::new())
+    }
+}
+
+/// A running reconciler with everything a test may move.
+struct Scene {
+    stage: Stage,
+    intake: watch::Sender<Intake>,
+    control: watch::Sender<Control>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Arc<HostStatus>>,
+    stop: watch::Sender<bool>,
+    gone: Arc<Mutex<Vec<VifId>>>,
+    state: tempfile::TempDir,
+}
+
+impl Scene {
+    fn start(vifs: impl IntoIterator<Item = u32>, mute: &[&str], enforce: bool) -> Scene {
+        let mut world = World::new(false);
+        world.add_bridge("br-int", "system", StringMap::new());
+        Scene::on(Stage::new(world), vifs, mute, enforce, tempfile::tempdir().unwrap())
+    }
+
+    fn on(
+        stage: Stage,
+        vifs: impl IntoIterator<Item = u32>,
+        mute: &[&str],
+        enforce: bool,
+        state: tempfile::TempDir,
+    ) -> Scene {
+        let (links, ovs) = stage.backends(mute);
+        let (intake, intakes) = watch::channel(Intake::default());
+        let (control, controls) = watch::channel(Control { settings: settings(), enforce, resync: None });
+        let (commands, orders) = mpsc::channel(4);
+        let (publish, status) = watch::channel(Arc::new(HostStatus::default()));
+        let (stop, stopped) = watch::channel(false);
+        let (sessions_changed, changes) = watch::channel(());
+        let gone = Arc::default();
+        let joints = Joints {
+            source: Hand { intake: intakes, gone: Arc::clone(&gone) },
+            links,
+            ovs,
+            control: controls,
+            commands: orders,
+            status: publish,
+            sessions_changed: changes,
+            sessions: Box::new(Vec::new),
+            state_dir: state.path().to_path_buf(),
+            watchdog: None,
+        };
+        tokio::spawn(async move {
+            // The sender has to live as long as the reconciler does.
+            let _kept = sessions_changed;
+            reconciler::run(joints, stopped).await.unwrap();
+        });
+        let scene = Scene { stage, intake, control, commands, status, stop, gone, state };
+        scene.want(vifs);
+        scene
+    }
+
+    fn want(&self, numbers: impl IntoIterator<Item = u32>) {
+        let vifs: BTreeMap<VifId, Arc<Vif>> = numbers.into_iter().map(vif).map(|vif| (vif.id, vif)).collect();
+        self.intake.send_modify(|intake| {
+            intake.desired = Arc::new(Desired { synced: true, vifs, ..Desired::default() });
+            intake.revision += 1;
+        });
+    }
+
+    fn delete(&self, numbers: impl IntoIterator<Item = u32>) {
+        let deleted: BTreeSet<VifId> = numbers.into_iter().map(id).collect();
+        self.intake.send_modify(|intake| {
+            let mut desired = intake.desired.as_ref().clone();
+            desired.vifs.retain(|id, _| !deleted.contains(id));
+            desired.deleted = deleted;
+            intake.desired = Arc::new(desired);
+            intake.revision += 1;
+        });
+    }
+
+    async fn until(&mut self, what: &str, so: impl Fn(&HostStatus) -> bool) -> Arc<HostStatus> {
+        let revision = self.intake.borrow().revision;
+        let wait = self.status.wait_for(|status| status.revision >= revision && so(status));
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+        Arc::clone(&seen.unwrap_or_else(|_| panic!("waited in vain until {what}")).unwrap())
+    }
+
+    fn ports(&self) -> usize {
+        self.stage.look(|world| world.ovs.ports.len() - 1)
+    }
+}
+
+fn all_ready(count: usize) -> impl Fn(&HostStatus) -> bool {
+    move |status| status.vifs.len() == count && status.vifs.values().all(|vif| vif.phase == Phase::Ready)
+}
+
+#[tokio::test]
+async fn records_become_ports_and_deletions_are_reported_when_nothing_is_left() {
+    let mut scene = Scene::start(0..300, &[], true);
+    scene.until("all are ready", all_ready(300)).await;
+    scene.delete(0..300);
+    scene.until("all are gone", |status| status.vifs.is_empty()).await;
+    assert_eq!(scene.ports(), 0);
+    assert!(scene.stage.look(|world| world.kernel.links.is_empty() && world.ovs.qos.is_empty()));
+    let gone: BTreeSet<VifId> = scene.gone.lock().unwrap().iter().copied().collect();
+    assert_eq!(gone.len(), 300);
+}
+
+#[tokio::test]
+async fn a_refusal_that_names_nobody_holds_up_its_vif_alone() {
+    let mut scene = Scene::start(0..200, &["tap77"], true);
+    let status = scene
+        .until("199 are ready", |status| {
+            status.vifs.values().filter(|vif| vif.phase == Phase::Ready).count() == 199
+                && status.vifs.get(&id(77)).is_some_and(|vif| vif.phase == Phase::Failed)
+        })
+        .await;
+    let held = &status.vifs[&id(77)];
+    assert!(held.message.contains("constraint violation"), "{}", held.message);
+    assert_eq!(status.holds.get("ovsdb"), Some(&1));
+}
+
+#[tokio::test]
+async fn observe_mode_plans_and_writes_nothing_until_told_otherwise() {
+    let mut scene = Scene::start(0..3, &[], false);
+    let status = scene.until("it is planned", |status| !status.planned.is_empty()).await;
+    assert_eq!(status.mode, "observe");
+    assert_eq!(scene.stage.look(|world| world.writes), 0);
+    scene.control.send_modify(|control| control.enforce = true);
+    scene.until("it is done", all_ready(3)).await;
+}
+
+#[tokio::test]
+async fn a_pause_survives_a_restart_and_ends_when_told() {
+    let mut scene = Scene::start(0..2, &[], true);
+    scene.until("both are ready", all_ready(2)).await;
+    let (reply, answer) = oneshot::channel();
+    scene.commands.send(Command::Pause(None, reply)).await.unwrap();
+    answer.await.unwrap().unwrap();
+    scene.stop.send_replace(true);
+    let (stage, state) = (scene.stage.clone(), scene.state);
+    let mut again = Scene::on(stage, 0..3, &[], true, state);
+    again.until("the pause is known", |status| status.paused && status.vifs.len() == 3).await;
+    assert_eq!(again.ports(), 2);
+    let (reply, answer) = oneshot::channel();
+    again.commands.send(Command::Resume(None, reply)).await.unwrap();
+    answer.await.unwrap().unwrap();
+    again.until("the third is ready", all_ready(3)).await;
+}
+
+#[tokio::test]
+async fn stopped_removals_go_ahead_when_confirmed_and_only_those() {
+    let mut scene = Scene::start(0..10, &[], true);
+    scene.until("all are ready", all_ready(10)).await;
+    scene.want(0..2);
+    let status = scene.until("removals are stopped", |status| status.stopped_removals.len() == 8).await;
+    assert!(!status.not_ready.is_empty(), "the agent is not ready then");
+    assert_eq!(scene.ports(), 10);
+    let (reply, answer) = oneshot::channel();
+    scene.commands.send(Command::ConfirmRemovals(reply)).await.unwrap();
+    assert_eq!(answer.await.unwrap().len(), 8);
+    scene.until("eight are gone", all_ready(2)).await;
+    assert_eq!(scene.ports(), 2);
+}
+
+#[tokio::test]
+async fn a_release_lets_go_of_everything_and_pauses() {
+    let mut scene = Scene::start(0..4, &[], true);
+    scene.until("all are ready", all_ready(4)).await;
+    let (reply, answer) = oneshot::channel();
+    scene.commands.send(Command::Release(reply)).await.unwrap();
+    // A port, its interface, its QoS row and its tap.
+    assert_eq!(answer.await.unwrap(), Ok(16));
+    assert_eq!(scene.ports(), 4);
+    let marks = scene.stage.look(|world| {
+        let rows = world.ovs.interfaces.values().filter(|row| row.external_ids.contains_key("vifd-owner")).count();
+        rows + world.kernel.links.values().filter(|link| link.alias.is_some()).count()
+    });
+    assert_eq!(marks, 0);
+    assert!(scene.status.borrow().paused);
+}
+
+#[tokio::test]
+async fn drift_is_repaired_on_its_notification() {
+    let mut scene = Scene::start(0..3, &[], true);
+    scene.until("all are ready", all_ready(3)).await;
+    let writes = scene.stage.look(|world| world.writes);
+    scene.stage.change(|world| world.delete_port("tap1"));
+    let mended = async {
+        // The status may not tell of a repair this quick: the world does.
+        while scene.stage.look(|world| world.writes == writes || !world.ovs.ports.contains_key("tap1")) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), mended).await.expect("the port comes back");
+}
