@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
-use vifd::model::{AgentId, Desired, FileOwner, LinkKind, MacAddr, Vif, VifId};
-use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Settings, plan, release};
+use vifd::config::Config;
+use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Vif, VifId};
+use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, Settings, plan, release};
 use vifd::record;
 
 const A: &str = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
@@ -23,15 +24,9 @@ const MAC: MacAddr = MacAddr([0x22, 0x52, 0x25, 0x62, 0xe2, 0xaa]);
 
 fn settings() -> Settings {
     Settings {
-        agent: AgentId("vifd".into()),
-        adopt: false,
-        max_removals: MaxRemovals::Percent(10),
-        mtu: 1500,
-        qos_type: "linux-noop".into(),
-        isolate: false,
-        per_port_bridge: false,
         socket_dir: PathBuf::from("/run/vhost"),
         socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+        ..Config::default().settings().unwrap()
     }
 }
 

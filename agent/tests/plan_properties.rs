@@ -14,8 +14,9 @@ use uuid::Uuid;
 use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
+use vifd::config::Config;
 use vifd::model::{
-    AgentId, Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, OpenVSwitchProfile, Policy, PortProfile,
+    Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, OpenVSwitchProfile, Policy, PortProfile,
     ProfileKind, VhostUserMode, Vif, VifId, VifKind,
 };
 use vifd::plan::{Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
@@ -24,15 +25,10 @@ const SOCKETS: &str = "/run/vhost";
 
 fn settings() -> Settings {
     Settings {
-        agent: AgentId("vifd".into()),
-        adopt: false,
         max_removals: MaxRemovals::Percent(100),
-        mtu: 1500,
-        qos_type: "linux-noop".into(),
-        isolate: false,
-        per_port_bridge: false,
         socket_dir: PathBuf::from(SOCKETS),
         socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+        ..Config::default().settings().unwrap()
     }
 }
 

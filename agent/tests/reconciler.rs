@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
@@ -12,7 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use vifd::backend::ovs::StringMap;
 use vifd::backend::stage::Stage;
 use vifd::backend::world::World;
-use vifd::model::{AgentId, Desired, FileOwner, Vif, VifId};
+use vifd::config::Config;
+use vifd::model::{Desired, Vif, VifId};
 use vifd::plan::{MaxRemovals, Settings};
 use vifd::reconciler::{self, Command, Control, Joints};
 use vifd::record;
@@ -20,17 +20,7 @@ use vifd::source::{Intake, Source};
 use vifd::status::{HostStatus, Phase};
 
 fn settings() -> Settings {
-    Settings {
-        agent: AgentId("vifd".into()),
-        adopt: false,
-        max_removals: MaxRemovals::Count(5),
-        mtu: 1500,
-        qos_type: "linux-noop".into(),
-        isolate: false,
-        per_port_bridge: false,
-        socket_dir: PathBuf::from("/run/vhost"),
-        socket_owner: FileOwner { uid: u32::MAX, gid: u32::MAX, mode: 0o770, label: None },
-    }
+    Settings { max_removals: MaxRemovals::Count(5), ..Config::default().settings().unwrap() }
 }
 
 fn id(number: u32) -> VifId {

@@ -3,31 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
-use vifd::model::{AgentId, Desired, FileOwner, Observed, Vif};
-use vifd::plan::{Holds, Inputs, MaxRemovals, Memo, Orders, Settings, plan};
+use vifd::config::Config;
+use vifd::model::{Desired, Observed, Vif};
+use vifd::plan::{Holds, Inputs, Memo, Orders, plan};
 use vifd::record;
 use vifd_benches::least;
-
-fn settings() -> Settings {
-    Settings {
-        agent: AgentId("vifd".into()),
-        adopt: false,
-        max_removals: MaxRemovals::Percent(10),
-        mtu: 1500,
-        qos_type: "linux-noop".into(),
-        isolate: false,
-        per_port_bridge: false,
-        socket_dir: PathBuf::from("/run/vhost"),
-        socket_owner: FileOwner { uid: u32::MAX, gid: u32::MAX, mode: 0o770, label: None },
-    }
-}
 
 fn vif(number: u32) -> Arc<Vif> {
     let id = Uuid::from_u128(u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
@@ -69,7 +55,10 @@ fn host(count: u32) -> (Desired, Observed) {
 fn planned(desired: &Desired, observed: &Observed, memo: &mut Memo) -> vifd::plan::Plan {
     let (clashes, holds, orders) =
         (record::clashes(&desired.vifs, &BTreeSet::new(), false), Holds::default(), Orders::default());
-    let settings = settings();
+    let settings = match Config::default().settings() {
+        Ok(settings) => settings,
+        Err(error) => panic!("the default configuration is no good: {error}"),
+    };
     let inputs = Inputs { desired, clashes: &clashes, observed, holds: &holds, orders: &orders, settings: &settings };
     plan(inputs, memo, Instant::now())
 }
