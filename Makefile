@@ -17,6 +17,7 @@ help: ## This list
 
 demo: ## See it work: a private Open vSwitch, vifd on it, guests that ping each other
 	@integration/deps demo
+	@[[ -x target/debug/vifd && -x target/debug/demo ]] || echo '  building (a few minutes, once)'
 	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin demo
 	@target/debug/demo $(if $(KEEP),--keep)
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
-use vifd_integration::lab::{Lifetime, Namespace, Ovs, Record, Switch, Vifd, interrupt, until};
+use vifd_integration::lab::{Lifetime, Namespace, Ovs, Record, Switch, Vifd, find_tool, interrupt, until};
 
 const NAME: &str = "vifd-demo";
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,6 +37,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Before anything is made: what fails later is taken down, and this demo is not ours to take down.
+    if mode == Mode::Keep && kept().next().is_some() {
+        eprintln!("A demo is running already and goes on: `make demo-down` ends it.");
+        return ExitCode::FAILURE;
+    }
     match interruptible().and_then(|()| run(mode)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -156,9 +161,6 @@ fn switch(mode: Mode) -> Result<Ovs> {
     match mode {
         Mode::Once => Ovs::start(Switch::Userspace),
         Mode::Keep => {
-            if Namespace::existing(NAME).is_ok() {
-                bail!("a demo is running already: `make demo-down` ends it");
-            }
             let namespace = Namespace::named(NAME, Lifetime::Kept)?;
             Ovs::start_kept(Switch::Userspace, namespace, &kept_directory("ovs")?)
         }
@@ -249,19 +251,23 @@ fn ping(style: Style, from: &Guest, to: &Guest) -> Result<()> {
 fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Result<()> {
     let program = Vifd::program()?;
     let program = program.display();
-    let socket = vifd.socket();
-    let socket = socket.display();
-    let records = vifd.records();
+    let vsctl = find_tool("ovs-vsctl")?;
+    let network = ovs.namespace().name();
     style.step("It stays. Try, as root:");
-    println!("  export VIFD_SOCKET={socket}");
+    // The socket is in the configuration; where both are set, a socket of another agent would be asked.
+    println!("  unset VIFD_SOCKET; export VIFD_CONFIG={}", vifd.config_file().display());
     println!("  {program} status");
     println!("  {program} get --watch");
-    println!("  curl --unix-socket {socket} http://vifd/v1/vifs");
-    println!("  ls {}", records.display());
+    println!("  {program} get -o json");
+    println!("  {program} describe {}", alice.name);
+    println!("  {program} doctor");
+    println!("  ls {}", vifd.records().display());
     println!("  ip netns exec {} ping {}", alice.namespace.name(), bob.address);
-    println!("  ovs-vsctl --db={} show", ovs.endpoint());
+    println!("  {} --db={} show", vsctl.display(), ovs.endpoint());
     println!("  less {}", vifd.log_file().display());
     println!("  make demo-down");
+    println!("Metrics are served in its network namespace; where curl is installed:");
+    println!("  ip netns exec {network} curl -s http://{}/metrics", vifd.metrics_listen());
     Ok(())
 }
 
@@ -272,11 +278,14 @@ fn kept_directory(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The namespaces of a demo that was left running.
+fn kept() -> impl Iterator<Item = String> {
+    Namespace::names().into_iter().filter(|name| name == NAME || name.starts_with(&format!("{NAME}-")))
+}
+
 fn down() {
-    for name in Namespace::names() {
-        if name == NAME || name.starts_with(&format!("{NAME}-")) {
-            Namespace::end(&name);
-        }
+    for name in kept() {
+        Namespace::end(&name);
     }
     // It may never have been made.
     let _ = fs::remove_dir_all(Path::new("/run").join(NAME));
