@@ -224,7 +224,7 @@ impl<S: Source> Reconciler<S> {
             observed: &observed,
             plan: &plan,
             holds: self.holds.count(now),
-            paused: self.orders.orders().paused,
+            orders: self.orders.orders(),
             enforce: control.enforce,
             sessions: (self.sessions)(),
         };

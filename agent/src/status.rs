@@ -90,6 +90,8 @@ pub struct HostStatus {
     pub stopped_removals: Vec<VifId>,
     /// Whether the whole agent is paused.
     pub paused: bool,
+    /// VIFs that are paused by themselves.
+    pub paused_vifs: Vec<VifId>,
     /// `enforce` or `observe`; empty before the first plan.
     pub mode: String,
     /// Operations that the last plan holds, for `vifd plan`: what would be done and why, a line each.

@@ -77,7 +77,8 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
                 facts: Facts { bridge: Some("br-int".into()), port: Some(vif_name.clone()), ..Facts::default() },
                 verdict,
             };
-            let subject = Subject { id: *vif_id, vif: Some(vif), rejection: None, judgement: Some(&judgement) };
+            let subject =
+                Subject { id: *vif_id, vif: Some(vif), rejection: None, judgement: Some(&judgement), enforce: true };
             let told = VifStatus::render(subject, None, Instant::now(), SystemTime::UNIX_EPOCH);
             host.vifs.insert(*vif_id, Arc::new(told));
         }

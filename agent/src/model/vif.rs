@@ -101,6 +101,10 @@ pub enum VifKind {
 }
 
 impl VifKind {
+    /// Every native `type`.
+    pub const TYPE_NAMES: [&'static str; 7] =
+        ["generic", "bridge", "openvswitch", "direct", "vhostuser", "hostdevice", "nested_dpdk"];
+
     /// The os-vif object name, e.g. `VIFOpenVSwitch`.
     #[must_use]
     pub fn object_name(&self) -> &'static str {
@@ -115,7 +119,7 @@ impl VifKind {
         }
     }
 
-    /// The native `type`, e.g. `openvswitch`.
+    /// The native `type`, e.g. `openvswitch`; one of [`VifKind::TYPE_NAMES`].
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::backend::Attributed;
 use crate::metrics;
 use crate::model::{Desired, Observed, Vif, VifId};
-use crate::plan::{BackendName, Judgement, LINKS, OVSDB, Plan, Verdict};
+use crate::plan::{BackendName, Judgement, LINKS, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
 
@@ -21,7 +21,7 @@ pub(super) struct Scene<'a> {
     pub(super) observed: &'a Observed,
     pub(super) plan: &'a Plan,
     pub(super) holds: BTreeMap<BackendName, usize>,
-    pub(super) paused: bool,
+    pub(super) orders: &'a Orders,
     pub(super) enforce: bool,
     pub(super) sessions: Vec<SessionStatus>,
 }
@@ -31,6 +31,7 @@ struct Told {
     vif: Option<Arc<Vif>>,
     rejection: Option<Rejection>,
     judgement: Option<Judgement>,
+    enforce: bool,
     status: Arc<VifStatus>,
     /// Since when the record in force is known; taken away when its VIF first gets ready.
     wanted_since: Option<Instant>,
@@ -67,7 +68,9 @@ impl Teller {
         self.told.retain(|id, _| ids.contains(id));
         for id in ids {
             let vif = intake.desired.vifs.get(&id);
-            self.tell_vif(id, vif, rejections.get(&id).copied(), plan.judgements.get(&id), (now, today));
+            let (rejection, judgement) = (rejections.get(&id).copied(), plan.judgements.get(&id));
+            let subject = Subject { id, vif: vif.map(AsRef::as_ref), rejection, judgement, enforce: scene.enforce };
+            self.tell_vif(subject, vif, (now, today));
         }
         let status = HostStatus {
             revision: intake.revision,
@@ -75,7 +78,8 @@ impl Teller {
             rejections: Arc::clone(&intake.rejections),
             not_ready: not_ready(scene),
             stopped_removals: plan.stopped_removals.clone(),
-            paused: scene.paused,
+            paused: scene.orders.paused,
+            paused_vifs: scene.orders.paused_vifs.iter().copied().collect(),
             mode: if scene.enforce { "enforce" } else { "observe" }.to_owned(),
             planned: words(LINKS, &plan.links).chain(words(OVSDB, &plan.ovs)).collect(),
             foreign_conflicts: plan
@@ -89,14 +93,8 @@ impl Teller {
         self.status.send_replace(Arc::new(status));
     }
 
-    fn tell_vif(
-        &mut self,
-        id: VifId,
-        vif: Option<&Arc<Vif>>,
-        rejection: Option<&Rejection>,
-        judgement: Option<&Judgement>,
-        (now, today): (Instant, SystemTime),
-    ) {
+    fn tell_vif(&mut self, subject: Subject<'_>, vif: Option<&Arc<Vif>>, (now, today): (Instant, SystemTime)) {
+        let Subject { id, rejection, judgement, enforce, .. } = subject;
         let before = self.told.get(&id);
         let same_record = match (before.and_then(|told| told.vif.as_ref()), vif) {
             (Some(told), Some(vif)) => Arc::ptr_eq(told, vif),
@@ -104,12 +102,14 @@ impl Teller {
             _ => false,
         };
         let unchanged = before.is_some_and(|told| {
-            same_record && told.rejection.as_ref() == rejection && told.judgement.as_ref() == judgement
+            same_record
+                && told.rejection.as_ref() == rejection
+                && told.judgement.as_ref() == judgement
+                && told.enforce == enforce
         });
         if unchanged {
             return;
         }
-        let subject = Subject { id, vif: vif.map(AsRef::as_ref), rejection, judgement };
         let status = VifStatus::render(subject, before.map(|told| told.status.as_ref()), now, today);
         let was_ready = before.is_some_and(|told| told.status.phase == Phase::Ready);
         let is_ready = status.phase == Phase::Ready;
@@ -134,6 +134,7 @@ impl Teller {
             vif: vif.cloned(),
             rejection: rejection.cloned(),
             judgement: judgement.cloned(),
+            enforce,
             status: Arc::new(status),
             wanted_since,
             drifted_since,

@@ -20,6 +20,8 @@ pub struct Subject<'a> {
     pub rejection: Option<&'a Rejection>,
     /// The planner's word; `None` before the first plan that knows the VIF.
     pub judgement: Option<&'a Judgement>,
+    /// Whether the agent carries out what it plans; otherwise it only observes (`agent.mode`).
+    pub enforce: bool,
 }
 
 /// Phase, reason and sentence.
@@ -34,7 +36,7 @@ impl VifStatus {
     /// `today` are the same moment on the two clocks.
     #[must_use]
     pub fn render(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today: SystemTime) -> VifStatus {
-        let Words { phase, reason, message } = words(subject, previous, now, today);
+        let Words { phase, reason, message } = words(subject, now, today);
         let mut conditions = conditions(subject, reason, &message, today);
         for condition in &mut conditions {
             if let Some(before) = previous.and_then(|status| status.condition(condition.kind))
@@ -74,7 +76,7 @@ fn addresses(vif: &Vif) -> Vec<IpAddr> {
     subnets.flat_map(|subnet| &subnet.ips).map(|ip| ip.address).collect()
 }
 
-fn words(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today: SystemTime) -> Words {
+fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
     let told = |phase, reason, message: String| Words { phase, reason, message };
     let Some(judgement) = subject.judgement else {
         return match (subject.vif, subject.rejection) {
@@ -88,6 +90,11 @@ fn words(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today
         Verdict::Plugged(missing) => {
             let (reason, sentence) = missing_words(missing);
             told(Phase::Plugged, reason, format!("all that vifd does is done; {sentence}"))
+        }
+        Verdict::Working if !subject.enforce => {
+            let message =
+                format!("{} would be brought into shape; the agent only observes (agent.mode)", object(facts));
+            told(Phase::Waiting, "Observing", message)
         }
         Verdict::Working => told(Phase::Working, "Applying", format!("{} is being brought into shape", object(facts))),
         Verdict::Waiting(missing) => {
@@ -107,6 +114,10 @@ fn words(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today
             let next = humantime::format_rfc3339_seconds(next);
             told(Phase::Failed, "Refused", format!("{} refused: {error}; tried again at {next}", peer(backend)))
         }
+        Verdict::Removing if !subject.enforce => {
+            let message = format!("{} would be removed; the agent only observes (agent.mode)", object(facts));
+            told(Phase::Removing, "Observing", message)
+        }
         Verdict::Removing => told(Phase::Removing, "Removing", format!("{} is being removed", object(facts))),
         Verdict::RemovalStopped => {
             let message = format!(
@@ -116,9 +127,13 @@ fn words(subject: Subject<'_>, previous: Option<&VifStatus>, now: Instant, today
             );
             told(Phase::Removing, "RemovalStopped", message)
         }
+        Verdict::Paused if subject.vif.is_none() => {
+            let message = format!("paused: {} has no record any more and stays until `vifd resume`", object(facts));
+            told(Phase::Removing, "Paused", message)
+        }
         Verdict::Paused => {
-            let phase = previous.map_or(Phase::Pending, |status| status.phase);
-            told(phase, "Paused", format!("{} is left as it is until `vifd resume`", object(facts)))
+            let message = format!("paused: {} needs work and is left as it is until `vifd resume`", object(facts));
+            told(Phase::Waiting, "Paused", message)
         }
     }
 }

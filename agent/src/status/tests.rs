@@ -104,7 +104,13 @@ fn every_verdict() {
             other => format!("{other:?}"),
         };
         let judgement = judgement(verdict);
-        let subject = Subject { id: vif.id, vif: wanted.then_some(&vif), rejection: None, judgement: Some(&judgement) };
+        let subject = Subject {
+            id: vif.id,
+            vif: wanted.then_some(&vif),
+            rejection: None,
+            judgement: Some(&judgement),
+            enforce: true,
+        };
         told.insert(name, VifStatus::render(subject, None, now, day(0)));
     }
     insta::assert_json_snapshot!(told);
@@ -117,8 +123,11 @@ fn vhost_user_is_ready_without_its_guest_and_says_so() {
         let mut judgement = judgement(Verdict::Ready);
         judgement.vhost_connected = Some(connected);
         judgement.facts.socket = Some("/run/openvswitch/vhu1".into());
-        let status =
-            render(Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement) }, None, day(0));
+        let status = render(
+            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true },
+            None,
+            day(0),
+        );
         assert_eq!(status.phase, Phase::Ready);
         let guest = status.condition(ConditionKind::VhostConnected).unwrap();
         assert_eq!(guest.status, if connected { Truth::True } else { Truth::False });
@@ -131,7 +140,13 @@ fn a_rejected_update_keeps_the_phase_of_the_last_good_record() {
     let vif = vif();
     let judgement = judgement(Verdict::Ready);
     let rejection = rejection();
-    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: Some(&rejection), judgement: Some(&judgement) };
+    let subject = Subject {
+        id: vif.id,
+        vif: Some(&vif),
+        rejection: Some(&rejection),
+        judgement: Some(&judgement),
+        enforce: true,
+    };
     let status = render(subject, None, day(0));
     assert_eq!(status.phase, Phase::Ready);
     assert_eq!((status.generation, status.observed_generation), (8, 7));
@@ -143,7 +158,7 @@ fn a_rejected_update_keeps_the_phase_of_the_last_good_record() {
 #[test]
 fn a_record_that_was_never_good_fails() {
     let rejection = rejection();
-    let subject = Subject { id: vif().id, vif: None, rejection: Some(&rejection), judgement: None };
+    let subject = Subject { id: vif().id, vif: None, rejection: Some(&rejection), judgement: None, enforce: true };
     let status = render(subject, None, day(0));
     assert_eq!((status.phase, status.reason.as_str()), (Phase::Failed, "RecordRejected"));
     assert!(status.message.contains("vif.network.mtu"), "{}", status.message);
@@ -155,7 +170,8 @@ fn what_did_not_change_keeps_its_time() {
     let vif = vif();
     let of = |verdict, previous: Option<&VifStatus>, at| {
         let judgement = judgement(verdict);
-        let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement) };
+        let subject =
+            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
         render(subject, previous, day(at))
     };
     let first = of(Verdict::Working, None, 0);
@@ -166,14 +182,35 @@ fn what_did_not_change_keeps_its_time() {
     assert_eq!(third.condition(ConditionKind::Accepted).unwrap().since, day(0));
     assert_eq!(third.condition(ConditionKind::PortReady).unwrap().since, day(20));
     let paused = of(Verdict::Paused, Some(&third), 30);
-    assert_eq!((paused.phase, paused.reason.as_str(), paused.since), (Phase::Ready, "Paused", day(20)));
+    assert_eq!((paused.phase, paused.reason.as_str(), paused.since), (Phase::Waiting, "Paused", day(30)));
+    assert_eq!(paused.facts, facts());
+}
+
+#[test]
+fn who_only_observes_does_not_claim_to_work() {
+    let vif = vif();
+    for (verdict, wanted, phase) in
+        [(Verdict::Working, true, Phase::Waiting), (Verdict::Removing, false, Phase::Removing)]
+    {
+        let judgement = judgement(verdict);
+        let subject = Subject {
+            id: vif.id,
+            vif: wanted.then_some(&vif),
+            rejection: None,
+            judgement: Some(&judgement),
+            enforce: false,
+        };
+        let status = render(subject, None, day(0));
+        assert_eq!((status.phase, status.reason.as_str()), (phase, "Observing"));
+        assert!(status.message.contains("would be") && status.message.contains("only observes"), "{}", status.message);
+    }
 }
 
 #[test]
 fn a_status_reads_back_as_it_was_written() {
     let vif = vif();
     let judgement = judgement(Verdict::Ready);
-    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement) };
+    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
     let status = render(subject, None, day(0));
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<VifStatus>(&text).unwrap(), status);
