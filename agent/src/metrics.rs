@@ -96,16 +96,17 @@ fn describe() {
     }
 }
 
-const OUTCOMES: [&str; 6] = ["done", "conflict", "failed", "untried", "batch_failed", "unknown"];
+const OUTCOMES: [&str; 7] = ["done", "conflict", "failed", "untried", "batch_failed", "peer_failed", "unknown"];
 
 fn outcome_name(outcome: &Outcome) -> &'static str {
-    let [done, conflict, failed, untried, batch_failed, unknown] = OUTCOMES;
+    let [done, conflict, failed, untried, batch_failed, peer_failed, unknown] = OUTCOMES;
     match outcome {
         Outcome::Done => done,
         Outcome::Conflict(_) => conflict,
         Outcome::Failed(_) => failed,
         Outcome::Untried => untried,
         Outcome::BatchFailed(_) => batch_failed,
+        Outcome::PeerFailed(_) => peer_failed,
         Outcome::Unknown => unknown,
     }
 }

@@ -12,6 +12,7 @@
 //! ```
 
 mod orders;
+mod quarrels;
 mod telling;
 mod worker;
 
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use self::orders::OrderBook;
+use self::quarrels::Quarrels;
 use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
@@ -31,7 +33,7 @@ use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Backend, Outcome};
 use crate::metrics;
 use crate::model::{Desired, LinkState, Observed, OvsState, View, Vif, VifId};
-use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, Plan, Settings, plan};
+use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, OVSDB, Plan, Settings, plan};
 use crate::record;
 use crate::source::{Intake, Source};
 use crate::status::{HostStatus, SessionStatus};
@@ -79,6 +81,8 @@ pub struct Joints<S, L, O> {
     pub sessions_changed: watch::Receiver<()>,
     /// How the sessions with the peers are.
     pub sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
+    /// Whether anything may be written, as far as other agents are concerned; what `sessions_changed` tells.
+    pub may_write: Box<dyn Fn() -> bool + Send>,
     /// Where pauses are kept.
     pub state_dir: PathBuf,
     /// How often the service manager wants a sign of life.
@@ -100,6 +104,8 @@ struct Reconciler<S> {
     teller: Teller,
     orders: OrderBook,
     holds: Holds,
+    quarrels: Quarrels,
+    may_write: Box<dyn Fn() -> bool + Send>,
     memo: Memo,
     clashes: Clashes,
     release: Option<Release>,
@@ -110,6 +116,8 @@ struct Reconciler<S> {
 
 /// A release under way.
 struct Release {
+    /// Whether a batch of it was handed out.
+    begun: bool,
     released: usize,
     reply: oneshot::Sender<Result<usize, String>>,
 }
@@ -117,7 +125,7 @@ struct Release {
 /// Joins everything until `shutdown` turns true. What is on the host stays as it is then.
 ///
 /// # Errors
-/// The state directory cannot be read.
+/// The state directory cannot be read, or a backend broke off.
 pub async fn run<S, L, O>(joints: Joints<S, L, O>, mut shutdown: watch::Receiver<bool>) -> std::io::Result<()>
 where
     S: Source,
@@ -125,7 +133,7 @@ where
     O: Backend<State = OvsState, Op = OvsOp>,
 {
     let Joints { source, links, ovs, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
-    let mut sessions_changed = joints.sessions_changed;
+    let (mut sessions_changed, may_write) = (joints.sessions_changed, joints.may_write);
     let (reports, mut reported) = mpsc::channel(2);
     let mut reconciler = Reconciler {
         intake: source.observe(),
@@ -140,6 +148,8 @@ where
         teller: Teller::new(status),
         orders: OrderBook::open(&state_dir)?,
         holds: Holds::default(),
+        quarrels: Quarrels::default(),
+        may_write,
         memo: Memo::default(),
         clashes: Clashes::default(),
         release: None,
@@ -177,6 +187,8 @@ where
                 // Without a service manager there is nobody to tell, which is no error.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
+            () = reconciler.links.ended() => return Err(ended(LINKS)),
+            () = reconciler.ovs.ended() => return Err(ended(OVSDB)),
             () = async { drop(shutdown.wait_for(|down| *down).await) } => break,
         }
     }
@@ -198,6 +210,7 @@ impl<S: Source> Reconciler<S> {
         if self.clashes.refresh(&intake, &observed, &control.settings) {
             for changed in self.teller.changed(&intake.desired) {
                 self.holds.forget(changed);
+                self.quarrels.forget(changed);
             }
         }
         let inputs = Inputs {
@@ -213,7 +226,16 @@ impl<S: Source> Reconciler<S> {
         if let Some(released) = self.releasing(&observed, &control.settings) {
             (plan.links, plan.ovs) = (released.links, released.ovs);
         }
-        self.orders.forget_confirmed(|id| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id));
+        if observed.links.ready().is_some() && observed.ovs.ready().is_some() {
+            let leaving = |id: &VifId| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id);
+            // While the set is not known to be whole, what is absent from it has not come back.
+            let stopped = if intake.desired.synced {
+                plan.stopped_removals.clone()
+            } else {
+                self.orders.orders().stopped.iter().filter(|id| leaving(id)).copied().collect()
+            };
+            self.orders.removals(&stopped, leaving);
+        }
         for id in &plan.gone {
             self.source.gone(*id, intake.revision).await;
         }
@@ -223,33 +245,39 @@ impl<S: Source> Reconciler<S> {
             intake: &intake,
             observed: &observed,
             plan: &plan,
-            holds: self.holds.count(now),
+            holds: &self.holds,
             orders: self.orders.orders(),
             enforce: control.enforce,
             sessions: (self.sessions)(),
         };
         self.teller.tell(&scene, now, SystemTime::now());
-        if control.enforce {
-            let Plan { links, ovs, .. } = plan;
-            self.links.hand(links);
-            self.ovs.hand(ovs);
+        if control.enforce && (self.may_write)() {
+            let (links, ovs) = plan.batches();
+            if self.holds.of_peer(LINKS, now).is_none() {
+                self.links.hand(links);
+            }
+            if self.holds.of_peer(OVSDB, now).is_none() {
+                self.ovs.hand(ovs);
+            }
         }
     }
 
-    /// The plan of a release under way; the release ends when it is empty.
+    /// The plan of a release under way; the release ends when it is empty. Batches that were handed out before it
+    /// are waited for: what they make is to be released as well.
     fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
+        let busy = self.links.is_busy() || self.ovs.is_busy();
         let release = self.release.as_mut()?;
-        if observed.links.ready().is_none() || observed.ovs.ready().is_none() {
+        if busy || observed.links.ready().is_none() || observed.ovs.ready().is_none() {
             return Some(Plan::default());
         }
         let plan = plan::release(observed, settings);
-        if plan.links.is_empty() && plan.ovs.is_empty() {
-            if let Some(done) = self.release.take() {
-                // Nobody waits for the answer any more: the marks are off all the same.
-                let _ = done.reply.send(Ok(done.released));
-            }
-        } else if !self.links.is_busy() && !self.ovs.is_busy() {
+        if !plan.links.is_empty() || !plan.ovs.is_empty() {
+            release.begun = true;
             release.released += plan.links.len() + plan.ovs.len();
+        } else if let Some(done) = self.release.take() {
+            tracing::info!(objects = done.released, "released");
+            // Nobody waits for the answer any more: the marks are off all the same.
+            let _ = done.reply.send(Ok(done.released));
         }
         Some(plan)
     }
@@ -262,8 +290,19 @@ impl<S: Source> Reconciler<S> {
             _ => self.ovs.idle(),
         }
         metrics::record_apply(report.backend, report.took, &report.outcomes);
+        let refused = report.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::PeerFailed(error) => Some(error.clone()),
+            _ => None,
+        });
+        match refused {
+            None => self.holds.peer_answered(report.backend),
+            Some(error) => {
+                tracing::warn!(backend = report.backend, error, "everything is refused, tried again later");
+                self.holds.peer_refused(report.backend, error, now);
+            }
+        }
         self.note_outcomes(report.backend, report.vifs.into_iter().zip(report.outcomes), now);
-        if let Some(release) = self.release.take_if(|_| report.failed) {
+        if let Some(release) = self.release.take_if(|release| release.begun && report.failed) {
             let _ = release.reply.send(Err("an object could not be released: see the log".to_owned()));
         }
     }
@@ -277,7 +316,7 @@ impl<S: Source> Reconciler<S> {
     ) {
         let mut worst: BTreeMap<Option<VifId>, Outcome> = BTreeMap::new();
         let badness = |outcome: &Outcome| match outcome {
-            Outcome::Untried | Outcome::Unknown => 0,
+            Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => 0,
             Outcome::Done => 1,
             Outcome::Conflict(_) => 2,
             Outcome::Failed(_) | Outcome::BatchFailed(_) => 3,
@@ -290,8 +329,20 @@ impl<S: Source> Reconciler<S> {
         }
         for (vif, outcome) in worst {
             match outcome {
-                Outcome::Done => self.holds.succeeded(vif, backend),
-                Outcome::Untried | Outcome::Unknown => {}
+                Outcome::Done => match self.quarrels.changed(vif, backend, now) {
+                    None => self.holds.succeeded(vif, backend),
+                    Some(times) => {
+                        let error = format!("changed back {times} times in a row by somebody else");
+                        tracing::warn!(
+                            vif = vif.map(tracing::field::display),
+                            backend,
+                            error,
+                            "left alone for a while"
+                        );
+                        self.holds.refused(vif, backend, error, now);
+                    }
+                },
+                Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => {}
                 Outcome::Conflict(error) => self.holds.conflicted(vif, backend, error, now),
                 Outcome::Failed(error) | Outcome::BatchFailed(error) => {
                     tracing::warn!(
@@ -324,11 +375,16 @@ impl<S: Source> Reconciler<S> {
                 } else if let Err(error) = self.orders.pause(None) {
                     let _ = reply.send(Err(error));
                 } else {
-                    self.release = Some(Release { released: 0, reply });
+                    self.release = Some(Release { begun: false, released: 0, reply });
                 }
             }
         }
     }
+}
+
+/// A worker that is gone has panicked: better to start over than to look alive.
+fn ended(backend: BackendName) -> std::io::Error {
+    std::io::Error::other(format!("the {backend} backend broke off"))
 }
 
 /// The clashes between records, looked for anew only when the set of records is another.

@@ -84,6 +84,10 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         commands,
         status,
         sessions_changed,
+        may_write: {
+            let peers = peers.clone();
+            Box::new(move || peers.may_write())
+        },
         sessions: Box::new(move || peers.status()),
         state_dir: state_dir.clone(),
         watchdog: sd_notify::watchdog_enabled(),

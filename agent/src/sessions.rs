@@ -32,6 +32,14 @@ pub struct Peers {
 }
 
 impl Peers {
+    /// Whether no other agent of the same name can be at work: the lock is ours, or the database cannot be reached
+    /// and so the lock not be asked for.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        let unreachable = matches!(*self.ovsdb.borrow(), SessionState::Failed(_));
+        unreachable || *self.lock.borrow() == LockState::Held
+    }
+
     /// The sessions in fixed order.
     #[must_use]
     pub fn status(&self) -> Vec<SessionStatus> {

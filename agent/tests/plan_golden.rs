@@ -14,7 +14,7 @@ use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Vif, VifId};
+use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Observed, View, Vif, VifId};
 use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, Settings, plan, release};
 use vifd::record;
 
@@ -59,6 +59,7 @@ struct Case {
     world: World,
     settings: Settings,
     desired: Desired,
+    orders: Orders,
     text: String,
 }
 
@@ -72,6 +73,7 @@ impl Case {
             world,
             settings: settings(),
             desired: Desired { synced: true, vifs, ..Desired::default() },
+            orders: Orders::default(),
             text: String::new(),
         }
     }
@@ -93,10 +95,14 @@ impl Case {
                 clashes: &clashes,
                 observed: &observed,
                 holds: &Holds::default(),
-                orders: &Orders::default(),
+                orders: &self.orders,
                 settings: &self.settings,
             };
             let plan = plan(inputs, &mut Memo::default(), now);
+            // As the reconciler does.
+            if self.desired.synced {
+                self.orders.stopped = plan.stopped_removals.iter().copied().collect();
+            }
             if plan.links.is_empty() && plan.ovs.is_empty() {
                 for (id, judgement) in &plan.judgements {
                     let plugged = if judgement.plugged { "plugged, " } else { "" };
@@ -111,11 +117,12 @@ impl Case {
                 return self;
             }
             let _ = writeln!(self.text, "  round {round}");
-            for op in &plan.links {
+            let (links, ovs) = plan.batches();
+            for op in &links {
                 assert_eq!(self.world.apply_link(&op.op), Outcome::Done);
                 let _ = writeln!(self.text, "    links: {}", op.op);
             }
-            for (op, outcome) in plan.ovs.iter().zip(self.world.apply_ovs(&plan.ovs)) {
+            for (op, outcome) in ovs.iter().zip(self.world.apply_ovs(&ovs)) {
                 assert_eq!(outcome, Outcome::Done, "{}", op.op);
                 let _ = writeln!(self.text, "    ovsdb: {}", op.op);
             }
@@ -262,8 +269,9 @@ fn vhostuser_where_open_vswitch_listens() {
     let mut case = Case::new([record(A, &vif)]);
     case.say("plug");
     case.converge().show();
-    case.say("ovs-vswitchd leaves its socket behind");
+    case.say("ovs-vswitchd is killed and leaves its socket behind");
     case.world.kernel.sockets.sockets.insert("/run/vhost/vhudc065497-3c".into());
+    case.world.ovs.vswitchd_alive = false;
     case.unplug();
     insta::assert_snapshot!(case.text);
 }
@@ -271,7 +279,7 @@ fn vhostuser_where_open_vswitch_listens() {
 #[test]
 fn vhostuser_where_the_guest_listens() {
     let vif = json!({
-        "type": "vhostuser", "path": "/run/vhost/a/vhu.sock", "mode": "server",
+        "type": "vhostuser", "path": "/run/vhost/a/vhudc065497-3c", "mode": "server",
         "port_profile": ovs(&json!({})),
     });
     let mut case = Case::new([record(A, &vif)]);
@@ -282,7 +290,9 @@ fn vhostuser_where_the_guest_listens() {
         owner.mode = 0o700;
     }
     case.converge();
-    case.world.kernel.sockets.sockets.insert("/run/vhost/a/vhu.sock".into());
+    case.world.kernel.sockets.sockets.insert("/run/vhost/a/vhudc065497-3c".into());
+    case.world.kernel.sockets.sockets.insert("/run/vhost/vhudc065497-3c".into());
+    case.world.ovs.vswitchd_alive = false;
     case.unplug();
     let left = format!("  left: {:?}\n", case.world.kernel.sockets.sockets);
     case.text.push_str(&left);
@@ -450,6 +460,79 @@ fn absence_beyond_max_removals_removes_nothing() {
     case.desired.vifs.clear();
     case.converge();
     insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_stopped_removal_stays_stopped_while_records_come_back_one_by_one() {
+    let vif = |number: u32| {
+        let id = format!("dc065497-3c8d-4f44-8fb4-{number:012x}");
+        let mac = format!("22:52:25:62:e2:{number:02x}");
+        record(&id, &json!({"type": "generic", "vif_name": format!("tap{number}"), "address": mac}))
+    };
+    let mut case = Case::new((0..12).map(vif));
+    case.converge();
+    let all = std::mem::take(&mut case.desired.vifs);
+    for count in 0..=12 {
+        case.desired.vifs = all.clone().into_iter().take(count).collect();
+        case.converge();
+        assert_eq!(case.world.kernel.links.len(), 12, "{count} records are back");
+    }
+    case.desired.vifs.pop_last();
+    case.converge();
+    assert_eq!(case.world.kernel.links.len(), 11, "a new absence within bounds");
+}
+
+#[test]
+fn a_changed_layout_is_for_new_ports() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.converge();
+    let writes = case.world.writes;
+    case.settings.per_port_bridge = true;
+    case.converge();
+    assert_eq!(case.world.writes, writes, "{}", case.text);
+    case.world.delete_port("tapdc065497-3c");
+    case.converge();
+    assert_eq!(case.world.ovs.ports["tapdc065497-3c"].bridge, "pbdc065497-3c8");
+    let writes = case.world.writes;
+    case.settings.per_port_bridge = false;
+    case.converge();
+    assert_eq!(case.world.writes, writes, "{}", case.text);
+}
+
+#[test]
+fn a_hypervisors_port_is_not_deleted_to_be_moved() {
+    let mut vif = port(&json!({}));
+    let mut case = Case::new([record(A, &vif)]);
+    let ids = StringMap::from([("iface-id".into(), "6d2b1b5c-3b5e-4f7e-a0a5-8f1f2b0e9d77".into())]);
+    case.device("tapdc065497-3c");
+    case.world.add_port("br-int", "tapdc065497-3c", "", ids);
+    case.world.switch();
+    case.converge();
+    vif["network"] = json!({"bridge": "br-other", "mtu": 1450});
+    let vif = record(A, &vif);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    assert!(case.world.ovs.ports.contains_key("tapdc065497-3c"), "{}", case.text);
+    assert!(case.text.contains("the hypervisor's to move"), "{}", case.text);
+}
+
+#[test]
+fn what_cannot_be_seen_is_not_gone() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true})))]);
+    case.converge();
+    case.desired.deleted = std::mem::take(&mut case.desired.vifs).into_keys().collect();
+    let observed = Observed { ovs: View::Syncing, ..case.world.observed() };
+    let inputs = Inputs {
+        desired: &case.desired,
+        clashes: &BTreeMap::new(),
+        observed: &observed,
+        holds: &Holds::default(),
+        orders: &Orders::default(),
+        settings: &case.settings,
+    };
+    let plan = plan(inputs, &mut Memo::default(), Instant::now());
+    assert!(plan.gone.is_empty());
+    assert_eq!(plan.judgements.len(), 1, "it is told of as long as it may be there");
 }
 
 #[test]

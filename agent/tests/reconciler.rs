@@ -101,6 +101,7 @@ impl Scene {
             status: publish,
             sessions_changed: changes,
             sessions: Box::new(Vec::new),
+            may_write: Box::new(|| true),
             state_dir: state.path().to_path_buf(),
             watchdog: None,
         };

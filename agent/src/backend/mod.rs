@@ -33,6 +33,8 @@ pub enum Outcome {
     Untried,
     /// The peer refused the batch as a whole and named no operation, in its words.
     BatchFailed(String),
+    /// The peer refuses every batch, for a reason that is no operation's (its disk, a lock), in its words.
+    PeerFailed(String),
     /// The connection went after the batch was sent. The view tells what is.
     Unknown,
 }

@@ -18,7 +18,8 @@ pub struct Vif {
     pub generation: u64,
     /// The guest's address; null in os-vif for VIFs that have none.
     pub address: Option<MacAddr>,
-    /// `false`: plugged, but kept administratively down.
+    /// `false`: plugged, but kept administratively down. Only a native record says so: os-vif's plugin never reads
+    /// the field, and Nova sends false when it plugs and does not send it again, so an os-vif object is active.
     pub active: bool,
     /// `true`: the host side stays when the VIF is unplugged.
     pub preserve_on_delete: bool,

@@ -65,11 +65,11 @@ impl<'a> Work<'a> {
         let rejected =
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
         if let Some(clash) = self.inputs.clashes.get(&id) {
-            return self.judge_alone(id, rejected(&clash.field, &clash.reason));
+            return self.judge(id, rejected(&clash.field, &clash.reason), Facts::default());
         }
         let blueprint = match blueprint {
             Ok(blueprint) => blueprint,
-            Err(wrong) => return self.judge_alone(id, rejected(&wrong.field, &wrong.reason)),
+            Err(wrong) => return self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default()),
         };
         let missing_view = if self.inputs.observed.links.ready().is_none() {
             Some(LINKS)
@@ -79,11 +79,10 @@ impl<'a> Work<'a> {
             None
         };
         let (Some(links), None) = (self.inputs.observed.links.ready(), missing_view) else {
-            return self.judge_alone(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))));
+            let facts = wanted_facts(vif, blueprint);
+            return self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts);
         };
-        let mut found = Findings::default();
-        found.facts.mac = vif.address;
-        found.facts.socket = blueprint.socket.as_ref().map(|socket| socket.display().to_string());
+        let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
         self.stale(id, blueprint, &mut found);
         for tap in &blueprint.taps {
             self.tap(id, tap, links, &mut found);
@@ -101,15 +100,9 @@ impl<'a> Work<'a> {
     }
 
     /// A verdict on a VIF for which nothing is done.
-    pub(super) fn judge_alone(&mut self, id: VifId, verdict: Verdict) {
-        let judgement = Judgement {
-            verdict,
-            link_ready: None,
-            port_ready: None,
-            vhost_connected: None,
-            plugged: false,
-            facts: Facts::default(),
-        };
+    pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) {
+        let judgement =
+            Judgement { verdict, link_ready: None, port_ready: None, vhost_connected: None, plugged: false, facts };
         self.plan.judgements.insert(id, judgement);
     }
 
@@ -144,7 +137,6 @@ impl<'a> Work<'a> {
     }
 
     fn tap(&self, id: VifId, wanted: &WantedTap, links: &LinkState, found: &mut Findings) {
-        found.facts.netdev = Some(wanted.name.clone());
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
         let Some(link) = links.links.get(&wanted.name) else {
@@ -178,9 +170,10 @@ impl<'a> Work<'a> {
             Owner::Nobody => {
                 let as_os_vif_left_it = matches!(link.kind, LinkKind::Tap { .. }) && link.mac == wanted.mac;
                 if !(settings.adopt && as_os_vif_left_it) {
-                    found
-                        .conflict
-                        .get_or_insert(format!("a link named {} is there and vifd did not make it", wanted.name));
+                    found.conflict.get_or_insert(format!(
+                        "a link named {} is there and vifd did not make it (adoption is off: [agent] adopt)",
+                        wanted.name
+                    ));
                     return;
                 }
             }
@@ -293,8 +286,6 @@ impl<'a> Work<'a> {
         found: &mut Findings,
     ) {
         if first {
-            found.facts.bridge = Some(wanted.bridge.clone());
-            found.facts.port = Some(wanted.name.clone());
             found.port_ready = Some(false);
             if wanted.kind.starts_with("dpdkvhostuser") {
                 found.vhost_connected = Some(false);
@@ -330,6 +321,14 @@ impl<'a> Work<'a> {
                 found
                     .blocked
                     .get_or_insert(Missing::Busy(format!("port {} still belongs to VIF {other}", wanted.name)));
+                return;
+            }
+            Owner::Us { .. } if port.bridge != wanted.bridge && wanted.maker == Maker::Hypervisor => {
+                // Only the hypervisor could make it again.
+                found.conflict.get_or_insert(format!(
+                    "port {} is on bridge {} and the record wants it on {}: it is the hypervisor's to move",
+                    wanted.name, port.bridge, wanted.bridge
+                ));
                 return;
             }
             Owner::Us { .. } if port.bridge != wanted.bridge => {
@@ -424,8 +423,10 @@ impl<'a> Work<'a> {
 
     /// Keeps the operations that are allowed now and gives the verdict.
     fn conclude(&mut self, id: VifId, mut found: Findings) {
-        let orders = self.inputs.orders;
-        let paused = orders.paused || orders.paused_vifs.contains(&id);
+        let paused = self.inputs.orders.pauses(id);
+        // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
+        let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
+        let waits_for_links = found.links.iter().any(is_base);
         let mut held = None;
         for (backend, any) in [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty())] {
             if let Some(hold) = self.inputs.holds.in_force(Some(id), backend, self.now).filter(|_| any) {
@@ -433,15 +434,13 @@ impl<'a> Work<'a> {
                 if backend == LINKS { found.links.clear() } else { found.ovs.clear() }
             }
         }
-        let waits_for_links = found.links.iter().any(|op| !matches!(op, LinkOp::ChangeLink { .. }))
-            || matches!(&held, Some(Verdict::Held { backend: LINKS, .. }));
         if found.conflict.is_some() || found.blocked.is_some() || waits_for_links {
             // What is there already is kept right; nothing new is built on what is missing.
             found.ovs.retain(|op| !matches!(op, OvsOp::InsertPort(_)));
         }
         let working = !found.links.is_empty() || !found.ovs.is_empty() || waits_for_links;
         let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
-        let verdict = if paused {
+        let verdict = if paused && working {
             Verdict::Paused
         } else if let Some(reason) = found.conflict {
             Verdict::Conflict { reason }
@@ -490,8 +489,20 @@ impl<'a> Work<'a> {
     pub(super) fn finish(mut self) -> Plan {
         self.plan.newer_marks = self.inventory.newer;
         self.plan.wake_at = self.inputs.holds.next(self.now);
-        super::order(&mut self.plan);
         self.plan
+    }
+}
+
+/// What is known of a VIF before anything is seen: what its record makes of it.
+fn wanted_facts(vif: &Vif, blueprint: &Blueprint) -> Facts {
+    let port = blueprint.ports.first();
+    Facts {
+        bridge: port.map(|port| port.bridge.clone()),
+        port: port.map(|port| port.name.clone()),
+        netdev: blueprint.taps.first().map(|tap| tap.name.clone()),
+        socket: blueprint.socket.as_ref().map(|socket| socket.display().to_string()),
+        mac: vif.address,
+        ..Facts::default()
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Hold {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Holds {
     entries: BTreeMap<(Option<VifId>, BackendName), Hold>,
+    /// Backends whose peer refuses everything: a full disk, a lock that is somebody else's.
+    peers: BTreeMap<BackendName, Hold>,
 }
 
 impl Holds {
@@ -60,6 +62,24 @@ impl Holds {
         self.entries.remove(&(vif, backend));
     }
 
+    /// The peer refuses whatever is asked of it, for a reason that is no VIF's.
+    pub fn peer_refused(&mut self, backend: BackendName, error: String, now: Instant) {
+        let refusals = self.peers.get(backend).map_or(0, |hold| hold.refusals).saturating_add(1);
+        let pause = FIRST.saturating_mul(1 << (refusals - 1).min(16)).min(LONGEST);
+        self.peers.insert(backend, Hold { error, until: now + pause, refusals });
+    }
+
+    /// The peer does what it is asked again.
+    pub fn peer_answered(&mut self, backend: BackendName) {
+        self.peers.remove(backend);
+    }
+
+    /// The hold that keeps everything from `backend` at `now`.
+    #[must_use]
+    pub fn of_peer(&self, backend: BackendName, now: Instant) -> Option<&Hold> {
+        self.peers.get(backend).filter(|hold| hold.until > now)
+    }
+
     /// The record changed: whatever was wrong with the old one says nothing of the new.
     pub fn forget(&mut self, vif: VifId) {
         self.entries.retain(|(held, _), _| *held != Some(vif));
@@ -68,7 +88,7 @@ impl Holds {
     /// When the next hold in force at `now` ends.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.entries.values().map(|hold| hold.until).filter(|until| *until > now).min()
+        self.entries.values().chain(self.peers.values()).map(|hold| hold.until).filter(|until| *until > now).min()
     }
 
     /// Holds in force at `now`, by backend.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::blueprint::Layout;
 use super::{Owner, Settings};
-use crate::model::{Bridge, Interface, Link, Observed, OvsState, Port, VifId};
+use crate::model::{Bridge, Interface, Link, Observed, OvsState, Port, Vif, VifId, VifKind, cut_name};
 
 /// Everything that carries our mark for one VIF.
 #[derive(Debug, Default)]
@@ -50,6 +51,19 @@ impl<'a> Inventory<'a> {
             }
         }
         inventory
+    }
+
+    /// How an `openvswitch` VIF is laid out: as it stands, and where nothing of it stands, as is configured. A
+    /// changed `per_port_bridge` is for ports that are made from then on.
+    pub(super) fn layout(&self, vif: &Vif, settings: &Settings) -> Layout {
+        let configured = if settings.per_port_bridge { Layout::PerPortBridge } else { Layout::Plain };
+        let VifKind::OpenVSwitch { vif_name, .. } = &vif.kind else { return configured };
+        let ports = self.by_vif.get(&vif.id).map_or(&[][..], |owned| &owned.ports);
+        match ports.iter().find(|(port, _)| port.name == *vif_name) {
+            None => configured,
+            Some((port, _)) if port.bridge == cut_name("pb", vif.id) => Layout::PerPortBridge,
+            Some(_) => Layout::Plain,
+        }
     }
 
     fn rows(&mut self, ovs: &'a OvsState, settings: &Settings) {

@@ -32,7 +32,7 @@ pub use release::release;
 pub use settings::{FORMAT, MaxRemovals, OWNER, Owner, PRESERVE, Settings, VIF};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
-use self::blueprint::{Blueprint, Unbuildable};
+use self::blueprint::{Blueprint, Layout, Unbuildable};
 use self::inventory::Inventory;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
@@ -57,6 +57,16 @@ pub struct Orders {
     pub paused_vifs: BTreeSet<VifId>,
     /// Removals that `max_removals` stopped and that somebody confirmed.
     pub confirmed: BTreeSet<VifId>,
+    /// Removals that `max_removals` stopped and that nobody confirmed yet.
+    pub stopped: BTreeSet<VifId>,
+}
+
+impl Orders {
+    /// Whether nothing is done for this VIF.
+    #[must_use]
+    pub fn pauses(&self, vif: VifId) -> bool {
+        self.paused || self.paused_vifs.contains(&vif)
+    }
 }
 
 /// Why a record is not honoured although it is well formed: it clashes with another one.
@@ -93,18 +103,19 @@ type Built = Arc<Result<Blueprint, Unbuildable>>;
 #[derive(Debug, Default)]
 pub struct Memo {
     settings: Option<Settings>,
-    blueprints: BTreeMap<VifId, (Arc<Vif>, Built)>,
+    blueprints: BTreeMap<VifId, (Arc<Vif>, Layout, Built)>,
 }
 
 impl Memo {
-    fn blueprint(&mut self, vif: &Arc<Vif>, settings: &Settings) -> Built {
-        if let Some((record, blueprint)) = self.blueprints.get(&vif.id)
+    fn blueprint(&mut self, vif: &Arc<Vif>, layout: Layout, settings: &Settings) -> Built {
+        if let Some((record, of, blueprint)) = self.blueprints.get(&vif.id)
             && Arc::ptr_eq(record, vif)
+            && *of == layout
         {
             return Arc::clone(blueprint);
         }
-        let made = Arc::new(blueprint::blueprint(vif, settings));
-        self.blueprints.insert(vif.id, (Arc::clone(vif), Arc::clone(&made)));
+        let made = Arc::new(blueprint::blueprint(vif, layout, settings));
+        self.blueprints.insert(vif.id, (Arc::clone(vif), layout, Arc::clone(&made)));
         made
     }
 
@@ -144,7 +155,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     let inventory = Inventory::take(inputs.observed, inputs.settings);
     let mut work = compare::Work::new(inputs, &inventory, now);
     for (id, vif) in &inputs.desired.vifs {
-        let blueprint = memo.blueprint(vif, inputs.settings);
+        let blueprint = memo.blueprint(vif, inventory.layout(vif, inputs.settings), inputs.settings);
         work.vif(*id, vif, blueprint.as_ref().as_ref());
     }
     removal::remove(&mut work, &inventory);
@@ -157,20 +168,23 @@ pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
     Inventory::take(observed, settings).by_vif.into_keys().collect()
 }
 
-/// Puts the parts of a plan into the order in which they are sent, and waits where waiting makes one batch of
-/// several: ports wait for every link that is still to come, so that a thousand VIFs are one transaction.
-fn order(plan: &mut Plan) {
-    let links_to_come =
-        plan.links.iter().any(|op| matches!(op.op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. }));
-    if links_to_come {
-        plan.ovs.retain(|op| !matches!(op.op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_)));
+impl Plan {
+    /// The batches as they are sent: in their order, and waiting where that makes one batch of several. Ports wait
+    /// for every link that is still to come, so that a thousand VIFs are one transaction.
+    #[must_use]
+    pub fn batches(&self) -> (Vec<Attributed<LinkOp>>, Vec<Attributed<OvsOp>>) {
+        let to_come = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
+        let links_to_come = self.links.iter().any(|op| to_come(&op.op));
+        let waits = |op: &OvsOp| links_to_come && matches!(op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_));
+        let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();
+        ovs.sort_by_key(|op| match op.op {
+            OvsOp::InsertBridge { .. } => 0,
+            OvsOp::DeletePort { .. } => 1,
+            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } => 2,
+            OvsOp::InsertPort(_) => 3,
+            OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
+        });
+        ovs.truncate(LARGEST_TRANSACTION);
+        (self.links.clone(), ovs)
     }
-    plan.ovs.sort_by_key(|op| match op.op {
-        OvsOp::InsertBridge { .. } => 0,
-        OvsOp::DeletePort { .. } => 1,
-        OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } => 2,
-        OvsOp::InsertPort(_) => 3,
-        OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
-    });
-    plan.ovs.truncate(LARGEST_TRANSACTION);
 }

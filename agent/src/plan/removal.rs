@@ -1,13 +1,14 @@
 //! What nobody wants any more: which of it may go, and how.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::compare::{Work, delete_link};
 use super::inventory::{Inventory, Owned};
-use super::{LINKS, OVSDB, Owner, Verdict};
+use super::{Facts, LINKS, Missing, OVSDB, Owner, Verdict};
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{VifId, cut_name};
+use crate::model::{Interface, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
 /// what is left over beside them.
@@ -27,30 +28,49 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
         .map(|(id, _)| *id)
         .filter(|id| !desired.deleted.contains(id) && !inputs.orders.confirmed.contains(id))
         .collect();
-    let absence_counts = desired.synced && absent.len() <= inputs.settings.max_removals.of(inventory.by_vif.len());
-    if desired.synced && !absence_counts {
-        work.plan.stopped_removals.clone_from(&absent);
+    // Once stopped, a removal stays stopped until it is confirmed or the record is back: the records that come back
+    // one by one must not bring the others below the limit. And no record at all is no reason to remove anything.
+    let limit = inputs.settings.max_removals.of(inventory.by_vif.len());
+    let absence_counts = desired.synced && !desired.vifs.is_empty() && absent.len() <= limit;
+    let stays: BTreeSet<VifId> =
+        absent.into_iter().filter(|id| !absence_counts || inputs.orders.stopped.contains(id)).collect();
+    if desired.synced {
+        work.plan.stopped_removals = stays.iter().copied().collect();
     }
-    let stays: BTreeSet<VifId> = if absence_counts { BTreeSet::new() } else { absent.into_iter().collect() };
     for (id, owned) in unwanted {
-        if inputs.orders.paused || inputs.orders.paused_vifs.contains(&id) {
-            work.judge_alone(id, Verdict::Paused);
-        } else if stays.contains(&id) {
-            work.judge_alone(id, Verdict::RemovalStopped);
+        if stays.contains(&id) {
+            work.judge(id, Verdict::RemovalStopped, facts(owned));
         } else {
             remove_vif(work, id, owned);
         }
     }
-    if !inputs.orders.paused && views_ready {
-        for id in &desired.deleted {
-            let nothing_left = inventory.by_vif.get(id).is_none_or(|owned| owned.preserve);
-            if nothing_left && !remove_socket(work, *id) {
-                work.plan.gone.insert(*id);
+    if inputs.orders.paused {
+        return;
+    }
+    for id in &desired.deleted {
+        if !views_ready {
+            // What cannot be seen is not known to be gone.
+            let missing = if inputs.observed.ovs.ready().is_none() { OVSDB } else { LINKS };
+            if !work.plan.judgements.contains_key(id) {
+                work.judge(*id, Verdict::Waiting(Missing::View(missing)), Facts::default());
             }
+        } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
+            work.plan.gone.insert(*id);
         }
-        if desired.synced {
-            sweep(work, inventory);
-        }
+    }
+    if views_ready && desired.synced {
+        sweep(work, inventory);
+    }
+}
+
+/// What there is of a VIF whose record is gone.
+fn facts(owned: &Owned<'_>) -> Facts {
+    let port = owned.ports.first().map(|(port, _)| port);
+    Facts {
+        bridge: port.map(|port| port.bridge.clone()),
+        port: port.map(|port| port.name.clone()),
+        netdev: owned.taps.first().map(|tap| tap.name.clone()),
+        ..Facts::default()
     }
 }
 
@@ -59,7 +79,11 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
     let (mut links, mut ovs) = (Vec::new(), Vec::new());
     let mut verdict = Verdict::Removing;
     for (port, interface) in &owned.ports {
-        ovs.push(work.delete_port(port, interface.map(AsRef::as_ref)));
+        match interface.and_then(|interface| orphaned_socket(work, interface)) {
+            // The port's row is what says that the socket is Open vSwitch's: it goes after it.
+            Some(path) => links.push(LinkOp::RemoveSocket { path }),
+            None => ovs.push(work.delete_port(port, interface.map(AsRef::as_ref))),
+        }
     }
     for tap in &owned.taps {
         if !work.named_by_a_port(&tap.name) {
@@ -83,27 +107,20 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
             if backend == LINKS { links.clear() } else { ovs.clear() }
         }
     }
-    work.emit(Some(id), links, ovs);
-    work.judge_alone(id, verdict);
+    if work.inputs.orders.pauses(id) {
+        verdict = Verdict::Paused;
+    } else {
+        work.emit(Some(id), links, ovs);
+    }
+    work.judge(id, verdict, facts(owned));
 }
 
-/// The socket that Open vSwitch made for a deleted VIF and left behind, because it was down when its port went.
-/// Answers whether there is one.
-fn remove_socket(work: &mut Work<'_>, id: VifId) -> bool {
-    let name = cut_name("vhu", id);
-    let Some(links) = work.inputs.observed.links.ready() else { return true };
-    if work.named_by_a_port(&name) {
-        return false;
-    }
-    let path = work.inputs.settings.socket_dir.join(name);
-    if !links.sockets.sockets.contains(&path) || work.inputs.desired.vifs.contains_key(&id) {
-        return false;
-    }
-    let held = work.inputs.holds.in_force(Some(id), LINKS, work.now).is_some();
-    if !held {
-        work.emit(Some(id), vec![LinkOp::RemoveSocket { path }], Vec::new());
-    }
-    !held
+/// The socket of a port that Open vSwitch listens on and cannot remove, because it is not running.
+fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
+    let ovs = work.inputs.observed.ovs.ready()?;
+    let path = work.inputs.settings.socket_dir.join(&interface.name);
+    let there = work.inputs.observed.links.ready()?.sockets.sockets.contains(&path);
+    (interface.kind == "dpdkvhostuser" && !ovs.vswitchd_alive && there).then_some(path)
 }
 
 /// Trunk bridges of ours without ports, QoS rows of ours without a port.

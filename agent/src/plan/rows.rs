@@ -136,7 +136,14 @@ pub(super) fn usable(
     }
     let netdev_missing =
         interface.kind.is_empty() && found.link_ready.is_none() && !links.links.contains_key(&wanted.name);
+    // Open vSwitch hears of a new device a moment after we do, and has the old error until then.
+    let just_came = interface.kind.is_empty()
+        && links.links.contains_key(&wanted.name)
+        && error.is_some_and(|error| error.contains("No such device"));
     match (error, interface.ofport) {
+        _ if just_came => {
+            found.unanswered.get_or_insert(Missing::Ofport(wanted.name.clone()));
+        }
         _ if netdev_missing => {
             found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
         }

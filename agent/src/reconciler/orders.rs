@@ -1,5 +1,5 @@
-//! The operator's word, kept over restarts: what is paused. Confirmed removals are not kept: whoever confirms
-//! sees what happens, and after a crash is asked again.
+//! The operator's word, kept over restarts: what is paused, and which removals wait for a confirmation. Confirmed
+//! ones are not kept: whoever confirms sees what happens, and after a crash is asked again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use crate::plan::Orders;
 struct Pauses {
     host: bool,
     vifs: BTreeSet<VifId>,
+    stopped_removals: BTreeSet<VifId>,
 }
 
 /// The orders and the file they are kept in.
@@ -37,7 +38,12 @@ impl OrderBook {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Pauses::default(),
             Err(error) => return Err(error),
         };
-        let orders = Orders { paused: pauses.host, paused_vifs: pauses.vifs, confirmed: BTreeSet::new() };
+        let orders = Orders {
+            paused: pauses.host,
+            paused_vifs: pauses.vifs,
+            confirmed: BTreeSet::new(),
+            stopped: pauses.stopped_removals,
+        };
         Ok(OrderBook { path, orders })
     }
 
@@ -47,6 +53,7 @@ impl OrderBook {
 
     /// Pauses one VIF or the host; in force only when it is on disk.
     pub(super) fn pause(&mut self, vif: Option<VifId>) -> Result<(), String> {
+        tracing::info!(vif = vif.map(tracing::field::display), "paused");
         self.change(|orders| match vif {
             Some(vif) => drop(orders.paused_vifs.insert(vif)),
             None => orders.paused = true,
@@ -55,6 +62,7 @@ impl OrderBook {
 
     /// Ends the pause of one VIF, or of the host and of every VIF.
     pub(super) fn resume(&mut self, vif: Option<VifId>) -> Result<(), String> {
+        tracing::info!(vif = vif.map(tracing::field::display), "resumed");
         self.change(|orders| match vif {
             Some(vif) => drop(orders.paused_vifs.remove(&vif)),
             None => {
@@ -73,7 +81,8 @@ impl OrderBook {
     }
 
     fn write(&self, orders: &Orders) -> io::Result<()> {
-        let pauses = Pauses { host: orders.paused, vifs: orders.paused_vifs.clone() };
+        let pauses =
+            Pauses { host: orders.paused, vifs: orders.paused_vifs.clone(), stopped_removals: orders.stopped.clone() };
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec(&pauses)?)?;
@@ -85,12 +94,25 @@ impl OrderBook {
 
     /// Lets these removals pass.
     pub(super) fn confirm(&mut self, vifs: &BTreeSet<VifId>) {
+        tracing::info!(vifs = vifs.len(), "removals were confirmed");
         self.orders.confirmed.extend(vifs);
     }
 
-    /// Drops confirmations that have served, so that they do not let a later absence of the same VIFs pass.
-    pub(super) fn forget_confirmed(&mut self, pending: impl Fn(&VifId) -> bool) {
-        self.orders.confirmed.retain(pending);
+    /// Takes in which removals are stopped now, and which VIFs are still on their way out. Confirmations that have
+    /// served are dropped, so that they do not let a later absence of the same VIFs pass.
+    pub(super) fn removals(&mut self, stopped: &[VifId], leaving: impl Fn(&VifId) -> bool) {
+        self.orders.confirmed.retain(leaving);
+        let stopped: BTreeSet<VifId> = stopped.iter().copied().collect();
+        if stopped == self.orders.stopped {
+            return;
+        }
+        if !stopped.is_subset(&self.orders.stopped) {
+            tracing::warn!(vifs = stopped.len(), "removals are stopped until `vifd confirm-removals`");
+        }
+        self.orders.stopped = stopped;
+        if let Err(error) = self.write(&self.orders) {
+            tracing::error!(%error, "cannot keep in {} which removals are stopped", self.path.display());
+        }
     }
 }
 

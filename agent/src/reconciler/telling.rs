@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::backend::Attributed;
 use crate::metrics;
 use crate::model::{Desired, Observed, Vif, VifId};
-use crate::plan::{BackendName, Judgement, LINKS, OVSDB, Orders, Plan, Verdict};
+use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
 
@@ -20,7 +20,7 @@ pub(super) struct Scene<'a> {
     pub(super) intake: &'a Intake,
     pub(super) observed: &'a Observed,
     pub(super) plan: &'a Plan,
-    pub(super) holds: BTreeMap<BackendName, usize>,
+    pub(super) holds: &'a Holds,
     pub(super) orders: &'a Orders,
     pub(super) enforce: bool,
     pub(super) sessions: Vec<SessionStatus>,
@@ -76,7 +76,7 @@ impl Teller {
             revision: intake.revision,
             vifs: self.told.iter().map(|(id, told)| (*id, Arc::clone(&told.status))).collect(),
             rejections: Arc::clone(&intake.rejections),
-            not_ready: not_ready(scene),
+            not_ready: not_ready(scene, now),
             stopped_removals: plan.stopped_removals.clone(),
             paused: scene.orders.paused,
             paused_vifs: scene.orders.paused_vifs.iter().copied().collect(),
@@ -87,7 +87,7 @@ impl Teller {
                 .values()
                 .filter(|judgement| matches!(judgement.verdict, Verdict::Conflict { .. }))
                 .count(),
-            holds: scene.holds.clone(),
+            holds: scene.holds.count(now),
             sessions: scene.sessions.clone(),
         };
         self.status.send_replace(Arc::new(status));
@@ -101,6 +101,14 @@ impl Teller {
             (None, None) => true,
             _ => false,
         };
+        // While the database cannot be seen, nothing says that what was right is not any more.
+        let blind = judgement.is_some_and(|judgement| {
+            matches!(judgement.verdict, Verdict::Waiting(Missing::View(_)))
+                && before.is_some_and(|told| told.judgement.is_some())
+        });
+        if blind && same_record && before.is_some_and(|told| told.rejection.as_ref() == rejection) {
+            return;
+        }
         let unchanged = before.is_some_and(|told| {
             same_record
                 && told.rejection.as_ref() == rejection
@@ -165,8 +173,13 @@ fn words<Op: Display>(backend: BackendName, ops: &[Attributed<Op>]) -> impl Iter
 }
 
 /// Why the agent cannot vouch for the host, a sentence each.
-fn not_ready(scene: &Scene<'_>) -> Vec<String> {
+fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
     let mut reasons = Vec::new();
+    for backend in [OVSDB, LINKS] {
+        if let Some(hold) = scene.holds.of_peer(backend, now) {
+            reasons.push(format!("{backend} refuses everything: {}", hold.error));
+        }
+    }
     if !scene.intake.desired.synced {
         let problem = scene.intake.problem.as_deref().unwrap_or("records are still being read");
         reasons.push(format!("the set of records is not complete: {problem}"));

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::backend::{Attributed, Backend, Outcome};
 use crate::model::VifId;
@@ -31,6 +32,7 @@ enum Task<Op> {
 /// The reconciler's end of a worker.
 pub(super) struct Worker<Op> {
     tasks: mpsc::UnboundedSender<Task<Op>>,
+    task: JoinHandle<()>,
     name: BackendName,
     busy: bool,
 }
@@ -40,7 +42,7 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
     pub(super) fn spawn<B: Backend<Op = Op>>(mut backend: B, reports: mpsc::Sender<Report>) -> Self {
         // At most one batch and a few resyncs are ever in it.
         let (tasks, mut inbox) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some(task) = inbox.recv().await {
                 match task {
                     Task::Resync => backend.resync().await,
@@ -53,7 +55,7 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
                 }
             }
         });
-        Worker { tasks, name: B::NAME, busy: false }
+        Worker { tasks, task, name: B::NAME, busy: false }
     }
 
     /// Hands over a batch, unless there is none or one is still under way: then its report leads to a new plan.
@@ -71,6 +73,11 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
         let _ = self.tasks.send(Task::Resync);
     }
 
+    /// Ends when the worker does, which only a panic in it makes it do.
+    pub(super) async fn ended(&mut self) {
+        let _ = (&mut self.task).await;
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }
@@ -85,7 +92,9 @@ async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Rep
     let start = Instant::now();
     let vifs: Vec<Option<VifId>> = batch.iter().map(|op| op.vif).collect();
     let outcomes = isolate(backend, batch).await;
-    let failed = outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_)));
+    let failed = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::PeerFailed(_)));
     Report { backend: B::NAME, vifs, outcomes, took: start.elapsed(), failed }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn record(value: &Value, warnings: &Warnings) -> Result<Vif, Fault> {
         id: id(&vif, "id")?,
         generation: record.number("generation")?.unwrap_or(0),
         address: vif.parsed("address")?,
-        active: vif.flag("active", true)?,
+        active: vif.flag("active", true)? || vif.is_os_vif(),
         preserve_on_delete: vif.flag("preserve_on_delete", false)?,
         has_traffic_filtering: vif.flag("has_traffic_filtering", false)?,
         plugin: vif.text("plugin")?,

@@ -62,9 +62,16 @@ pub(super) struct Node<'r> {
     data: &'r Map<String, Value>,
     path: String,
     warnings: &'r Warnings,
+    /// Whether it is an os-vif object.
+    enveloped: bool,
 }
 
 impl<'r> Node<'r> {
+    /// Whether it is an os-vif object, as opposed to a native one.
+    pub(super) fn is_os_vif(&self) -> bool {
+        self.enveloped
+    }
+
     /// Reads the outside of an object: which one it is, and whether all of its keys are known.
     pub(super) fn open(
         value: &'r Value,
@@ -112,7 +119,7 @@ impl<'r> Node<'r> {
                 ));
             }
         }
-        Ok(Node { object, data: map, path, warnings })
+        Ok(Node { object, data: map, path, warnings, enveloped: false })
     }
 
     fn in_envelope(
@@ -152,7 +159,7 @@ impl<'r> Node<'r> {
                 Some(_) => {}
             }
         }
-        Ok(Node { object, data: envelope.data, path, warnings })
+        Ok(Node { object, data: envelope.data, path, warnings, enveloped: true })
     }
 
     pub(super) fn object(&self) -> &'static Object {

@@ -143,7 +143,11 @@ const VIF: &[Field] = &[
     field("address", Kind::Mac, "The guest's MAC address.").nullable(),
     field("network", Kind::Object(Family::Network), "The network that the VIF is on.").nullable(),
     field("plugin", Kind::Text, "The os-vif plugin that the record was made for; kept for display."),
-    field("active", Kind::Flag, "False keeps the VIF administratively down. True when absent."),
+    field(
+        "active",
+        Kind::Flag,
+        "False keeps the VIF administratively down. True when absent. Not acted on in an os-vif object.",
+    ),
     field("preserve_on_delete", Kind::Flag, "True leaves the host side in place at unplug. False when absent."),
     field("has_traffic_filtering", Kind::Flag, "Whether the controller filters the traffic; reported only."),
     field("port_profile", Kind::Object(Family::Profile), "How the port is to be made."),

@@ -15,11 +15,24 @@ pub(super) struct Mirror {
     ports: Converted<vswitch::Port, Port>,
     interfaces: Converted<vswitch::Interface, Interface>,
     qos: Converted<vswitch::Qos, Qos>,
+    /// Interfaces of which `ofport`, `error` and `status` are still those from before a change of ours, with the
+    /// `cur_cfg` from which on they are not.
+    unanswered: BTreeMap<Uuid, i64>,
 }
 
 type Converted<From, To> = BTreeMap<Uuid, (Arc<From>, Arc<To>)>;
 
 impl Mirror {
+    /// What ovs-vswitchd says of these interfaces is not to be believed until `cur_cfg` is there.
+    pub(super) fn disbelieve(&mut self, interfaces: &[Uuid], until: i64) {
+        self.unanswered.extend(interfaces.iter().map(|uuid| (*uuid, until)));
+    }
+
+    /// The change was not made after all.
+    pub(super) fn believe(&mut self, interfaces: &[Uuid]) {
+        self.unanswered.retain(|uuid, _| !interfaces.contains(uuid));
+    }
+
     /// The state that `snapshot` shows.
     pub(super) fn reflect(&mut self, snapshot: &Snapshot, vswitchd_alive: bool) -> OvsState {
         let root = snapshot.open_vswitch.as_deref();
@@ -40,13 +53,24 @@ impl Mirror {
             |row| port(row, bridge_of(row.uuid), snapshot),
         );
         refresh(&mut self.bridges, &snapshot.bridges, |_| true, |row| bridge(row, snapshot));
+        let cur_cfg = root.map_or(0, |root| root.cur_cfg);
+        self.unanswered.retain(|uuid, until| *until > cur_cfg && snapshot.interfaces.contains_key(uuid));
+        let mut interfaces = by_name(&self.interfaces, |row| &row.name);
+        for uuid in self.unanswered.keys() {
+            if let Some((_, made)) = self.interfaces.get(uuid) {
+                let mut row = made.as_ref().clone();
+                (row.ofport, row.error, row.link_up) = (None, None, false);
+                row.status.clear();
+                interfaces.insert(row.name.clone(), Arc::new(row));
+            }
+        }
         OvsState {
             vswitchd_alive,
             iface_types: root.map(|root| root.iface_types.clone()).unwrap_or_default(),
             dpdk_initialized: root.and_then(|root| root.dpdk_initialized).unwrap_or(false),
             bridges: by_name(&self.bridges, |row| &row.name),
             ports: by_name(&self.ports, |row| &row.name),
-            interfaces: by_name(&self.interfaces, |row| &row.name),
+            interfaces,
             qos: self.qos.iter().map(|(uuid, (_, made))| (*uuid, Arc::clone(made))).collect(),
         }
     }

@@ -3,12 +3,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ovsdb::session::{Config, Handle, LockMode, LockState, Session, SessionState, Statistics};
 use ovsdb::vswitch::Snapshot;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::mirror::Mirror;
 use super::transaction::Batch;
@@ -49,9 +50,23 @@ struct Publisher {
 }
 
 impl Publisher {
+    /// Never held over an await. A panic while it is held would leave a cache, not a truth.
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch that has these interfaces made anew was carried out, or was not.
+    fn answered(&self, remade: &[Uuid], committed: bool) {
+        let target = self.snapshots.borrow().ready().and_then(|db| db.open_vswitch.as_ref().map(|root| root.next_cfg));
+        let mut mirror = self.mirror();
+        mirror.believe(remade);
+        if let (true, Some(target)) = (committed, target) {
+            mirror.disbelieve(remade, target);
+        }
+    }
+
     fn publish(&self) {
-        // Held for the conversion only: no await inside. A panic in it would leave a cache, not a truth.
-        let mut mirror = self.mirror.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mirror = self.mirror();
         let alive = self.alive.as_ref().map_or(Some(true), |alive| *alive.borrow());
         // A database that `ovs-vsctl init` has not seen yet has no root row, and nothing can hang from it.
         let snapshot = self.snapshots.borrow().ready().filter(|db| db.open_vswitch.is_some()).cloned();
@@ -113,11 +128,14 @@ impl Ovs {
             loop {
                 // Both senders live as long as the session; without a session nobody waits here any more.
                 let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
-                let got = held.wait_for(|state| *state == LockState::Held);
-                if tokio::time::timeout(LOCK_PATIENCE, got).await.is_ok() {
-                    let _ = held.wait_for(|state| *state != LockState::Held).await;
-                } else if matches!(*session.borrow(), SessionState::Ready) {
-                    return error;
+                tokio::select! {
+                    // It is ours; look again when it is not any more.
+                    () = async { drop(held.wait_for(|state| *state == LockState::Held).await) } => {
+                        let _ = held.wait_for(|state| *state != LockState::Held).await;
+                    }
+                    // After a reconnection the lock is asked for anew, and its time starts anew.
+                    () = async { drop(session.wait_for(|state| !matches!(state, SessionState::Ready)).await) } => {}
+                    () = tokio::time::sleep(LOCK_PATIENCE) => return error,
                 }
             }
         }
@@ -185,7 +203,12 @@ impl Backend for Ovs {
 
     async fn apply(&mut self, ops: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
         // After a reconnection the lock is asked for anew, and nothing can be written before it is there.
-        let _ = self.held.wait_for(|state| *state == LockState::Held).await;
+        // What was planned before may be wrong by then: plan again.
+        if *self.held.borrow() != LockState::Held {
+            let _ = self.held.wait_for(|state| *state == LockState::Held).await;
+            self.publisher.publish();
+            return vec![Outcome::Untried; ops.len()];
+        }
         let root = {
             let snapshots = self.publisher.snapshots.borrow();
             snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)
@@ -198,12 +221,14 @@ impl Backend for Ovs {
         if batch.is_empty() {
             return batch.outcomes(&ovsdb::outcome::Outcome::NotSent);
         }
+        self.publisher.mirror().disbelieve(&batch.remade, i64::MAX);
         let outcome = self.handle.transact(&batch.transaction).await;
         if matches!(outcome, ovsdb::outcome::Outcome::Unknown | ovsdb::outcome::Outcome::NotSent) {
             // What was done is for the next contents to tell; until they are here nothing can be planned.
             let mut session = self.handle.state();
             let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
         }
+        self.publisher.answered(&batch.remade, matches!(outcome, ovsdb::outcome::Outcome::Committed(_)));
         self.publisher.publish();
         batch.outcomes(&outcome)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ovsdb::message::ErrorKind;
 use ovsdb::outcome;
 use ovsdb::transact::{Condition, NewRow, RowRef, Transaction, Values, Where};
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Qos};
@@ -21,6 +22,8 @@ pub(super) struct Batch {
     /// Outcomes known without asking, by place.
     known: BTreeMap<usize, Outcome>,
     length: usize,
+    /// Interfaces that ovs-vswitchd has to make anew: what the database has of them is about the old one.
+    pub(super) remade: Vec<Uuid>,
 }
 
 /// Bridges' port sets change once per bridge and transaction: with N mutations of a set of N members the
@@ -35,7 +38,12 @@ struct PortSets {
 impl Batch {
     /// Translates `ops` for a database in state `ovs` whose root row is `root`; `lock` has to be ours.
     pub(super) fn new(ops: &[Attributed<OvsOp>], ovs: &OvsState, root: Uuid, lock: &str) -> Self {
-        let mut batch = Batch { transaction: Transaction::new(WHOLE), known: BTreeMap::new(), length: ops.len() };
+        let mut batch = Batch {
+            transaction: Transaction::new(WHOLE),
+            known: BTreeMap::new(),
+            length: ops.len(),
+            remade: Vec::new(),
+        };
         batch.transaction.assert(lock);
         let mut sets = PortSets::default();
         for (place, op) in ops.iter().enumerate() {
@@ -45,6 +53,10 @@ impl Batch {
             }
         }
         batch.transaction.tag(WHOLE);
+        if !batch.remade.is_empty() {
+            // `cur_cfg` follows when ovs-vswitchd has carried this out.
+            batch.transaction.mutate(root, [OpenVSwitch::NEXT_CFG.increase_by(1)]);
+        }
         batch.port_sets(sets, ovs);
         batch
     }
@@ -117,6 +129,9 @@ impl Batch {
                 }
                 if let Some(mac) = mac {
                     values.set(Interface::MAC, mac.to_string());
+                }
+                if kind.is_some() || !options.is_empty() {
+                    self.remade.push(*uuid);
                 }
                 txn.update(*uuid, &values);
                 if !options.is_empty() || !external_ids.is_empty() {
@@ -202,10 +217,15 @@ impl Batch {
                 let words = rejection.error.to_string();
                 let suspects: Vec<usize> =
                     rejection.suspects.iter().map(|(_, tag)| *tag).filter(|tag| *tag != WHOLE).collect();
+                let somebodys_fault = matches!(
+                    rejection.error.kind(),
+                    ErrorKind::ReferentialIntegrity | ErrorKind::ConstraintViolation | ErrorKind::Other
+                );
                 match rejection.tag {
                     Some(place) if place != WHOLE => blame(&[place], Outcome::Failed(words)),
                     None if !suspects.is_empty() => blame(&suspects, Outcome::Failed(words)),
-                    _ => every(Outcome::BatchFailed(words)),
+                    None if somebodys_fault => every(Outcome::BatchFailed(words)),
+                    _ => every(Outcome::PeerFailed(words)),
                 }
             }
             outcome::Outcome::NotSent => every(Outcome::Untried),

@@ -12,6 +12,15 @@ use super::Settings;
 use crate::backend::ovs::{NewQos, StringMap};
 use crate::model::{MacAddr, Mark, OpenVSwitchProfile, PortProfile, ProfileKind, Vif, VifKind};
 
+/// How a port of type `openvswitch` is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// On the network's bridge.
+    Plain,
+    /// On a bridge of its own, with a patch pair to the network's.
+    PerPortBridge,
+}
+
 /// Everything that one VIF wants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Blueprint {
@@ -127,11 +136,11 @@ pub struct Unbuildable {
 ///
 /// # Errors
 /// The record asks for what this version cannot do, or what the host's configuration forbids.
-pub fn blueprint(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildable> {
+pub fn blueprint(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, Unbuildable> {
     if vif.parent.is_some() {
         return unsupported("parent", "a trunk's sub-port");
     }
-    let mut blueprint = of_kind(vif, settings)?;
+    let mut blueprint = of_kind(vif, layout, settings)?;
     let marks = settings.marks(Some(vif.id), vif.preserve_on_delete);
     for tap in &mut blueprint.taps {
         tap.alias = Mark::text(&settings.agent, vif.id, vif.preserve_on_delete);
@@ -147,11 +156,11 @@ pub fn blueprint(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildabl
 }
 
 /// What `vif` wants, the marks aside.
-fn of_kind(vif: &Vif, settings: &Settings) -> Result<Blueprint, Unbuildable> {
+fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, Unbuildable> {
     match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
         (VifKind::Generic { vif_name }, _) => Ok(generic::blueprint(vif, vif_name, settings)),
         (VifKind::OpenVSwitch { vif_name, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
-            openvswitch::blueprint(vif, vif_name, profile, settings)
+            openvswitch::blueprint(vif, vif_name, profile, layout, settings)
         }
         (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
             vhostuser::blueprint(vif, path, *mode, profile, settings)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Blueprint, Isolation, Maker, Unbuildable, WantedBridge, WantedPort, WantedTap, datapath_type, interface_id,
+    Blueprint, Isolation, Layout, Maker, Unbuildable, WantedBridge, WantedPort, WantedTap, datapath_type, interface_id,
     interface_ids, is_trunk_bridge, mtu, network_bridge,
 };
 use crate::backend::ovs::{NewQos, StringMap};
@@ -16,6 +16,7 @@ pub(super) fn blueprint(
     vif: &Vif,
     vif_name: &str,
     profile: &OpenVSwitchProfile,
+    layout: Layout,
     settings: &Settings,
 ) -> Result<Blueprint, Unbuildable> {
     let bridge = network_bridge(vif)?;
@@ -23,7 +24,7 @@ pub(super) fn blueprint(
     let mtu = mtu(vif, settings);
     let mut blueprint = Blueprint::default();
     if profile.create_tap {
-        if !profile.create_port && !settings.per_port_bridge {
+        if !profile.create_port && layout == Layout::Plain {
             return Err(Unbuildable {
                 field: "vif.port_profile.create_tap".to_owned(),
                 reason: "a tap is made only together with its port: create_port has to be true as well".to_owned(),
@@ -63,7 +64,7 @@ pub(super) fn blueprint(
         disposable,
     };
     blueprint.bridges.push(wanted_bridge(bridge, is_trunk_bridge(bridge)));
-    if settings.per_port_bridge {
+    if layout == Layout::PerPortBridge {
         // os-vif: the port stands on a bridge of its own without ids; the ids are on the far end of a patch
         // pair, and its iface-id is the VIF's id, not the profile's.
         let own = cut_name("pb", vif.id);

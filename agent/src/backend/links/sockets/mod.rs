@@ -95,7 +95,8 @@ impl AllowedDirectory {
                 Err(errno) => return Err(step_error(&here, errno)),
             };
         }
-        dress(&directory, &here, owner)
+        // The allowed directory itself may be Open vSwitch's own: it is dressed only by who made it.
+        if fresh || here != self.path { dress(&directory, &here, owner) } else { Ok(()) }
     }
 
     /// Removes the socket `path`; that there is none is as good. The last look and the removal are two system
