@@ -22,6 +22,8 @@ pub struct HostSummary {
     pub mode: String,
     /// Whether the whole agent is paused.
     pub paused: bool,
+    /// VIFs that are paused by themselves.
+    pub paused_vifs: Vec<VifId>,
     /// Revision of the records that the last plan was made from.
     pub revision: u64,
     /// What `/readyz` says.
@@ -49,8 +51,12 @@ pub struct PlanView {
     pub revision: u64,
     /// `enforce` or `observe`; what is observed only is not done.
     pub mode: String,
-    /// Whether the whole agent is paused.
+    /// Why the agent cannot vouch for the host, and so plans less than it would; a sentence each.
+    pub not_ready: Vec<String>,
+    /// Whether the whole agent is paused: nothing is planned.
     pub paused: bool,
+    /// VIFs that are paused by themselves.
+    pub paused_vifs: Vec<VifId>,
     /// Operations, in their order.
     pub operations: Vec<PlannedOp>,
     /// VIFs whose removal waits for `vifd confirm-removals`.
@@ -64,6 +70,12 @@ pub struct PlanView {
 pub struct Unready {
     /// Which.
     pub vif: VifId,
+    /// Its bridge, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// Its port, or else its device, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
     /// Where it stands.
     pub phase: Phase,
     /// One word.

@@ -20,6 +20,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// There is no socket, or nobody listens on it.
+    #[error("nothing listens at {socket}: is vifd running, and is this its socket (--socket, --config)?")]
+    Absent {
+        /// Path of the socket.
+        socket: PathBuf,
+    },
+    /// The socket may not be opened.
+    #[error("no permission to open {socket}: be root or in the socket's group")]
+    Forbidden {
+        /// Path of the socket.
+        socket: PathBuf,
+    },
     /// Nobody answers.
     #[error("the agent cannot be reached at {socket}: {reason}")]
     Unreachable {
@@ -42,6 +54,16 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the agent was not spoken to at all.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        use ClientError::{Absent, Forbidden, Garbled, Refused, Unreachable};
+        match self {
+            Absent { .. } | Forbidden { .. } | Unreachable { .. } => true,
+            Refused { .. } | Garbled(_) => false,
+        }
+    }
+
     /// Whether the time to wait ran out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -80,8 +102,10 @@ impl Client {
         patience: Duration,
     ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => self.unreachable(&"it is not running"),
-            io::ErrorKind::PermissionDenied => self.unreachable(&"no permission; be root or in the socket's group"),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::Absent { socket: self.socket.clone() }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket: self.socket.clone() },
             _ => self.unreachable(&error),
         })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::body::{Confirmed, HostSummary, Paused, PlanView, Released, Unready};
-use super::vifs::query;
+use super::parameters::Parameters;
+use super::vifs::known;
 use super::{Api, Error, host_info};
-use crate::model::VifId;
 use crate::reconciler::Command;
 use crate::status::{HostStatus, Phase};
 
@@ -27,13 +25,15 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
         *phases.entry(vif.phase).or_default() += 1;
     }
     let not_ready = status.unreadiness();
-    let HostStatus { revision, rejections, stopped_removals, paused, mode, foreign_conflicts, .. } = &*status;
+    let HostStatus { revision, rejections, stopped_removals, paused, paused_vifs, mode, foreign_conflicts, .. } =
+        &*status;
     Json(HostSummary {
         agent: api.agent,
         host: api.host,
         version: env!("CARGO_PKG_VERSION").into(),
         mode: mode.clone(),
         paused: *paused,
+        paused_vifs: paused_vifs.clone(),
         revision: *revision,
         ready: not_ready.is_empty(),
         not_ready,
@@ -53,12 +53,16 @@ pub(super) async fn plan(State(api): State<Api>) -> Json<PlanView> {
     Json(PlanView {
         revision: status.revision,
         mode: status.mode.clone(),
+        not_ready: status.unreadiness(),
         paused: status.paused,
+        paused_vifs: status.paused_vifs.clone(),
         operations: status.planned.clone(),
         stopped_removals: status.stopped_removals.clone(),
         unready: unready
             .map(|vif| Unready {
                 vif: vif.id,
+                bridge: vif.facts.bridge.clone(),
+                port: vif.facts.port.clone().or_else(|| vif.facts.netdev.clone()),
                 phase: vif.phase,
                 reason: vif.reason.clone(),
                 message: vif.message.clone(),
@@ -80,28 +84,23 @@ async fn order<T>(api: &Api, command: impl FnOnce(oneshot::Sender<T>) -> Command
     answer.await.map_err(|_| stopping())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Target {
-    vif: Option<VifId>,
-}
-
 /// `POST /v1/pause`
-pub(super) async fn pause(
-    State(api): State<Api>,
-    parameters: Result<Query<Target>, QueryRejection>,
-) -> Result<Json<Paused>, Error> {
-    let vif = query(parameters)?.vif;
+pub(super) async fn pause(State(api): State<Api>, parameters: Parameters) -> Result<Json<Paused>, Error> {
+    let vif = parameters.only(&["vif"])?.vif("vif")?;
+    if let Some(id) = vif {
+        known(&api, id)?;
+    }
     order(&api, |reply| Command::Pause(vif, reply)).await?.map_err(Error::refused)?;
     Ok(Json(Paused { paused: true, vif }))
 }
 
 /// `POST /v1/resume`
-pub(super) async fn resume(
-    State(api): State<Api>,
-    parameters: Result<Query<Target>, QueryRejection>,
-) -> Result<Json<Paused>, Error> {
-    let vif = query(parameters)?.vif;
+pub(super) async fn resume(State(api): State<Api>, parameters: Parameters) -> Result<Json<Paused>, Error> {
+    let vif = parameters.only(&["vif"])?.vif("vif")?;
+    // What is paused can be resumed, also when nothing is left of it.
+    if let Some(id) = vif.filter(|id| !api.status().paused_vifs.contains(id)) {
+        known(&api, id)?;
+    }
     order(&api, |reply| Command::Resume(vif, reply)).await?.map_err(Error::refused)?;
     Ok(Json(Paused { paused: false, vif }))
 }

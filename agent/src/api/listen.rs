@@ -49,6 +49,8 @@ impl Local {
         let fail = |source| BindError::Io { address: path.display().to_string(), source };
         vacant(path)?;
         let parent = path.parent().unwrap_or(Path::new("/"));
+        // On a host where nothing has made it yet; one that is there keeps its owner and mode.
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(fail)?;
         let private = Private::create(parent).map_err(fail)?;
         let socket = private.0.join("s");
         let listener = UnixListener::bind(&socket).map_err(fail)?;

@@ -2,6 +2,7 @@
 //! status, hands records to the source and orders to the reconciler. Reference: `docs/api.md`.
 //!
 //! * `vifs`: single VIFs and their list; `wait`: answering when a VIF is so; `host`: everything else
+//! * `parameters`: the query of a request
 //! * `body`: the JSON of answers, also for the client; `error`: the JSON of refusals
 //! * `listen`: sockets; `serve`: connections, within bounds
 //! * `client`: the other end, for the command line
@@ -12,6 +13,7 @@ mod error;
 mod host;
 mod host_info;
 mod listen;
+mod parameters;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ pub use listen::BindError;
 pub use serve::Server;
 
 use self::error::Error;
+pub(crate) use self::wait::parse_time;
 use crate::metrics::Exporter;
 use crate::reconciler::Command;
 use crate::source::dir::DirSource;

@@ -108,7 +108,8 @@ impl Scene {
         let (publish, status) = watch::channel(Arc::new(HostStatus::default()));
         let (commands, inbox) = mpsc::channel(4);
         tokio::spawn(reconcile(source.clone(), publish, inbox));
-        let socket = root.path().join("api.sock");
+        // In a directory that nobody has made yet.
+        let socket = root.path().join("run/vifd/api.sock");
         let metrics = config::Metrics { listen: config::Listen(Some("127.0.0.1:0".parse().unwrap())) };
         let server = Server::bind(&settings(socket.clone()), &metrics).await.unwrap();
         let remote = server.remote_address().unwrap();
@@ -214,16 +215,24 @@ async fn what_makes_no_sense_is_refused_by_name() {
         (put(format!("{target}?wait=gone"), vif_record(1, "ready")).await, 400, "bad_request", "wait"),
         (put(format!("{target}?wait=ready&timeout=x"), vif_record(1, "ready")).await, 400, "bad_request", "timeout"),
         (put(format!("{target}?wait=ready&timeout=1h"), vif_record(1, "ready")).await, 400, "bad_request", "timeout"),
-        (put(format!("{target}?what=1"), vif_record(1, "ready")).await, 400, "bad_request", ""),
+        (put(format!("{target}?what=1"), vif_record(1, "ready")).await, 400, "bad_request", "what"),
+        (put(format!("{target}?wait=ready&wait=gone"), vif_record(1, "ready")).await, 400, "bad_request", "wait"),
         (scene.ask(Method::GET, "/v1/vifs?phase=happy", vec![]).await, 400, "bad_request", "phase"),
+        (scene.ask(Method::GET, "/v1/vifs?type=happy", vec![]).await, 400, "bad_request", "type"),
+        (scene.ask(Method::GET, "/v1/vifs?watch=maybe", vec![]).await, 400, "bad_request", "watch"),
+        (scene.ask(Method::GET, "/v1/vifs?id=tap1", vec![]).await, 400, "bad_request", "id"),
         (scene.ask(Method::GET, "/v1/nothing", vec![]).await, 404, "not_found", ""),
         (scene.ask(Method::POST, "/v1/vifs", vec![]).await, 405, "method_not_allowed", ""),
-        (scene.ask(Method::POST, "/v1/pause?vif=x", vec![]).await, 400, "bad_request", ""),
+        (scene.ask(Method::POST, "/v1/pause?vif=x", vec![]).await, 400, "bad_request", "vif"),
+        (scene.ask(Method::POST, "/v1/pause?all=yes", vec![]).await, 400, "bad_request", "all"),
+        (scene.ask(Method::POST, &format!("/v1/pause?vif={}", id(8)), vec![]).await, 404, "not_found", ""),
+        (scene.ask(Method::POST, &format!("/v1/resume?vif={}", id(8)), vec![]).await, 404, "not_found", ""),
     ];
     for (at, (answer, status, code, field)) in cases.into_iter().enumerate() {
         let (found, body) = answer.unwrap_err();
         assert_eq!((found.as_u16(), body["error"]["code"].as_str()), (status, Some(code)), "case {at}: {body}");
-        assert!(body["error"]["field"].as_str().unwrap().starts_with(field), "case {at}: {body}");
+        let found = body["error"]["field"].as_str().unwrap();
+        assert!(found.starts_with(field) && found.is_empty() == field.is_empty(), "case {at}: {body}");
         assert!(!body["error"]["message"].as_str().unwrap().is_empty());
     }
     assert_eq!(fs::read_dir(scene.root.path().join("vifs")).unwrap().count(), 0, "nothing was written");
@@ -244,6 +253,8 @@ async fn the_list_is_filtered_and_watched() {
         ("bridge=br-int&type=openvswitch", 2),
         ("bridge=br-ex", 0),
         ("type=generic", 0),
+        (&format!("id={}", id(2)), 1),
+        (&format!("id={}", id(3)), 0),
     ] {
         let listed = scene.ask(Method::GET, &format!("/v1/vifs?{filter}"), vec![]).await.unwrap();
         assert_eq!(listed.as_array().unwrap().len(), count, "{filter}");
@@ -318,12 +329,13 @@ async fn probes_and_metrics_are_on_both_sockets_and_nothing_else_on_tcp() {
 #[tokio::test]
 async fn the_socket_has_its_mode_and_goes_with_the_server() {
     let scene = Scene::start().await;
-    let socket = scene.root.path().join("api.sock");
+    let socket = scene.root.path().join("run/vifd/api.sock");
     assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o640);
     let none = config::Metrics { listen: config::Listen(None) };
     let second = Server::bind(&settings(socket.clone()), &none).await.unwrap_err();
     assert!(matches!(second, BindError::InUse(_)), "{second}");
-    let left: Vec<_> = fs::read_dir(scene.root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(socket.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".v")), "{left:?}");
     drop(scene._stop);
     while socket.exists() {
@@ -349,7 +361,7 @@ async fn a_stale_socket_is_taken_over_and_a_file_is_not() {
 #[tokio::test]
 async fn more_connections_than_seats_are_told_so() {
     let scene = Scene::start().await;
-    let socket = scene.root.path().join("api.sock");
+    let socket = scene.root.path().join("run/vifd/api.sock");
     let mut held = Vec::new();
     for _ in 0..512 {
         held.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
@@ -367,6 +379,6 @@ async fn an_agent_that_is_not_there_is_said_to_be_so() {
     let root = tempfile::tempdir().unwrap();
     let client = Client::new(root.path().join("api.sock"));
     let error = client.get::<HostSummary>("/v1/status").await.unwrap_err();
-    assert!(matches!(error, ClientError::Unreachable { .. }));
-    assert!(error.to_string().contains("is not running"), "{error}");
+    assert!(matches!(error, ClientError::Absent { .. }) && error.is_unreachable());
+    assert!(error.to_string().contains("nothing listens at"), "{error}");
 }

@@ -7,54 +7,33 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
 
 use super::body::{Accepted, Event};
+use super::parameters::{Parameters, vif_id};
 use super::wait::{DEFAULT_TIMEOUT, Goal, parse_timeout, wait};
 use super::{Api, Error};
-use crate::model::VifId;
+use crate::model::{VifId, VifKind};
 use crate::record::MAX_BYTES;
 use crate::status::{HostStatus, Phase, VifStatus};
 
 /// For a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// The parameters of a query, or why they make no sense.
-pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Error> {
-    match query {
-        Ok(Query(parameters)) => Ok(parameters),
-        Err(rejection) => Err(Error::request(rejection.body_text())),
+/// What to wait for and how long; `allowed` is what makes sense for the request.
+fn goal(parameters: Parameters, allowed: &[Goal]) -> Result<Option<(Goal, Duration)>, Error> {
+    let mut parameters = parameters.only(&["wait", "timeout"])?;
+    let time = parameters.text("timeout").as_deref().map_or(Ok(DEFAULT_TIMEOUT), parse_timeout)?;
+    let Some(word) = parameters.text("wait") else { return Ok(None) };
+    let goal: Goal = word.parse()?;
+    if !allowed.contains(&goal) {
+        return Err(Error::parameter("wait", format!("{word:?} makes no sense for this request")));
     }
-}
-
-fn vif_id(text: &str) -> Result<VifId, Error> {
-    text.parse().map_err(|_| Error::parameter("id", format!("{text:?} is not a UUID")))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Waiting {
-    wait: Option<String>,
-    timeout: Option<String>,
-}
-
-impl Waiting {
-    /// What to wait for and how long; `allowed` is what makes sense here.
-    fn goal(self, allowed: &[Goal]) -> Result<Option<(Goal, Duration)>, Error> {
-        let time = self.timeout.as_deref().map_or(Ok(DEFAULT_TIMEOUT), parse_timeout)?;
-        let Some(word) = self.wait else { return Ok(None) };
-        let goal: Goal = word.parse()?;
-        if !allowed.contains(&goal) {
-            return Err(Error::parameter("wait", format!("{word:?} makes no sense for this request")));
-        }
-        Ok(Some((goal, time)))
-    }
+    Ok(Some((goal, time)))
 }
 
 async fn read(body: Body) -> Result<Vec<u8>, Error> {
@@ -71,11 +50,11 @@ async fn read(body: Body) -> Result<Vec<u8>, Error> {
 pub(super) async fn put(
     State(api): State<Api>,
     Path(id): Path<String>,
-    parameters: Result<Query<Waiting>, QueryRejection>,
+    parameters: Parameters,
     body: Body,
 ) -> Result<Response, Error> {
-    let id = vif_id(&id)?;
-    let goal = query(parameters)?.goal(&[Goal::Plugged, Goal::Ready])?;
+    let id = vif_id("id", &id)?;
+    let goal = goal(parameters, &[Goal::Plugged, Goal::Ready])?;
     let revision = api.source.put(id, read(body).await?).await?;
     match goal {
         Some((goal, time)) => {
@@ -90,21 +69,23 @@ pub(super) async fn put(
 pub(super) async fn delete(
     State(api): State<Api>,
     Path(id): Path<String>,
-    parameters: Result<Query<Waiting>, QueryRejection>,
+    parameters: Parameters,
 ) -> Result<Response, Error> {
-    let id = vif_id(&id)?;
-    let goal = query(parameters)?.goal(&[Goal::Gone])?;
+    let id = vif_id("id", &id)?;
+    let goal = goal(parameters, &[Goal::Gone])?;
     // What is on the host without a record can be deleted, too.
-    let known = api.status().vifs.contains_key(&id) || api.source.knows(id);
-    if !known {
-        return Err(unknown(id));
-    }
+    known(&api, id)?;
     let revision = api.source.delete(id).await?;
     if let Some((goal, time)) = goal {
         wait(api.status, id, goal, revision, time).await?;
         return Ok(Json(Accepted { id, revision }).into_response());
     }
     Ok((StatusCode::ACCEPTED, Json(Accepted { id, revision })).into_response())
+}
+
+/// Refuses a VIF that neither has a record nor is on the host.
+pub(super) fn known(api: &Api, id: VifId) -> Result<(), Error> {
+    if api.status().vifs.contains_key(&id) || api.source.knows(id) { Ok(()) } else { Err(unknown(id)) }
 }
 
 fn unknown(id: VifId) -> Error {
@@ -115,10 +96,10 @@ fn unknown(id: VifId) -> Error {
 pub(super) async fn get(
     State(api): State<Api>,
     Path(id): Path<String>,
-    parameters: Result<Query<Waiting>, QueryRejection>,
+    parameters: Parameters,
 ) -> Result<Json<Option<Arc<VifStatus>>>, Error> {
-    let id = vif_id(&id)?;
-    match query(parameters)?.goal(&[Goal::Plugged, Goal::Ready, Goal::Gone])? {
+    let id = vif_id("id", &id)?;
+    match goal(parameters, &[Goal::Plugged, Goal::Ready, Goal::Gone])? {
         Some((goal, time)) => Ok(Json(wait(api.status, id, goal, 0, time).await?)),
         None => match api.status().vifs.get(&id) {
             Some(vif) => Ok(Json(Some(Arc::clone(vif)))),
@@ -129,34 +110,24 @@ pub(super) async fn get(
 
 /// `GET /v1/vifs/{id}/record`
 pub(super) async fn record(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
-    let id = vif_id(&id)?;
+    let id = vif_id("id", &id)?;
     match api.source.get(id).await? {
         Some(bytes) => Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response()),
         None => Err(Error::not_found(format!("there is no record of VIF {id}"))),
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listing {
-    phase: Option<String>,
-    bridge: Option<String>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    watch: bool,
-}
-
 /// Which VIFs are meant.
 #[derive(Debug)]
 struct Filter {
+    id: Option<VifId>,
     phases: Vec<Phase>,
     bridge: Option<String>,
     kind: Option<String>,
 }
 
 impl Filter {
-    fn new(listing: Listing) -> Result<Filter, Error> {
+    fn new(parameters: &mut Parameters) -> Result<Filter, Error> {
         let phase = |word: &str| {
             let known = Phase::ALL.into_iter().find(|phase| phase.name() == word);
             known.ok_or_else(|| {
@@ -164,12 +135,19 @@ impl Filter {
                 Error::parameter("phase", format!("{word:?} is none of {all}"))
             })
         };
-        let phases = listing.phase.iter().flat_map(|words| words.split(',')).map(phase);
-        Ok(Filter { phases: phases.collect::<Result<_, _>>()?, bridge: listing.bridge, kind: listing.kind })
+        let words = parameters.text("phase");
+        let phases = words.iter().flat_map(|words| words.split(',')).map(phase).collect::<Result<_, _>>()?;
+        let kind = parameters.text("type");
+        if let Some(kind) = kind.as_deref().filter(|kind| !VifKind::TYPE_NAMES.contains(kind)) {
+            let message = format!("{kind:?} is none of {}", VifKind::TYPE_NAMES.join(", "));
+            return Err(Error::parameter("type", message));
+        }
+        Ok(Filter { id: parameters.vif("id")?, phases, bridge: parameters.text("bridge"), kind })
     }
 
     fn meets(&self, vif: &VifStatus) -> bool {
-        (self.phases.is_empty() || self.phases.contains(&vif.phase))
+        self.id.is_none_or(|id| vif.id == id)
+            && (self.phases.is_empty() || self.phases.contains(&vif.phase))
             && self.bridge.as_ref().is_none_or(|bridge| vif.facts.bridge.as_ref() == Some(bridge))
             && self.kind.as_ref().is_none_or(|kind| vif.kind == *kind)
     }
@@ -181,13 +159,10 @@ impl Filter {
 }
 
 /// `GET /v1/vifs`
-pub(super) async fn list(
-    State(api): State<Api>,
-    parameters: Result<Query<Listing>, QueryRejection>,
-) -> Result<Response, Error> {
-    let parameters = query(parameters)?;
-    let watched = parameters.watch;
-    let filter = Filter::new(parameters)?;
+pub(super) async fn list(State(api): State<Api>, parameters: Parameters) -> Result<Response, Error> {
+    let mut parameters = parameters.only(&["id", "phase", "bridge", "type", "watch"])?;
+    let watched = parameters.flag("watch")?;
+    let filter = Filter::new(&mut parameters)?;
     if !watched {
         let vifs: Vec<Arc<VifStatus>> = filter.of(&api.status()).into_values().collect();
         return Ok(Json(vifs).into_response());

@@ -66,16 +66,21 @@ impl Goal {
     }
 }
 
-/// `30s`, `2m`, `500ms`, or seconds as a bare number.
+/// The parameter `timeout`.
 pub(super) fn parse_timeout(text: &str) -> Result<Duration, Error> {
+    parse_time(text).map_err(|reason| Error::parameter("timeout", reason))
+}
+
+/// `30s`, `2m`, `500ms`, or seconds as a bare number; an error says why it is not a time to wait.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text).ok(),
     };
     match parsed {
         Some(time) if time <= MAX_TIMEOUT => Ok(time),
-        Some(_) => Err(Error::parameter("timeout", format!("{text} is more than {} s", MAX_TIMEOUT.as_secs()))),
-        None => Err(Error::parameter("timeout", format!("{text:?} is not a time such as 30s"))),
+        Some(_) => Err(format!("{text} is more than {} s, the longest wait", MAX_TIMEOUT.as_secs())),
+        None => Err(format!("{text:?} is not a time such as 30s")),
     }
 }
 

@@ -12,6 +12,7 @@ use super::vifs::{all, resolve};
 use super::{Common, Failure};
 use crate::api::body::{Confirmed, HostSummary, Paused, PlanView, Released};
 use crate::api::client::Client;
+use crate::plan::Facts;
 
 /// Changes come in groups: one drawing shows them.
 const CALM: Duration = Duration::from_millis(100);
@@ -61,7 +62,12 @@ pub(super) async fn plan(client: &Client, output: &Output) -> Result<(), Failure
 fn plan_text(plan: &PlanView, output: &Output) -> String {
     let paint = output.paint;
     let mut text = String::new();
-    if plan.operations.is_empty() {
+    let blind = plan.paused || !plan.not_ready.is_empty();
+    if plan.operations.is_empty() && plan.paused {
+        text.push_str("Nothing changes: the agent is paused until `vifd resume`.\n");
+    } else if plan.operations.is_empty() && blind {
+        text.push_str("Nothing can be done for now.\n");
+    } else if plan.operations.is_empty() {
         text.push_str("Nothing would change.\n");
     } else {
         let rows = plan.operations.iter().map(|operation| {
@@ -70,26 +76,50 @@ fn plan_text(plan: &PlanView, output: &Output) -> String {
         });
         text.push_str(&output.uncut().table(&["BACKEND", "VIF", "OPERATION"], rows));
     }
-    if plan.paused {
-        text.push_str("\nThe agent is paused: nothing of it is done until `vifd resume`.\n");
+    if plan.paused && !plan.operations.is_empty() {
+        // The marks of a release.
+        text.push_str("\nThe agent is paused: nothing else is done until `vifd resume`.\n");
     } else if plan.mode == "observe" && !plan.operations.is_empty() {
         text.push_str("\nThe agent observes only (agent.mode): nothing of it is done.\n");
+    }
+    if !plan.not_ready.is_empty() {
+        text.push_str(&paint.strong("\nWhy there may be more to do\n"));
+        for sentence in &plan.not_ready {
+            let _ = writeln!(text, "  {sentence}");
+        }
     }
     if !plan.stopped_removals.is_empty() {
         let count = plan.stopped_removals.len();
         let _ = writeln!(text, "\n{count} VIFs are not removed until `vifd confirm-removals`:");
         for id in &plan.stopped_removals {
+            let known = plan.unready.iter().find(|vif| vif.vif == *id);
+            let place = known.map(|vif| place(vif.port.as_deref(), vif.bridge.as_deref())).unwrap_or_default();
+            let _ = writeln!(text, "  {id}{place}");
+        }
+    }
+    if !plan.paused_vifs.is_empty() {
+        let count = plan.paused_vifs.len();
+        let _ = writeln!(text, "\nNothing is done for {count} paused VIFs until `vifd resume`:");
+        for id in &plan.paused_vifs {
             let _ = writeln!(text, "  {id}");
         }
     }
-    if !plan.unready.is_empty() {
+    let mut unready = plan.unready.iter().filter(|vif| !plan.stopped_removals.contains(&vif.vif)).peekable();
+    if unready.peek().is_some() {
         text.push_str(&paint.strong("\nNot ready\n"));
-        for vif in &plan.unready {
+        for vif in unready {
             let phase = paint.phase(vif.phase, vif.phase.name());
             let _ = writeln!(text, "  {} {phase}: {}", vif.vif, vif.message);
         }
     }
     text
+}
+
+/// `, port tap1 on bridge br-int`, as far as it is known.
+fn place(port: Option<&str>, bridge: Option<&str>) -> String {
+    let port = port.map(|port| format!(", port {port}")).unwrap_or_default();
+    let bridge = bridge.map(|bridge| format!(" on bridge {bridge}")).unwrap_or_default();
+    port + &bridge
 }
 
 pub(super) async fn pause(client: &Client, vif: Option<&str>, pause: bool, output: &Output) -> Result<(), Failure> {
@@ -117,11 +147,17 @@ pub(super) async fn release(common: &Common, yes: bool, output: &Output) -> Resu
     }
     let answer: Released = common.client()?.post("/v1/release").await?;
     output.answer(&answer, || {
-        format!("{} marks were taken off. The agent is paused; traffic goes on.\n", answer.released)
+        format!(
+            "{} marks were taken off. The agent is paused; traffic goes on. To take the ports over again: adopt = \
+             \"os-vif\" under [agent], `systemctl reload vifd`, `vifd resume`.\n",
+            answer.released
+        )
     })
 }
 
 pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result<(), Failure> {
+    // Afterwards nothing may know any more what they were.
+    let vifs = all(client).await?;
     let answer: Confirmed = client.post("/v1/confirm-removals").await?;
     output.answer(&answer, || {
         if answer.confirmed.is_empty() {
@@ -129,7 +165,9 @@ pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result
         }
         let mut text = format!("{} VIFs are removed now:\n", answer.confirmed.len());
         for id in &answer.confirmed {
-            let _ = writeln!(text, "  {id}");
+            let facts = vifs.iter().find(|vif| vif.id == *id).map(|vif| &vif.facts);
+            let of = |facts: &Facts| place(facts.port.as_deref().or(facts.netdev.as_deref()), facts.bridge.as_deref());
+            let _ = writeln!(text, "  {id}{}", facts.map(of).unwrap_or_default());
         }
         text
     })
@@ -138,6 +176,7 @@ pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::body::Unready;
     use crate::cli::output::Paint;
     use crate::status::PlannedOp;
 
@@ -147,7 +186,9 @@ mod tests {
         let mut plan = PlanView {
             revision: 1,
             mode: "observe".into(),
+            not_ready: vec![],
             paused: false,
+            paused_vifs: vec![],
             operations: vec![],
             stopped_removals: vec![],
             unready: vec![],
@@ -158,5 +199,27 @@ mod tests {
         assert!(text.contains("create tap tap1") && text.contains("observes only"), "{text}");
         plan.paused = true;
         assert!(plan_text(&plan, &output).contains("vifd resume"));
+
+        plan.operations.clear();
+        let text = plan_text(&plan, &output);
+        assert!(text.contains("is paused") && !text.contains("Nothing would change"), "{text}");
+        plan.paused = false;
+        plan.not_ready = vec!["the Open vSwitch database is not synchronised".into()];
+        let text = plan_text(&plan, &output);
+        assert!(text.contains("not synchronised") && !text.contains("Nothing would change"), "{text}");
+
+        let id: crate::model::VifId = "dc065497-3c8d-4f44-8fb4-e1d33c16a536".parse().unwrap();
+        plan.stopped_removals = vec![id];
+        plan.unready = vec![Unready {
+            vif: id,
+            bridge: Some("br-int".into()),
+            port: Some("tap1".into()),
+            phase: crate::status::Phase::Removing,
+            reason: "RemovalStopped".into(),
+            message: String::new(),
+        }];
+        let text = plan_text(&plan, &output);
+        assert!(text.contains("16a536, port tap1 on bridge br-int"), "{text}");
+        assert!(!text.contains("Not ready"), "told once: {text}");
     }
 }

@@ -13,13 +13,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 
 use self::output::{Format, Output};
 use crate::api::client::{Client, ClientError};
+use crate::api::parse_time;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
-use crate::model::VifId;
+use crate::model::{VifId, VifKind};
+use crate::status::Phase;
 
 /// What was asked for is not done.
 const FAILED: u8 = 1;
@@ -37,7 +40,7 @@ const UNREACHABLE: u8 = 4;
     after_help = "Examples:
   vifd status                      the host as a picture
   vifd plug alice.json --wait      plug a VIF and wait until traffic can pass
-  vifd describe tap1               everything about one VIF, by port name or id
+  vifd describe tap1               everything about one VIF, by port, guest or id
   vifd plan                        what would change next, and why
   vifd doctor                      what is wrong with this host, and what to do
 
@@ -50,17 +53,20 @@ struct Arguments {
     verb: Verb,
 }
 
+/// The heading of what every verb understands.
+const GLOBAL: &str = "Global options";
+
 /// What every verb understands.
 #[derive(Args, Clone, Debug)]
 struct Common {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "VIFD_CONFIG", default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", env = "VIFD_CONFIG", default_value = DEFAULT_PATH)]
     config: PathBuf,
     /// Socket of the agent, instead of the configured one
-    #[arg(long, global = true, value_name = "PATH", env = "VIFD_SOCKET")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "VIFD_SOCKET")]
     socket: Option<PathBuf>,
     /// How answers are written
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
 
@@ -68,7 +74,10 @@ struct Common {
 enum Verb {
     /// Run the agent
     #[command(after_help = "The agent runs until SIGTERM; ports and traffic stay as they are then. SIGHUP reads the
-configuration again. Normally systemd starts it: systemctl start vifd")]
+configuration again. Normally systemd starts it: systemctl start vifd
+
+Example:
+  vifd run --config ./vifd.toml")]
     Run,
     /// Hand records to the agent
     #[command(after_help = "Examples:
@@ -87,15 +96,25 @@ before the first is handed in.")]
     /// List VIFs, or show one
     #[command(after_help = "Examples:
   vifd get --phase failed,conflict        those that need somebody
-  vifd get tap1 -o yaml                   one, by port name or id
-  vifd get --watch -o json                every change, one JSON object per line")]
+  vifd get tap1 -o yaml                   one, by port, guest or id
+  vifd get --watch -o json                every change, one JSON object per line
+  vifd get alice --watch                  every change of one
+
+In the column PHASE, `ready*` is a VIF whose newest record is refused: the one before it is in force.")]
     Get(Get),
     /// Show everything about one VIF: conditions and what was seen on the host
+    #[command(after_help = "Examples:
+  vifd describe tap1                      by the name of its port or device
+  vifd describe alice                     by the name of its guest
+  vifd describe dc065497                  by the beginning of its id")]
     Describe {
-        /// Id, the beginning of one, or the name of its port
+        /// Id, the beginning of one, or the name of its port, device or guest
         vif: String,
     },
     /// Draw the host: bridges, ports, guests, and what is wrong
+    #[command(after_help = "Examples:
+  vifd status --watch                     go on drawing whenever something changes
+  vifd status -o json                     the host and its VIFs as one object")]
     Status {
         /// Draw it again whenever something changes
         #[arg(short, long)]
@@ -105,6 +124,8 @@ before the first is handed in.")]
         all: bool,
     },
     /// Show what would change next, and why; nothing is done
+    #[command(after_help = "Example:
+  vifd plan -o json                       operations, and why VIFs are not ready, for programs")]
     Plan,
     /// Check records without handing them in; needs no agent
     #[command(after_help = "Example:
@@ -115,23 +136,40 @@ before the first is handed in.")]
         files: Vec<PathBuf>,
     },
     /// Print the JSON Schema of records
+    #[command(after_help = "Example:
+  vifd schema > vif.schema.json")]
     Schema,
     /// Check this host and say what to do about what is wrong
+    #[command(after_help = "Example:
+  vifd doctor || echo 'something is wrong'
+
+Run it as the agent runs, normally as root: it looks at what the agent needs. The exit code is 1 when something is
+wrong.")]
     Doctor,
     /// Leave a VIF, or everything, as it is until resumed; also over a restart
+    #[command(after_help = "Examples:
+  vifd pause tap1                         one VIF
+  vifd pause                              everything")]
     Pause {
-        /// Id or port name; everything when left out
+        /// Id, the beginning of one, or name of port, device or guest; everything when left out
         vif: Option<String>,
     },
     /// End a pause
+    #[command(after_help = "Examples:
+  vifd resume tap1                        one VIF
+  vifd resume                             everything, those that were paused one by one too")]
     Resume {
-        /// Id or port name; everything when left out
+        /// Id, the beginning of one, or name of port, device or guest; everything when left out
         vif: Option<String>,
     },
     /// Take vifd's marks off the host and leave traffic running; the agent is paused afterwards
     #[command(
         after_help = "For taking vifd off a host: ports, links and their traffic stay, but they are nobody's any more.
-`vifd resume` takes up work again, and finds them foreign."
+`vifd resume` takes up work again and finds them foreign: a conflict for each VIF. To take them over again, set
+adopt = \"os-vif\" under [agent] in the configuration, `systemctl reload vifd`, then `vifd resume`.
+
+Example:
+  vifd release --yes"
     )]
     Release {
         /// Do it; without this, only say what it means
@@ -139,8 +177,13 @@ before the first is handed in.")]
         yes: bool,
     },
     /// Let removals go ahead that were stopped because too many records are absent at once
+    #[command(after_help = "Examples:
+  vifd plan                               lists what would go
+  vifd confirm-removals                   lets it go")]
     ConfirmRemovals,
     /// Write what is needed to look into a problem to a new directory
+    #[command(after_help = "Example:
+  vifd support-bundle /tmp/vifd-support")]
     SupportBundle {
         /// The directory to make; by default named after host and time, in the current one
         directory: Option<PathBuf>,
@@ -163,40 +206,49 @@ struct Plug {
     /// Wait until each VIF is so
     #[arg(long, value_enum, value_name = "STATE", num_args = 0..=1, require_equals = true, default_missing_value = "ready")]
     wait: Option<Wait>,
-    /// How long to wait for each
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    /// How long to wait for each, e.g. 90s, 2m, or bare seconds; 600s at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     timeout: Duration,
 }
 
 #[derive(Args, Debug)]
 struct Unplug {
     /// Ids of the VIFs
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = whole_id)]
     vifs: Vec<VifId>,
     /// Wait until nothing is left of them
     #[arg(long)]
     wait: bool,
-    /// How long to wait for each
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    /// How long to wait for each, e.g. 90s, 2m, or bare seconds; 600s at most
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     timeout: Duration,
 }
 
 #[derive(Args, Debug)]
 struct Get {
-    /// Id, the beginning of one, or the name of its port; all VIFs when left out
+    /// Id, the beginning of one, or the name of its port, device or guest; all VIFs when left out
     vif: Option<String>,
-    /// Only VIFs in these phases
-    #[arg(long, value_name = "PHASE[,PHASE…]", conflicts_with = "vif")]
-    phase: Option<String>,
+    /// Only VIFs in these phases, with commas between them
+    #[arg(long, value_name = "PHASE", conflicts_with = "vif", value_delimiter = ',', value_parser = phases())]
+    phase: Vec<String>,
     /// Only VIFs on this bridge
     #[arg(long, conflicts_with = "vif")]
     bridge: Option<String>,
     /// Only VIFs of this type
-    #[arg(long = "type", value_name = "TYPE", conflicts_with = "vif")]
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "vif", value_parser = VifKind::TYPE_NAMES)]
     kind: Option<String>,
     /// Go on with every change until interrupted
-    #[arg(short, long, conflicts_with = "vif")]
+    #[arg(short, long)]
     watch: bool,
+}
+
+/// An id and nothing shorter: what a deletion is for is not to be guessed.
+fn whole_id(word: &str) -> Result<VifId, String> {
+    word.parse().map_err(|_| "unplug wants the whole id (`vifd get` shows it)".to_owned())
+}
+
+fn phases() -> PossibleValuesParser {
+    PossibleValuesParser::new(Phase::ALL.map(Phase::name))
 }
 
 /// What `plug` waits for.
@@ -226,7 +278,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Client(ClientError::Unreachable { .. }) => UNREACHABLE,
+            Failure::Client(error) if error.is_unreachable() => UNREACHABLE,
             Failure::Client(error) if error.is_timeout() => NOT_IN_TIME,
             Failure::Client(_) | Failure::Config(_) | Failure::Other(_) => FAILED,
             Failure::Said(code) => *code,
@@ -273,10 +325,11 @@ pub fn main() -> ExitCode {
     match runtime.block_on(dispatch(&arguments.common, arguments.verb, &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let code = failure.exit_code();
             if !matches!(failure, Failure::Said(_)) {
-                eprintln!("vifd: {failure}");
+                eprintln!("vifd: {:#}", anyhow::Error::from(failure));
             }
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(code)
         }
     }
 }
@@ -345,6 +398,27 @@ mod tests {
     }
 
     #[test]
+    fn times_may_be_bare_seconds_and_have_a_bound_that_is_named() {
+        let Verb::Unplug(unplug) = parse("vifd unplug dc065497-3c8d-4f44-8fb4-e1d33c16a536 --timeout 5").unwrap().verb
+        else {
+            panic!("not unplug")
+        };
+        assert_eq!(unplug.timeout, Duration::from_secs(5));
+        let error = parse("vifd plug a --timeout 20m").unwrap_err().to_string();
+        assert!(error.contains("600 s"), "{error}");
+        let error = parse("vifd unplug tap1").unwrap_err().to_string();
+        assert!(error.contains("whole id"), "{error}");
+    }
+
+    #[test]
+    fn types_are_those_that_records_have() {
+        let schema = crate::record::json_schema().to_string();
+        for name in VifKind::TYPE_NAMES {
+            assert!(schema.contains(&format!("\"{name}\"")), "{name}");
+        }
+    }
+
+    #[test]
     fn common_options_may_stand_behind_the_verb() {
         let arguments = parse("vifd get --config /c -o json --socket /s").unwrap();
         assert_eq!(arguments.common.config, PathBuf::from("/c"));
@@ -359,8 +433,12 @@ mod tests {
             "vifd plug",
             "vifd plug a --wait=gone",
             "vifd unplug tap1",
-            "vifd get x --watch",
+            "vifd get x --phase ready",
+            "vifd get --phase ready,bogus",
+            "vifd get --type nonsense",
             "vifd get -o xml",
+            "vifd plug a --wait --timeout 601s",
+            "vifd plug a --wait --timeout soon",
             "vifd flows x",
             "vifd validate",
             "vifd completions tcl",
@@ -373,6 +451,8 @@ mod tests {
     fn every_verb_is_explained() {
         for verb in Arguments::command().get_subcommands() {
             assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            let more = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(more.contains(&format!("\n  vifd {}", verb.get_name())), "{} has no example", verb.get_name());
             let reference = include_str!("../../../docs/cli.md");
             assert!(reference.contains(&format!("`vifd {}", verb.get_name())), "docs/cli.md: {}", verb.get_name());
         }

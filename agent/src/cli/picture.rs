@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::output::{Paint, cut, mark, pad};
 use crate::api::body::HostSummary;
-use crate::status::{Phase, VifStatus};
+use crate::model::VifId;
+use crate::status::{ConditionKind, Phase, Truth, VifStatus};
 
 /// Rows of one bridge, unless all are asked for.
 const ROWS: usize = 24;
@@ -49,6 +50,7 @@ pub(super) fn draw(host: &HostSummary, vifs: &[Arc<VifStatus>], canvas: Canvas) 
         line(&mut text, "\nNo VIFs. `vifd plug FILE` hands one in.");
     }
     wrongs(&mut text, host, paint);
+    paused(&mut text, host, vifs, paint);
     text
 }
 
@@ -102,6 +104,18 @@ pub(super) fn port(vif: &VifStatus) -> String {
     }
 }
 
+/// The phase, with a star where the newest record is refused and the one before it is in force.
+pub(super) fn standing(vif: &VifStatus) -> String {
+    if is_behind(vif) { format!("{}*", vif.phase) } else { vif.phase.to_string() }
+}
+
+/// Whether an update of it was refused.
+pub(super) fn is_behind(vif: &VifStatus) -> bool {
+    let refused = vif.condition(ConditionKind::Accepted).is_some_and(|accepted| accepted.status == Truth::False);
+    // Without a good record before it, it failed and says so.
+    refused && vif.phase != Phase::Failed
+}
+
 fn address(vif: &VifStatus) -> String {
     let mac = vif.facts.mac.map(|mac| mac.to_string());
     let more = if vif.addresses.len() > 1 { format!(" +{}", vif.addresses.len() - 1) } else { String::new() };
@@ -143,7 +157,7 @@ fn boxed(text: &mut String, title: &str, mut vifs: Vec<&VifStatus>, columns: Col
             "{} {}  {}  {}  {}",
             mark(vif.phase),
             pad(&cut(&port(vif), ports), ports),
-            pad(vif.phase.name(), 8),
+            pad(&standing(vif), 8),
             pad(&cut(&address(vif), addresses), addresses),
             cut(&guest(vif), guests)
         );
@@ -178,12 +192,20 @@ fn wrongs(text: &mut String, host: &HostSummary, paint: Paint) {
     }
 }
 
+/// Who is left alone on request.
+fn paused(text: &mut String, host: &HostSummary, vifs: &[Arc<VifStatus>], paint: Paint) {
+    let name = |id: &VifId| vifs.iter().find(|vif| vif.id == *id).map_or_else(|| id.to_string(), |vif| port(vif));
+    let names: Vec<String> = host.paused_vifs.iter().map(name).collect();
+    if !names.is_empty() {
+        line(text, &format!("\n{} paused: {} (`vifd resume VIF`)", paint.pending("‖"), names.join(", ")));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::model::VifId;
     use crate::plan::Facts;
     use crate::source::Rejection;
     use crate::status::SessionStatus;
@@ -222,6 +244,7 @@ mod tests {
             version: "0.1.0".into(),
             mode: "enforce".into(),
             paused: false,
+            paused_vifs: vec![],
             revision: 1,
             ready: true,
             not_ready: vec![],
@@ -258,6 +281,7 @@ mod tests {
             reason: "is not valid JSON".into(),
         }];
         host.holds.insert("ovsdb".into(), 1);
+        host.paused_vifs = vec![vifs[1].id];
         insta::assert_snapshot!(draw(&host, &vifs, PLAIN));
     }
 

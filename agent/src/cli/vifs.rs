@@ -1,5 +1,6 @@
 //! `plug`, `unplug`, `get`, `describe`: single VIFs and their list.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -13,13 +14,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::output::{Cell, Format, Output, mark};
-use super::picture::port;
+use super::picture::{is_behind, port, standing};
 use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
-use crate::api::body::Event;
+use crate::api::body::{Event, HostSummary};
 use crate::api::client::{Client, ClientError};
 use crate::model::VifId;
 use crate::record;
-use crate::status::{Condition, VifStatus};
+use crate::status::{Condition, Phase, VifStatus};
 
 /// Requests at a time. The agent makes those that meet durable together.
 const AT_ONCE: usize = 32;
@@ -28,8 +29,11 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Serialize)]
 struct Done {
     id: VifId,
-    /// `accepted`, a phase, `gone`, or the word of the error.
+    /// `accepted`, what was waited for, or the word of the error.
     result: String,
+    /// Where the VIF stands; a wait for `plugged` is over in other phases too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
     message: String,
 }
 
@@ -42,7 +46,12 @@ fn report(mut done: Vec<(Done, u8)>, output: &Output) -> Result<(), Failure> {
         let mut text = String::new();
         for (done, good) in &done {
             let result = if *good { output.paint.good(&done.result) } else { output.paint.bad(&done.result) };
-            let colon = if done.message.is_empty() { "" } else { ": " };
+            let further = done.phase.is_some_and(|phase| phase.name() != done.result);
+            let colon = match done.message.is_empty() {
+                true => "",
+                false if further => "; ",
+                false => ": ",
+            };
             let _ = writeln!(text, "{} {result}{colon}{}", done.id, done.message);
         }
         text
@@ -60,7 +69,7 @@ fn failed(id: VifId, error: ClientError) -> (Done, u8) {
         super::UNREACHABLE => "not reachable",
         _ => "failed",
     };
-    (Done { id, result: result.into(), message }, code)
+    (Done { id, result: result.into(), phase: None, message }, code)
 }
 
 /// Counts on standard error while somebody watches and it takes a while.
@@ -98,11 +107,21 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))
 }
 
+/// What to say of a file that cannot be read and may be meant as the state to wait for.
+fn mistaken(file: &Path, waits: bool, failure: Failure) -> Failure {
+    match file.to_str() {
+        Some(state @ ("ready" | "plugged")) if waits => {
+            Failure::Other(format!("{failure} (the state to wait for is written --wait={state})"))
+        }
+        _ => failure,
+    }
+}
+
 pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result<(), Failure> {
     let mut records = Vec::new();
     let mut good = true;
     for file in &plug.files {
-        let bytes = read(file)?;
+        let bytes = read(file).map_err(|failure| mistaken(file, plug.wait.is_some(), failure))?;
         match record::decode(&bytes) {
             Ok(record) => {
                 for warning in &record.warnings {
@@ -137,9 +156,11 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
         progress.step();
         done.push(match answer {
             Err(error) => failed(id, error),
-            Ok(body) => match serde_json::from_slice::<VifStatus>(&body) {
-                Ok(vif) => (Done { id, result: vif.phase.name().into(), message: vif.message }, 0),
-                Err(_) => (Done { id, result: "accepted".into(), message: String::new() }, 0),
+            Ok(body) => match (goal, serde_json::from_slice::<VifStatus>(&body)) {
+                (Some(goal), Ok(vif)) => {
+                    (Done { id, result: goal.into(), phase: Some(vif.phase), message: vif.message }, 0)
+                }
+                _ => (Done { id, result: "accepted".into(), phase: None, message: String::new() }, 0),
             },
         });
     }
@@ -163,28 +184,36 @@ pub(super) async fn unplug(client: &Client, unplug: Unplug, output: &Output) -> 
         let result = if unplug.wait { "gone" } else { "accepted" };
         done.push(match answer {
             Err(error) => failed(id, error),
-            Ok(_) => (Done { id, result: result.into(), message: String::new() }, 0),
+            Ok(_) => (Done { id, result: result.into(), phase: None, message: String::new() }, 0),
         });
     }
     report(done, output)
 }
 
-/// The VIF that a word means: its id, the beginning of it, or the name of its port or device.
+/// The VIF that a word means: its id, the name of its port, device or guest, or the beginning of its id.
 pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failure> {
     if let Ok(id) = word.parse() {
         return Ok(id);
     }
     let vifs: Vec<VifStatus> = client.get("/v1/vifs").await?;
     let named = |vif: &&VifStatus| [&vif.facts.port, &vif.facts.netdev].into_iter().flatten().any(|name| name == word);
+    let guest = |vif: &&VifStatus| vif.instance.as_deref() == Some(word);
     let begins = |vif: &&VifStatus| word.len() >= 4 && vif.id.to_string().starts_with(word);
-    let mut found: Vec<VifId> = vifs.iter().filter(named).map(|vif| vif.id).collect();
+    let mut found: Vec<&VifStatus> = vifs.iter().filter(named).collect();
     if found.is_empty() {
-        found = vifs.iter().filter(begins).map(|vif| vif.id).collect();
+        found = vifs.iter().filter(guest).collect();
+    }
+    if found.is_empty() {
+        found = vifs.iter().filter(begins).collect();
     }
     match found[..] {
-        [id] => Ok(id),
-        [] => Err(Failure::Other(format!("no VIF has the id or port {word:?}"))),
-        _ => Err(Failure::Other(format!("{word:?} may be any of {} VIFs", found.len()))),
+        [vif] => Ok(vif.id),
+        [] => Err(Failure::Other(format!("no VIF has the id, port or guest {word:?}"))),
+        _ => {
+            let some: String = found.iter().take(4).map(|vif| format!("\n  {}  {}", vif.id, port(vif))).collect();
+            let more = if found.len() > 4 { "\n  …" } else { "" };
+            Err(Failure::Other(format!("{word:?} may be any of {} VIFs:{some}{more}", found.len())))
+        }
     }
 }
 
@@ -206,15 +235,29 @@ fn query(parameters: &[(&str, Option<&str>)]) -> String {
     text
 }
 
-const HEADER: [&str; 6] = ["", "PORT", "PHASE", "AGE", "ID", "MESSAGE"];
+const HEADER: [&str; 7] = ["", "PORT", "PHASE", "GUEST", "AGE", "ID", "MESSAGE"];
 
-fn row(vif: &VifStatus) -> Vec<Cell> {
+/// The list for people; below it what its marks mean.
+fn table(vifs: &[VifStatus], host: &HostSummary, output: &Output) -> String {
+    let paused: BTreeSet<VifId> = host.paused_vifs.iter().copied().collect();
+    let mut text = output.table(&HEADER, vifs.iter().map(|vif| row(vif, paused.contains(&vif.id))));
+    if vifs.iter().any(is_behind) {
+        text.push_str("\n* the newest record is refused, the one before it is in force: `vifd describe` says why\n");
+    }
+    if host.paused {
+        text.push_str("\nThe agent is paused: everything is left as it is until `vifd resume`.\n");
+    }
+    text
+}
+
+fn row(vif: &VifStatus, paused: bool) -> Vec<Cell> {
     let age = Duration::from_secs(vif.age(SystemTime::now()).as_secs());
     let age = humantime::format_duration(age).to_string();
     vec![
         Cell::phase(vif.phase, mark(vif.phase)),
         port(vif).into(),
-        Cell::phase(vif.phase, vif.phase.name()),
+        Cell::phase(vif.phase, &if paused { format!("{} (paused)", standing(vif)) } else { standing(vif) }),
+        vif.instance.clone().unwrap_or_default().into(),
         // The two largest units say enough.
         age.split(' ').take(2).collect::<Vec<_>>().join(" ").into(),
         vif.id.to_string().into(),
@@ -223,21 +266,32 @@ fn row(vif: &VifStatus) -> Vec<Cell> {
 }
 
 pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<(), Failure> {
-    if let Some(word) = get.vif {
-        let id = resolve(client, &word).await?;
-        let answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
-        let vif: VifStatus = typed(&answer)?;
-        return output.answer(&answer, || output.table(&HEADER, [row(&vif)]));
-    }
-    let watched = get.watch.then_some("true");
-    let filter = [("phase", get.phase.as_deref()), ("bridge", get.bridge.as_deref()), ("type", get.kind.as_deref())];
-    let target = format!("/v1/vifs{}", query(&[&filter[..], &[("watch", watched)]].concat()));
+    let id = match &get.vif {
+        Some(word) => Some(resolve(client, word).await?.to_string()),
+        None => None,
+    };
+    let phases = get.phase.join(",");
+    let filter = [
+        ("id", id.as_deref()),
+        ("phase", Some(phases.as_str()).filter(|phases| !phases.is_empty())),
+        ("bridge", get.bridge.as_deref()),
+        ("type", get.kind.as_deref()),
+    ];
     if get.watch {
+        let target = format!("/v1/vifs{}", query(&[&filter[..], &[("watch", Some("true"))]].concat()));
         return follow(client, &target, output).await;
     }
+    // Whoever asks for one VIF gets an object, or is told that there is none.
+    let target = id.as_ref().map_or_else(|| format!("/v1/vifs{}", query(&filter)), |id| format!("/v1/vifs/{id}"));
     let answer: Value = client.get(&target).await?;
-    let vifs: Vec<VifStatus> = typed(&answer)?;
-    output.answer(&answer, || output.table(&HEADER, vifs.iter().map(row)))
+    let vifs: Vec<VifStatus> = if id.is_some() { vec![typed(&answer)?] } else { typed(&answer)? };
+    let host: HostSummary = client.get("/v1/status").await?;
+    let filtered = filter.iter().any(|(_, value)| value.is_some());
+    output.answer(&answer, || match vifs.is_empty() {
+        true if filtered => "No VIFs are so.\n".into(),
+        true => "No VIFs. `vifd plug FILE` hands one in.\n".into(),
+        false => table(&vifs, &host, output),
+    })
 }
 
 fn typed<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
@@ -258,7 +312,7 @@ async fn follow(client: &Client, target: &str, output: &Output) -> Result<(), Fa
         }
         match event {
             Event::Set { vif } => {
-                let phase = output.paint.phase(vif.phase, &format!("{} {:8}", mark(vif.phase), vif.phase));
+                let phase = output.paint.phase(vif.phase, &format!("{} {:8}", mark(vif.phase), standing(&vif)));
                 output.text(&format!("{phase} {}  {}  {}\n", vif.id, port(&vif), vif.message));
             }
             Event::Unset { id } => output.text(&format!("- {:8} {id}\n", "gone")),
@@ -273,11 +327,7 @@ pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Re
     let mut answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
     let vif: VifStatus = typed(&answer)?;
     // A VIF that is only left over on the host has no record.
-    let record: Option<Value> = match client.get(&format!("/v1/vifs/{id}/record")).await {
-        Ok(record) => Some(record),
-        Err(ClientError::Unreachable { .. }) => None,
-        Err(_) => None,
-    };
+    let record: Option<Value> = client.get(&format!("/v1/vifs/{id}/record")).await.ok();
     answer["record"] = record.unwrap_or_default();
     output.answer(&answer, || sections(&vif, output))
 }
@@ -315,6 +365,9 @@ fn sections(vif: &VifStatus, output: &Output) -> String {
     text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
     text.push_str(&paint.strong("\nSeen on this host\n"));
     let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
+    if facts.as_object().is_none_or(serde_json::Map::is_empty) {
+        text.push_str("  nothing\n");
+    }
     for (name, value) in facts.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let _ = writeln!(text, "  {name:<16}{value}");

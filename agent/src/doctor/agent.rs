@@ -3,6 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use nix::unistd::Group;
+
 use super::Finding;
 use crate::api::body::HostSummary;
 use crate::api::client::{Client, ClientError};
@@ -12,7 +14,7 @@ pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
     let answer = Client::new(socket.to_owned()).get::<HostSummary>("/v1/status").await;
     let lock = config.agent.state_dir.join("lock");
     let held = is_held(&lock);
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = group(&config.api.group).into_iter().collect();
     match &answer {
         Ok(host) => {
             let message = format!("vifd {} answers on {}", host.version, socket.display());
@@ -29,13 +31,21 @@ pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
                 findings.push(Finding::warn("lock", message, remedy));
             }
         }
+        Err(error @ ClientError::Forbidden { .. }) => {
+            let remedy = match config.api.group.as_str() {
+                "" => "run this as root".to_owned(),
+                group => format!("run this as root or as a member of the group {group}"),
+            };
+            findings.push(Finding::warn("agent", error.to_string(), remedy));
+        }
         Err(error) if held == Some(true) => {
             let message = format!("an agent holds {} and does not answer: {error}", lock.display());
             let remedy = "it runs with another api.socket, or hangs: see `journalctl -u vifd`, then restart it";
             findings.push(Finding::fail("agent", message, remedy));
         }
-        Err(error @ ClientError::Unreachable { .. }) => {
-            findings.push(Finding::warn("agent", error.to_string(), "systemctl start vifd"));
+        Err(error @ ClientError::Absent { .. }) => {
+            let remedy = "run `systemctl start vifd`, or say with --config or --socket where it listens";
+            findings.push(Finding::warn("agent", error.to_string(), remedy));
         }
         Err(error) => {
             let remedy = "see `journalctl -u vifd`, then restart it";
@@ -43,6 +53,25 @@ pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The group whose members may use the API, where it is not there.
+fn group(name: &str) -> Option<Finding> {
+    if name.is_empty() {
+        return None;
+    }
+    match Group::from_name(name) {
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let message = format!("there is no group {name} ([api] group): the socket keeps the group of the agent");
+            let remedy = format!("run `groupadd --system {name}` and restart the agent, or correct api.group");
+            Some(Finding::warn("api group", message, remedy))
+        }
+        Err(error) => {
+            let remedy = "see that groups can be looked up: `getent group`";
+            Some(Finding::warn("api group", format!("{name} cannot be looked up: {error}"), remedy))
+        }
+    }
 }
 
 fn readiness(host: &HostSummary) -> Finding {
@@ -70,6 +99,14 @@ fn is_held(lock: &Path) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_that_is_not_there_is_named() {
+        assert_eq!(group(""), None);
+        assert_eq!(group("root"), None);
+        let finding = group("no-such-group-here").unwrap();
+        assert!(finding.message.contains("no-such-group-here") && finding.remedy.contains("groupadd"), "{finding:?}");
+    }
 
     #[test]
     fn a_held_lock_is_seen_and_left_alone() {

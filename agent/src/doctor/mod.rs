@@ -53,18 +53,31 @@ impl Finding {
     }
 }
 
+/// What happened, and why, and why that.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 /// Looks at everything, in the order in which things depend on each other. `socket` is where to look for the agent
 /// instead of where the configuration says.
 pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = match Config::load(config_file) {
         Ok(config) => {
-            findings.push(Finding::ok("configuration", format!("{} is in order", config_file.display())));
+            // The default one need not be there.
+            let how = if config_file.exists() { "is in order" } else { "is not there: the defaults hold" };
+            findings.push(Finding::ok("configuration", format!("{} {how}", config_file.display())));
             config
         }
         Err(error) => {
             let remedy = "mend it; everything below is looked at with the defaults";
-            findings.push(Finding::fail("configuration", error.to_string(), remedy));
+            findings.push(Finding::fail("configuration", chain(&error), remedy));
             Config::default()
         }
     };

@@ -8,8 +8,8 @@ use std::time::Duration;
 use ovsdb::session::{Session, SessionError, SessionState};
 use ovsdb::vswitch::{OpenVSwitch, Snapshot};
 
-use super::Finding;
 use super::files::Wanted;
+use super::{Finding, chain};
 use crate::backend::ovs::control_sockets;
 use crate::config::Config;
 use crate::run::session_config;
@@ -60,17 +60,6 @@ async fn root_row(config: &Config) -> Result<Option<Arc<OpenVSwitch>>, (String, 
     }
     let view = handle.snapshot().borrow().clone();
     Ok(view.ready().and_then(|snapshot| snapshot.open_vswitch.clone()))
-}
-
-/// What happened, and why, and why that.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn database(endpoint: &str, root: Option<&OpenVSwitch>) -> Finding {
