@@ -168,3 +168,26 @@ fn a_second_vifd_is_told_that_there_is_one() -> Result<()> {
     assert_eq!((ovs.log()?.len(), json!(vifd.api("GET", "/healthz", None)?.status)), (log, json!(200)));
     Ok(())
 }
+
+/// With directories of its own it is not in the first one's way there, only in the database.
+#[test]
+fn a_second_vifd_of_the_same_name_writes_nothing_and_ends() -> Result<()> {
+    let (ovs, mut vifd, record) = ready()?;
+    let links = ovs.namespace().links()?;
+    let log = ovs.log()?.len();
+    // It has no records, so everything of the first one's is absent to it, and it may remove that.
+    let mut second = Vifd::beside(&ovs)?;
+    second.config.max_removals = "100%".into();
+    second.config.metrics = String::new();
+    second.put(&record.clone().numbered(77))?;
+    second.launch()?;
+    let daemon = second.daemon().context("the second vifd")?;
+    let status = daemon.wait(Duration::from_secs(30))?;
+    assert!(!status.success());
+    let said = daemon.log_tail(50);
+    assert!(said.contains("another vifd with agent.id"), "{said}");
+    assert_eq!(ovs.namespace().links()?, links, "not even a link");
+    assert_eq!(ovs.log()?.len(), log, "and nothing in the database");
+    vifd.wait_for(&record.id(), "ready")?;
+    Ok(())
+}

@@ -15,6 +15,7 @@ fn ports_and_taps() -> Result<()> {
         Record::fixture("openvswitch-multiqueue")?,
         Record::fixture("openvswitch-datapath-null")?,
         Record::fixture("openvswitch-no-mtu")?,
+        Record::fixture("openvswitch-inactive")?,
         // A netdev bridge of its own: os-vif turns an existing bridge over, vifd never does.
         Record::fixture("openvswitch-netdev")?.with_network("bridge", "br-netdev"),
         // Both leave the port to the hypervisor.

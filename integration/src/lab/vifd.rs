@@ -31,6 +31,8 @@ pub struct Config {
     pub resync: String,
     /// `agent.max_removals`.
     pub max_removals: String,
+    /// `metrics.listen`.
+    pub metrics: String,
     /// More keys of `[defaults]`, as lines.
     pub defaults: String,
     /// More tables, as lines.
@@ -43,6 +45,7 @@ impl Default for Config {
             mode: "enforce".into(),
             resync: "off".into(),
             max_removals: "10%".into(),
+            metrics: METRICS.into(),
             defaults: String::new(),
             more: String::new(),
         }
@@ -165,11 +168,10 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config { mode, resync, max_removals, defaults, more } = &self.config;
+        let Config { mode, resync, max_removals, metrics, defaults, more } = &self.config;
         let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
         let endpoint = &self.endpoint;
         let sockets = self.run_directory.display();
-        let metrics = METRICS;
         let text = format!(
             "[agent]\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
              max_removals = \"{max_removals}\"\nstate_dir = \"{directory}/state\"\n\
@@ -392,8 +394,8 @@ impl Vifd {
 
     /// Where the metrics are served, in the namespace.
     #[must_use]
-    pub fn metrics_listen(&self) -> &'static str {
-        METRICS
+    pub fn metrics_listen(&self) -> &str {
+        &self.config.metrics
     }
 
     /// The sum of a metric over all of its series whose labels contain `labels` (as the text
