@@ -121,8 +121,8 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
         Verdict::Removing => told(Phase::Removing, "Removing", format!("{} is being removed", object(facts))),
         Verdict::RemovalStopped => {
             let message = format!(
-                "{} has no record any more, but more VIFs are absent than max_removals lets go at once; \
-                 `vifd confirm-removals` removes them",
+                "{} has no record any more and stays until `vifd confirm-removals`: too many VIFs lost theirs at \
+                 once (max_removals)",
                 object(facts)
             );
             told(Phase::Removing, "RemovalStopped", message)
