@@ -62,10 +62,10 @@ pub(super) async fn plan(client: &Client, output: &Output) -> Result<(), Failure
 fn plan_text(plan: &PlanView, output: &Output) -> String {
     let paint = output.paint;
     let mut text = String::new();
-    let blind = plan.paused || !plan.not_ready.is_empty();
+    let waits = !plan.not_ready.is_empty() || plan.unready.iter().any(|vif| vif.reason == "Paused");
     if plan.operations.is_empty() && plan.paused {
         text.push_str("Nothing changes: the agent is paused until `vifd resume`.\n");
-    } else if plan.operations.is_empty() && blind {
+    } else if plan.operations.is_empty() && waits {
         text.push_str("Nothing can be done for now.\n");
     } else if plan.operations.is_empty() {
         text.push_str("Nothing would change.\n");
@@ -98,8 +98,7 @@ fn plan_text(plan: &PlanView, output: &Output) -> String {
         }
     }
     if !plan.paused_vifs.is_empty() {
-        let count = plan.paused_vifs.len();
-        let _ = writeln!(text, "\nNothing is done for {count} paused VIFs until `vifd resume`:");
+        text.push_str("\nPaused until `vifd resume VIF`:\n");
         for id in &plan.paused_vifs {
             let _ = writeln!(text, "  {id}");
         }
@@ -204,6 +203,8 @@ mod tests {
         let text = plan_text(&plan, &output);
         assert!(text.contains("is paused") && !text.contains("Nothing would change"), "{text}");
         plan.paused = false;
+        plan.paused_vifs = vec!["dc065497-3c8d-4f44-8fb4-e1d33c16a536".parse().unwrap()];
+        assert!(plan_text(&plan, &output).contains("Nothing would change"), "it needs nothing");
         plan.not_ready = vec!["the Open vSwitch database is not synchronised".into()];
         let text = plan_text(&plan, &output);
         assert!(text.contains("not synchronised") && !text.contains("Nothing would change"), "{text}");

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::plan::Facts;
     use crate::source::Rejection;
-    use crate::status::SessionStatus;
+    use crate::status::{Condition, SessionStatus};
 
     fn vif(n: u32, phase: Phase, bridge: Option<&str>, message: &str) -> Arc<VifStatus> {
         let id: VifId = format!("{n:08x}-0000-4000-8000-000000000000").parse().unwrap();
@@ -283,6 +283,24 @@ mod tests {
         host.holds.insert("ovsdb".into(), 1);
         host.paused_vifs = vec![vifs[1].id];
         insta::assert_snapshot!(draw(&host, &vifs, PLAIN));
+    }
+
+    #[test]
+    fn a_refused_update_shows_and_a_first_record_that_is_refused_has_failed() {
+        let refused = |phase| {
+            let mut vif = VifStatus::clone(&vif(1, phase, Some("br-int"), ""));
+            vif.conditions.push(Condition {
+                kind: ConditionKind::Accepted,
+                status: Truth::False,
+                reason: "RecordRejected".into(),
+                message: String::new(),
+                since: SystemTime::UNIX_EPOCH,
+            });
+            standing(&vif)
+        };
+        assert_eq!(standing(&vif(1, Phase::Ready, None, "")), "ready");
+        assert_eq!(refused(Phase::Ready), "ready*");
+        assert_eq!(refused(Phase::Failed), "failed");
     }
 
     #[test]
