@@ -105,6 +105,7 @@ impl Scene {
         let decode = Arc::new(|bytes: &[u8]| record::decode(bytes).map(|record| record.vif));
         let options = Options::new(root.path().join("vifs"), root.path().join("state"), decode);
         let source = DirSource::spawn(options).unwrap();
+        source.observe().wait_for(|intake| intake.desired.synced).await.unwrap();
         let (publish, status) = watch::channel(Arc::new(HostStatus::default()));
         let (commands, inbox) = mpsc::channel(4);
         tokio::spawn(reconcile(source.clone(), publish, inbox));

@@ -35,7 +35,8 @@ pub trait Source: Send + 'static {
     /// need not be remembered any more.
     fn gone(&self, vif: VifId, revision: u64) -> impl Future<Output = ()> + Send;
 
-    /// Takes an emptiness that looks like an accident for what is wanted; answers which VIFs that deletes.
+    /// Takes an emptying that looks like an accident for what is wanted; answers which VIFs that deletes: those
+    /// that have not come back since.
     fn confirm_empty(&self) -> impl Future<Output = BTreeSet<VifId>> + Send;
 }
 

@@ -43,12 +43,15 @@ pub struct Options {
     pub quiet: Duration,
     /// …and in any case after this long.
     pub at_most: Duration,
-    /// Removals in bulk, and a directory that came back, are believed once it has been quiet for this long.
+    /// A file that went is believed to be gone once nothing has happened to it for this long…
+    pub grace: Duration,
+    /// …and removals in bulk, and a directory that came, once it has been quiet for this long.
     pub settle: Duration,
 }
 
 impl Options {
-    /// The usual limits: records of 1 MiB, changes read after 10 to 50 ms, bulk removals after 500 ms.
+    /// The usual limits: records of 1 MiB, changes read after 10 to 50 ms, removals believed after 50 ms, those
+    /// in bulk after 500 ms.
     #[must_use]
     pub fn new(path: PathBuf, state_dir: PathBuf, decode: Decode) -> Options {
         Options {
@@ -58,6 +61,7 @@ impl Options {
             max_record: 1 << 20,
             quiet: Duration::from_millis(10),
             at_most: Duration::from_millis(50),
+            grace: Duration::from_millis(50),
             settle: Duration::from_millis(500),
         }
     }
@@ -90,7 +94,7 @@ impl DirSource {
         let path = std::path::absolute(&options.path)?;
         let (tombstones, deleted) = Tombstones::open(&options.state_dir)?;
         let mounts = Mounts::open()?;
-        let shelf = Shelf::new(options.settle, deleted);
+        let shelf = Shelf::new(options.settle, options.grace, deleted);
         let (publish, intake) = channel::channel(shelf.intake());
         let (requests, inbox) = mpsc::channel(BATCH);
         let task = Task {
@@ -166,8 +170,8 @@ impl DirSource {
         let _ = self.requests.send(Request::Gone { id, revision }).await;
     }
 
-    /// Says that the directory, found empty although VIFs were known, is meant to be: they are deleted. Answers
-    /// which; none when the directory is in any other state.
+    /// Says that emptying the directory, found without files although VIFs were known, was meant: those that are
+    /// still missing are deleted. Answers which; none when the directory is in any other state.
     ///
     /// # Errors
     /// When the source has ended.
@@ -257,11 +261,7 @@ impl Task {
             tokio::select! {
                 events = next(self.watch.as_ref()) => match events {
                     Ok(events) => events.into_iter().for_each(|event| self.pending.note(event)),
-                    Err(error) => {
-                        warn!(path = %self.path.display(), %error, "cannot watch the directory of records");
-                        self.watch = None;
-                        self.pending.note(Event::Path);
-                    }
+                    Err(error) => self.unwatched(&error),
                 },
                 changed = mounts.changed() => {
                     if let Err(error) = changed {
@@ -293,15 +293,40 @@ impl Task {
     }
 
     async fn awake(&mut self) {
-        let now = Instant::now();
-        let pending = std::mem::take(&mut self.pending);
-        if pending.rearm || self.retry.is_some_and(|at| at <= now) {
-            self.arm().await;
-        } else if pending.first.is_some() {
-            self.read(pending).await;
+        let due = self.shelf.deadline().is_some_and(|at| at <= Instant::now().into_std());
+        if due {
+            self.note_all();
         }
-        let effects = self.shelf.settled(Instant::now().into_std());
-        self.carry_out(effects).await;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.rearm || self.retry.is_some_and(|at| at <= Instant::now()) {
+            self.arm().await;
+        } else if due || pending.first.is_some() {
+            self.read(pending, due).await;
+        }
+        if due {
+            // Whatever has happened since the reading speaks against concluding anything from it.
+            self.note_all();
+            let now = Instant::now().into_std();
+            self.shelf.stirred(&self.pending.records, now);
+            if !self.pending.all && !self.pending.rearm {
+                let effects = self.shelf.settled(now);
+                self.carry_out(effects).await;
+            }
+        }
+    }
+
+    /// Notes what has happened, without waiting.
+    fn note_all(&mut self) {
+        match self.watch.as_ref().map_or(Ok(Vec::new()), Watch::so_far) {
+            Ok(events) => events.into_iter().for_each(|event| self.pending.note(event)),
+            Err(error) => self.unwatched(&error),
+        }
+    }
+
+    fn unwatched(&mut self, error: &io::Error) {
+        warn!(path = %self.path.display(), %error, "cannot watch the directory of records");
+        self.watch = None;
+        self.pending.note(Event::Path);
     }
 
     /// Watches the path anew and reads everything.
@@ -352,8 +377,8 @@ impl Task {
         .await
     }
 
-    /// Reads what changed in the directory that is watched.
-    async fn read(&mut self, pending: Pending) {
+    /// Reads what changed in the directory that is watched; `again` also what is missing from it.
+    async fn read(&mut self, pending: Pending, again: bool) {
         let Some(open) = self.open() else {
             // Not what is watched any more, or perhaps there now that something was mounted.
             if self.armed.is_some() || pending.check {
@@ -365,12 +390,21 @@ impl Task {
         if pending.all {
             names.extend(self.shelf.names().cloned());
         }
+        let missed: Vec<OsString> = if again {
+            self.shelf.missed().filter(|name| !names.contains(*name)).cloned().collect()
+        } else {
+            Vec::new()
+        };
         let reader = self.reader.clone();
         let readings = blocking(move || {
             if pending.all {
                 names.extend(open.list()?);
             }
-            Ok(open.read_all(names.into_iter().collect(), &reader))
+            let mut readings = open.read_all(names.into_iter().collect(), &reader);
+            // That what is missing is still not there is no event.
+            let back = open.read_all(missed, &reader).into_iter();
+            readings.extend(back.filter(|(_, reading)| !matches!(reading, Reading::Absent)));
+            Ok(readings)
         })
         .await;
         let effects = match readings {
@@ -505,7 +539,7 @@ impl Task {
                     effects.merge(self.shelf.take(vec![(name, reading)], Instant::now().into_std()));
                 }
                 (Ok(()), What::Remove(_)) => {
-                    let deleted = self.shelf.delete(job.id);
+                    let deleted = self.shelf.delete(job.id, Instant::now().into_std());
                     // Its tombstone is there already.
                     effects.merge(Effects { entomb: Vec::new(), ..deleted });
                 }

@@ -3,30 +3,39 @@
 //! Its hard part is telling a VIF that somebody deleted from a directory that went away:
 //!
 //! ```text
-//!              few removals: explicit deletes
-//!               ┌──────┐
-//!               ▼      │    many removals     quiet, files left: explicit deletes
-//!  start ────►  Firm ──┴────────────────► Burst ─────────────────────────► Firm
-//!               │ ▲                         │ quiet, no file left
-//!               │ │ quiet: what is          ▼
-//!   directory   │ │ missing is absent     Empty ──── confirmed: explicit deletes ───► Firm
-//!   goes (from  ▼ │                         │ ▲
-//!   any state) Gone ──── it is back ──► Returned ── quiet, no file there ──► Empty
-//!                                           ▲ │ a file comes
-//!                                           └─┘
+//!                        quiet: what is missing is absent
+//!            ┌───────────────────────────────────────────────────┐
+//!            │                                                   ▼      many removals
+//!  Gone ──► Returned ◄─────────── nothing is missing ─┐        Firm ◄──────────────────► Burst
+//!    │       │                    any more            │          ▲       quiet: deletes    │
+//!    │       │ no file is there                       │          │                         │
+//!    │       └───────────────────────────────────► Emptied ──────┘                         │
+//!    │                                              ▲   ▲   confirmed: deletes             │
+//!    └── it is there, without a file or ────────────┘   └───── no file is left ────────────┘
+//!        it went when it was Emptied
 //! ```
 //!
-//! In `Gone`, `Returned` and `Empty` the set is not synced, and the VIFs without a file are kept in it.
-//! Reading files, watching them and writing tombstones is not done here: see `disk` and `watch`.
+//! The start is `Gone`, and from every state the directory's going leads there. A file that comes or goes has
+//! the quiet of `Returned` and `Burst` begin anew. `Emptied` is about VIFs that were known: without one missing,
+//! there is no such state.
+//!
+//! In `Gone`, `Returned` and `Emptied` the set is not synced, and the VIFs that were known and are without a file
+//! are kept in it. In `Firm`, `Returned` and `Emptied` a few VIFs that lose their files are deleted, though not
+//! at first sight: a file that is replaced by removing it and making it anew is absent for a moment. Only when
+//! nothing has happened to it for a grace is it believed to be gone.
+//!
+//! Reading files, watching them and writing tombstones is not done here: see `disk` and `watch`. What is told
+//! of all this is in `telling`.
+
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Desired, Vif, VifId};
+use crate::model::{Vif, VifId};
 use crate::record::Refused;
-use crate::source::{Intake, Rejection};
 
 /// What a file was found to be.
 #[derive(Clone, Debug)]
@@ -76,25 +85,39 @@ enum Footing {
     Firm,
     /// More files went than one expects somebody to delete.
     Burst { settle_at: Instant },
-    /// The directory is not there or not readable.
-    Gone { why: String },
-    /// It is there again; files may still be on their way. Without a time there is a file that may hold
-    /// any VIF.
+    /// The directory is not there or not readable. `emptied`: it was found empty before that, and what was
+    /// missing then has not been seen since.
+    Gone { why: String, emptied: bool },
+    /// It is there, for the first time or again; files may still be on their way. Without a time there is a
+    /// file that may hold any VIF.
     Returned { settle_at: Option<Instant> },
-    /// There, but without files although VIFs were known.
-    Empty,
+    /// It was there without a file although VIFs were known, and some of them are still missing.
+    Emptied,
+}
+
+/// A VIF that lost its file a moment ago.
+#[derive(Debug)]
+struct Doubt {
+    vif: Arc<Vif>,
+    /// When it is deleted, unless something happens to its file.
+    until: Instant,
 }
 
 /// The files and what they add up to.
 #[derive(Debug)]
 pub(super) struct Shelf {
     settle: Duration,
+    grace: Duration,
     footing: Footing,
     files: BTreeMap<OsString, Entry>,
     /// Which files hold a good record of a VIF, in order of their names: the first counts.
     holders: BTreeMap<VifId, BTreeSet<OsString>>,
     /// VIFs that no file holds any more and that are still wanted until it is clear why.
     leaving: BTreeMap<VifId, Arc<Vif>>,
+    /// VIFs that no file holds any more, deleted when that is still so a grace later. None of them is in `leaving`.
+    doubted: BTreeMap<VifId, Doubt>,
+    /// The files that are not there any more of the VIFs in `leaving` and `doubted`.
+    traces: BTreeMap<OsString, VifId>,
     /// VIFs that were deleted by name, with the revision that deleted them.
     tombstones: BTreeMap<VifId, u64>,
     /// Explicit deletes of late, so that many small ones are seen as a burst, too.
@@ -104,29 +127,31 @@ pub(super) struct Shelf {
 
 impl Shelf {
     /// A shelf that has seen no directory yet. `settle` is how long the directory has to be quiet before
-    /// removals in bulk, or its return, are believed.
-    pub(super) fn new(settle: Duration, tombstones: impl IntoIterator<Item = VifId>) -> Self {
+    /// removals in bulk, or the whole set after its arrival, are believed; `grace` is how long a file has to be
+    /// gone.
+    pub(super) fn new(settle: Duration, grace: Duration, tombstones: impl IntoIterator<Item = VifId>) -> Self {
         Shelf {
             settle,
-            footing: Footing::Gone { why: "the directory has not been read yet".into() },
+            grace,
+            footing: Footing::Gone { why: "the directory has not been read yet".into(), emptied: false },
             files: BTreeMap::new(),
             holders: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            traces: BTreeMap::new(),
             tombstones: tombstones.into_iter().map(|id| (id, 0)).collect(),
             recent: VecDeque::new(),
             revision: 0,
         }
     }
 
-    /// The directory is there (for the first time, or again) and holds exactly these files.
+    /// The directory is there (for the first time, or again) and holds exactly these files. They are in force
+    /// at once; that others are missing is believed later.
     pub(super) fn arrived(&mut self, readings: Vec<(OsString, Reading)>, now: Instant) -> Effects {
-        let first = self.revision == 0;
+        self.footing =
+            if self.emptied() { Footing::Emptied } else { Footing::Returned { settle_at: Some(now + self.settle) } };
         self.keep_all();
-        self.footing = Footing::Returned { settle_at: Some(now + self.settle) };
-        let mut effects = self.take(readings, now);
-        if first {
-            self.footing = Footing::Firm;
-        }
+        let mut effects = self.take_in(readings, now);
         effects.changed = true;
         self.revision += 1;
         effects
@@ -134,33 +159,56 @@ impl Shelf {
 
     /// The directory is not there, or cannot be read.
     pub(super) fn vanished(&mut self, why: String) -> Effects {
-        let news = !matches!(&self.footing, Footing::Gone { why: before } if *before == why);
+        let news = !matches!(&self.footing, Footing::Gone { why: before, .. } if *before == why);
+        let emptied = self.emptied();
         self.keep_all();
-        self.footing = Footing::Gone { why };
+        self.footing = Footing::Gone { why, emptied };
         self.changed(news)
+    }
+
+    fn emptied(&self) -> bool {
+        matches!(self.footing, Footing::Emptied | Footing::Gone { emptied: true, .. })
     }
 
     /// Everything that is known is kept although no file holds it.
     fn keep_all(&mut self) {
         let known: Vec<_> = self.good().collect();
         self.leaving.extend(known);
-        self.files.clear();
+        self.keep_doubted();
+        let files = std::mem::take(&mut self.files);
+        self.traces.extend(files.into_iter().filter_map(|(name, entry)| Some((name, entry.good?.id))));
         self.holders.clear();
         self.recent.clear();
     }
 
-    /// Takes in what some files are now.
+    fn keep_doubted(&mut self) {
+        let doubted = std::mem::take(&mut self.doubted);
+        self.leaving.extend(doubted.into_iter().map(|(id, doubt)| (id, doubt.vif)));
+    }
+
+    /// Takes in what some files are now. They are those to which something happened.
     pub(super) fn take(&mut self, readings: Vec<(OsString, Reading)>, now: Instant) -> Effects {
-        let known = self.holders.len() + self.leaving.len();
+        let effects = self.take_in(readings, now);
+        self.revision += u64::from(effects.changed);
+        effects
+    }
+
+    fn take_in(&mut self, readings: Vec<(OsString, Reading)>, now: Instant) -> Effects {
+        let known = self.holders.len() + self.leaving.len() + self.doubted.len();
         let mut effects = Effects::default();
         let mut touched = BTreeMap::new();
         for (name, reading) in readings {
-            effects.changed |= self.read(name, reading, &mut touched);
+            if matches!(reading, Reading::Absent) && !self.files.contains_key(&name) {
+                self.stir(&name, now);
+            } else {
+                effects.changed |= self.read(name, reading, &mut touched);
+            }
         }
         let mut lost = Vec::new();
         for (id, before) in touched {
             if self.holders.contains_key(&id) {
                 self.leaving.remove(&id);
+                self.doubted.remove(&id);
                 if self.tombstones.remove(&id).is_some() {
                     effects.exhume.push(id);
                 }
@@ -168,16 +216,52 @@ impl Shelf {
                 lost.push((id, vif));
             }
         }
-        self.part_with(lost, known, now, &mut effects);
+        self.part_with(lost, known, now);
+        if let Footing::Returned { settle_at } = &mut self.footing
+            && effects.changed
+        {
+            *settle_at = Some(now + self.settle);
+        }
+        self.look_around(now);
+        effects
+    }
+
+    /// Something happened to these files, but it is not known yet what.
+    pub(super) fn stirred<'a>(&mut self, names: impl IntoIterator<Item = &'a OsString>, now: Instant) {
+        for name in names {
+            self.stir(name, now);
+        }
+    }
+
+    /// Something happened to a file that is not there: somebody may be replacing it.
+    fn stir(&mut self, name: &OsStr, now: Instant) {
+        let Some(id) = self.traces.get(name) else { return };
+        if let Some(doubt) = self.doubted.get_mut(id) {
+            doubt.until = now + self.grace;
+            return;
+        }
         match &mut self.footing {
-            Footing::Empty if !self.files.is_empty() => {
+            Footing::Burst { settle_at } | Footing::Returned { settle_at: Some(settle_at) } => {
+                *settle_at = now + self.settle;
+            }
+            Footing::Returned { settle_at: None } | Footing::Firm | Footing::Gone { .. } | Footing::Emptied => {}
+        }
+    }
+
+    /// Notices that the directory is without files, or that nothing is missing from it any more.
+    fn look_around(&mut self, now: Instant) {
+        let (leaving, doubted) = (&self.leaving, &self.doubted);
+        self.traces.retain(|_, id| leaving.contains_key(id) || doubted.contains_key(id));
+        match self.footing {
+            Footing::Burst { .. } | Footing::Returned { .. } if self.files.is_empty() && !self.leaving.is_empty() => {
+                self.footing = Footing::Emptied;
+            }
+            Footing::Emptied if self.leaving.is_empty() => {
+                // Others than those that were known may be on their way, too.
                 self.footing = Footing::Returned { settle_at: Some(now + self.settle) };
             }
-            Footing::Returned { settle_at } if effects.changed => *settle_at = Some(now + self.settle),
             _ => {}
         }
-        self.revision += u64::from(effects.changed);
-        effects
     }
 
     /// Takes in one file. Notes in `touched` the VIFs whose holders changed, with the record they had.
@@ -187,15 +271,17 @@ impl Shelf {
             Reading::Absent => {
                 let Some(entry) = self.files.remove(&name) else { return false };
                 if let Some(vif) = entry.good {
+                    self.traces.insert(name.clone(), vif.id);
                     self.drop_holder(vif, &name, touched);
                 }
             }
             Reading::Good(vif) => {
+                let id = vif.id;
+                let vif = self.known(id, touched).filter(|known| *known == vif).unwrap_or(vif);
                 let entry = self.files.entry(name.clone()).or_default();
                 if entry.bad.is_none() && entry.good.as_ref() == Some(&vif) {
                     return false;
                 }
-                let id = vif.id;
                 *entry = Entry { good: Some(vif), bad: None };
                 if let Some(old) = held.filter(|old| old.id != id) {
                     self.drop_holder(old, &name, touched);
@@ -204,10 +290,10 @@ impl Shelf {
                 self.holders.entry(id).or_default().insert(name);
             }
             Reading::Bad(refused) => {
-                // The VIF as it last was: from this file, or from before the directory went.
-                let adopted = match (&held, refused.vif) {
-                    (None, Some(id)) => self.leaving.get(&id).cloned(),
-                    _ => None,
+                // The VIF as it last was: from this file, which may have been away in the meantime, or from another.
+                let adopted = match held {
+                    None => refused.vif.or(self.traces.get(&name).copied()).and_then(|id| self.homeless(id)),
+                    Some(_) => None,
                 };
                 let entry = self.files.entry(name.clone()).or_default();
                 let bad = Some(refused);
@@ -226,6 +312,19 @@ impl Shelf {
         true
     }
 
+    /// The record in force of a VIF, also of one that no file holds any more since this taking in began: who
+    /// follows the records knows by the pointer that one is unchanged.
+    fn known(&self, id: VifId, touched: &BTreeMap<VifId, Option<Arc<Vif>>>) -> Option<Arc<Vif>> {
+        winner(&self.files, &self.holders, id)
+            .or_else(|| self.homeless(id))
+            .or_else(|| touched.get(&id).cloned().flatten())
+    }
+
+    /// The record of a VIF that is wanted although no file holds it.
+    fn homeless(&self, id: VifId) -> Option<Arc<Vif>> {
+        self.leaving.get(&id).or_else(|| self.doubted.get(&id).map(|doubt| &doubt.vif)).cloned()
+    }
+
     /// The file `name` does not hold `vif` any more.
     fn drop_holder(&mut self, vif: Arc<Vif>, name: &OsStr, touched: &mut BTreeMap<VifId, Option<Arc<Vif>>>) {
         let id = vif.id;
@@ -242,27 +341,26 @@ impl Shelf {
     }
 
     /// Decides what it means that no file holds these VIFs any more.
-    fn part_with(&mut self, lost: Vec<(VifId, Arc<Vif>)>, known: usize, now: Instant, effects: &mut Effects) {
+    fn part_with(&mut self, lost: Vec<(VifId, Arc<Vif>)>, known: usize, now: Instant) {
         if lost.is_empty() {
             return;
         }
         while self.recent.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.settle) {
             self.recent.pop_front();
         }
-        let lately: usize = self.recent.iter().map(|(_, count)| count).sum();
-        let few = lately + lost.len() <= (known + lately).div_ceil(10).max(5);
+        let deleted: usize = self.recent.iter().map(|(_, count)| count).sum();
+        let few = deleted + self.doubted.len() + lost.len() <= (known + deleted).div_ceil(10).max(5);
         match &mut self.footing {
-            Footing::Firm if few => {
-                self.recent.push_back((now, lost.len()));
-                for (id, _) in lost {
-                    self.entomb(id, effects);
-                }
+            Footing::Firm | Footing::Returned { .. } | Footing::Emptied if few => {
+                let until = now + self.grace;
+                self.doubted.extend(lost.into_iter().map(|(id, vif)| (id, Doubt { vif, until })));
                 return;
             }
             Footing::Firm => self.footing = Footing::Burst { settle_at: now + self.settle },
             Footing::Burst { settle_at } => *settle_at = now + self.settle,
-            Footing::Gone { .. } | Footing::Returned { .. } | Footing::Empty => {}
+            Footing::Gone { .. } | Footing::Returned { .. } | Footing::Emptied => {}
         }
+        self.keep_doubted();
         self.leaving.extend(lost);
     }
 
@@ -275,51 +373,84 @@ impl Shelf {
 
     /// When [`Shelf::settled`] has to be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        let doubted = self.doubted.values().map(|doubt| doubt.until).min();
+        doubted.into_iter().chain(self.settle_at()).min()
+    }
+
+    fn settle_at(&self) -> Option<Instant> {
         match self.footing {
             Footing::Burst { settle_at } => Some(settle_at),
             Footing::Returned { settle_at } => settle_at,
-            Footing::Firm | Footing::Gone { .. } | Footing::Empty => None,
+            Footing::Firm | Footing::Gone { .. } | Footing::Emptied => None,
+        }
+    }
+
+    /// The files that are not there any more and that held VIFs of which that is not believed yet.
+    pub(super) fn missed(&self) -> impl Iterator<Item = &OsString> {
+        self.traces.keys()
+    }
+
+    /// Concludes what time has made certain. Whoever calls this has read what is [`Shelf::missed`] once more.
+    pub(super) fn settled(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        self.end_doubts(now, &mut effects);
+        self.end_waiting(now, &mut effects);
+        self.look_around(now);
+        self.revision += u64::from(effects.changed);
+        effects
+    }
+
+    /// What has been gone for the grace is deleted.
+    fn end_doubts(&mut self, now: Instant, effects: &mut Effects) {
+        let due: Vec<VifId> = self.doubted.iter().filter(|(_, doubt)| doubt.until <= now).map(|(id, _)| *id).collect();
+        if due.is_empty() {
+            return;
+        }
+        effects.changed = true;
+        // Others are missing already and now no file is left: that is no deleting of these few.
+        if self.files.is_empty() && !self.leaving.is_empty() {
+            self.keep_doubted();
+            return;
+        }
+        self.recent.push_back((now, due.len()));
+        for id in due {
+            self.doubted.remove(&id);
+            self.entomb(id, effects);
         }
     }
 
     /// The directory has been quiet for long enough.
-    pub(super) fn settled(&mut self, now: Instant) -> Effects {
-        let mut effects = Effects::default();
-        if self.deadline().is_none_or(|at| now < at) {
-            return effects;
+    fn end_waiting(&mut self, now: Instant, effects: &mut Effects) {
+        if self.settle_at().is_none_or(|at| now < at) {
+            return;
         }
         match self.footing {
-            Footing::Burst { .. } | Footing::Returned { .. } if self.files.is_empty() && !self.leaving.is_empty() => {
-                self.footing = Footing::Empty;
-            }
             Footing::Burst { .. } => {
                 for id in std::mem::take(&mut self.leaving).into_keys() {
-                    self.entomb(id, &mut effects);
+                    self.entomb(id, effects);
                 }
-                self.footing = Footing::Firm;
             }
-            Footing::Returned { .. } if !self.leaving.is_empty() && self.nameless().is_some() => {
+            _ if !self.leaving.is_empty() && self.nameless().is_some() => {
                 self.footing = Footing::Returned { settle_at: None };
-                return effects;
+                effects.changed = true;
+                return;
             }
-            _ => {
-                self.leaving.clear();
-                self.footing = Footing::Firm;
-            }
+            _ => self.leaving.clear(),
         }
+        self.footing = Footing::Firm;
         effects.changed = true;
-        self.revision += 1;
-        effects
     }
 
     /// Somebody deletes this VIF by name. Its files are expected to be gone from disk.
-    pub(super) fn delete(&mut self, id: VifId) -> Effects {
+    pub(super) fn delete(&mut self, id: VifId, now: Instant) -> Effects {
         let mut effects = Effects::default();
         for name in self.files_of(id) {
             effects.changed |= self.read(name, Reading::Absent, &mut BTreeMap::new());
         }
         self.leaving.remove(&id);
+        self.doubted.remove(&id);
         self.entomb(id, &mut effects);
+        self.look_around(now);
         self.revision += 1;
         effects
     }
@@ -336,11 +467,11 @@ impl Shelf {
         effects
     }
 
-    /// An operator says that the empty directory is meant: what was known is deleted. Empty when the
-    /// directory is not in that state.
+    /// An operator says that emptying the directory was meant: what was known and is still missing is deleted.
+    /// Answers which VIFs; none when the directory was not emptied.
     pub(super) fn confirm_empty(&mut self) -> (BTreeSet<VifId>, Effects) {
         let mut effects = Effects::default();
-        if !matches!(self.footing, Footing::Empty) {
+        if !matches!(self.footing, Footing::Emptied) {
             return (BTreeSet::new(), effects);
         }
         let ids: BTreeSet<VifId> = std::mem::take(&mut self.leaving).into_keys().collect();
@@ -407,82 +538,6 @@ impl Shelf {
             .iter()
             .find(|(_, entry)| entry.good.is_none() && matches!(entry.bad, Some(Refused { vif: None, .. })))
             .map(|(name, _)| name)
-    }
-
-    fn problem(&self) -> Option<String> {
-        let kept = self.leaving.len();
-        match &self.footing {
-            Footing::Gone { why } => return Some(format!("{why}; the last known records stay in force")),
-            Footing::Empty => {
-                return Some(format!(
-                    "the directory is empty, but {kept} VIFs were known: they stay as they are until their \
-                     records are back or `vifd confirm-removals` says that they are to go"
-                ));
-            }
-            Footing::Returned { settle_at: Some(_) } => {
-                return Some(format!(
-                    "the directory is there again and still being filled; {kept} VIFs are without a file"
-                ));
-            }
-            Footing::Returned { settle_at: None } | Footing::Firm | Footing::Burst { .. } => {}
-        }
-        self.nameless().map(|name| {
-            format!(
-                "{} cannot be read and may be the record of any VIF, so no VIF is taken for absent until it is mended or removed",
-                name.display()
-            )
-        })
-    }
-
-    /// The intake as of now.
-    pub(super) fn intake(&self) -> Intake {
-        let mut vifs: BTreeMap<VifId, Arc<Vif>> = self.leaving.clone();
-        vifs.extend(self.good());
-        let unreadable = self
-            .files
-            .values()
-            .filter_map(|entry| entry.bad.as_ref()?.vif)
-            .filter(|id| !vifs.contains_key(id) && !self.tombstones.contains_key(id))
-            .collect();
-        let problem = self.problem();
-        Intake {
-            desired: Arc::new(Desired {
-                synced: problem.is_none(),
-                vifs,
-                deleted: self.tombstones.keys().copied().collect(),
-                unreadable,
-            }),
-            rejections: Arc::new(self.rejections()),
-            problem,
-            revision: self.revision,
-        }
-    }
-
-    fn rejections(&self) -> Vec<Rejection> {
-        let mut rejections = Vec::new();
-        for (name, entry) in &self.files {
-            let record = name.display().to_string();
-            if let Some(Refused { vif, generation, field, reason }) = entry.bad.clone() {
-                let vif = vif.or(entry.good.as_ref().map(|vif| vif.id));
-                rejections.push(Rejection { record, vif, generation, field, reason });
-                continue;
-            }
-            let Some(vif) = &entry.good else { continue };
-            let first = self.holders.get(&vif.id).and_then(BTreeSet::first);
-            if let Some(first) = first.filter(|first| *first != name) {
-                rejections.push(Rejection {
-                    record,
-                    vif: Some(vif.id),
-                    generation: Some(vif.generation),
-                    field: "vif.id".into(),
-                    reason: format!(
-                        "{} holds the same VIF, and of two files the first by name counts",
-                        first.display()
-                    ),
-                });
-            }
-        }
-        rejections
     }
 }
 

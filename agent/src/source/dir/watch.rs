@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -90,10 +90,7 @@ impl Watch {
             let mut guard = self.inotify.readable().await?;
             match guard.get_inner().0.read_events() {
                 Ok(events) => {
-                    let events: Vec<Event> = events
-                        .into_iter()
-                        .filter_map(|event| self.meaning(event.wd, event.mask, event.name.as_deref()))
-                        .collect();
+                    let events: Vec<Event> = self.meanings(events).collect();
                     if !events.is_empty() {
                         return Ok(events);
                     }
@@ -103,6 +100,26 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// What has happened since, in order, without waiting.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub(super) fn so_far(&self) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        loop {
+            match self.inotify.get_ref().0.read_events() {
+                Ok(read) => events.extend(self.meanings(read)),
+                Err(nix::Error::EAGAIN) => return Ok(events),
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn meanings(&self, events: Vec<InotifyEvent>) -> impl Iterator<Item = Event> {
+        events.into_iter().filter_map(|event| self.meaning(event.wd, event.mask, event.name.as_deref()))
     }
 
     fn meaning(&self, wd: WatchDescriptor, mask: AddWatchFlags, name: Option<&OsStr>) -> Option<Event> {

@@ -31,7 +31,8 @@ impl Scene {
         prepare(&vifs);
         let source = spawn(root.path());
         let scene = Scene { root, source };
-        scene.until("it has been read", |intake| intake.revision > 0).await;
+        let filling = |intake: &Intake| intake.problem.as_ref().is_some_and(|p| p.contains("only just come"));
+        scene.until("it has been read and is quiet", |intake| intake.revision > 0 && !filling(intake)).await;
         scene
     }
 
@@ -222,8 +223,9 @@ async fn a_directory_above_that_is_moved_away_is_noticed() {
     fs::rename(scene.root.path().join("a"), scene.root.path().join("x")).unwrap();
     scene.until_vifs(false, [1]).await;
     // What is there now is another directory, and what it lacks is absent, not deleted.
-    fs::create_dir_all(scene.root.path().join("a/b/vifs")).unwrap();
-    fs::write(scene.root.path().join("a/b/vifs/2.json"), record(2, 1)).unwrap();
+    fs::create_dir_all(scene.root.path().join("new/b/vifs")).unwrap();
+    fs::write(scene.root.path().join("new/b/vifs/2.json"), record(2, 1)).unwrap();
+    fs::rename(scene.root.path().join("new"), scene.root.path().join("a")).unwrap();
     let intake = scene.until_vifs(true, [2]).await;
     assert!(intake.desired.deleted.is_empty());
     fs::rename(scene.root.path().join("a"), scene.root.path().join("y")).unwrap();
@@ -335,4 +337,60 @@ async fn ten_thousand_files() {
     scene.until("the change is seen", |intake| intake.desired.vifs[&id(17)].generation == 2).await;
     println!("a change among them seen in {:?}", began.elapsed());
     assert_eq!(scene.source.observe().borrow().revision, before + 1, "its own reading wakes it not");
+}
+
+/// Files are replaced the way tar, git and install do it, removed and made anew, over and over: nobody may see
+/// their VIFs deleted, or without a record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_replaced_by_removing_it_is_never_missed() {
+    const FILES: u32 = 4;
+    const ROUNDS: u64 = 1500;
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("vifs")).unwrap();
+    for n in 0..FILES {
+        fs::write(root.path().join(format!("vifs/{n}.json")), record(n, 0)).unwrap();
+    }
+    let mut options = Options::new(root.path().join("vifs"), root.path().join("state"), decode());
+    // Longer than a busy machine lets a writer wait between its removing and its making.
+    options.grace = Duration::from_millis(250);
+    let scene = Scene { source: DirSource::spawn(options).unwrap(), root };
+    let whole: BTreeSet<VifId> = (0..FILES).map(id).collect();
+    scene.until_vifs(true, 0..FILES).await;
+
+    let mut intake = scene.source.observe();
+    let watching = tokio::spawn(async move {
+        let mut seen = 0;
+        loop {
+            let now = intake.borrow_and_update().clone();
+            assert_eq!(now.desired.deleted, BTreeSet::new());
+            assert_eq!(now.desired.vifs.keys().copied().collect::<BTreeSet<_>>(), whole);
+            seen += 1;
+            if now.desired.vifs.values().all(|vif| vif.generation == ROUNDS) {
+                return seen;
+            }
+            intake.changed().await.unwrap();
+        }
+    });
+    let directory = scene.vifs();
+    let writing = tokio::task::spawn_blocking(move || {
+        for round in 1..=ROUNDS {
+            for n in 0..FILES {
+                let path = directory.join(format!("{n}.json"));
+                fs::remove_file(&path).unwrap();
+                // Now and then as long as it takes for the absence to be read.
+                if round % 30 == 0 && n == 0 {
+                    std::thread::sleep(Duration::from_millis(60));
+                }
+                fs::write(&path, record(n, round)).unwrap();
+            }
+        }
+    });
+    writing.await.unwrap();
+    let seen = timeout(LIMIT, watching).await.expect("the last generation is never seen").unwrap();
+    println!("{seen} intakes seen during {} rewrites", ROUNDS * u64::from(FILES));
+    assert!(seen > 10, "it was hardly looked at");
+    // And what is removed for good goes.
+    fs::remove_file(scene.file("0.json")).unwrap();
+    let last = scene.until_vifs(true, 1..FILES).await;
+    assert_eq!(last.desired.deleted, BTreeSet::from([id(0)]));
 }

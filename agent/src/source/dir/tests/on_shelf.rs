@@ -14,6 +14,7 @@ use crate::record::Refused;
 use crate::source::Intake;
 
 const SETTLE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(50);
 
 /// A shelf and its clock.
 struct Story {
@@ -23,9 +24,15 @@ struct Story {
 }
 
 impl Story {
+    fn new() -> Story {
+        Story { shelf: Shelf::new(SETTLE, GRACE, []), now: Instant::now(), entombed: BTreeSet::new() }
+    }
+
+    /// Files that are there from the start, which is a while ago.
     fn start(files: Vec<(OsString, Reading)>) -> Story {
-        let mut story = Story { shelf: Shelf::new(SETTLE, []), now: Instant::now(), entombed: BTreeSet::new() };
+        let mut story = Story::new();
         story.arrived(files);
+        story.pass(500);
         story
     }
 
@@ -102,24 +109,106 @@ fn an_empty_directory_at_the_first_start_is_a_host_without_vifs() {
 
 #[test]
 fn nothing_is_concluded_before_the_first_reading() {
-    let shelf = Shelf::new(SETTLE, [id(7)]);
+    let shelf = Shelf::new(SETTLE, GRACE, [id(7)]);
     assert!(!shelf.intake().desired.synced);
     assert_eq!(shelf.intake().desired.deleted, BTreeSet::from([id(7)]));
 }
 
 #[test]
-fn few_removals_are_explicit_at_once_also_the_last_one() {
-    let mut story = Story::with(2);
+fn what_is_there_at_first_is_in_force_at_once_and_known_to_be_all_once_it_is_quiet() {
+    let mut story = Story::new();
+    story.arrived(vec![good(0, 0)]);
+    story.expect(false, [0], []);
+    story.pass(400);
+    story.take(vec![good(1, 1)]);
+    story.pass(400);
+    story.expect(false, 0..2, []);
+    story.pass(100);
+    story.expect(true, 0..2, []);
+}
+
+#[test]
+fn few_removals_are_explicit_a_grace_later_also_the_last_one() {
+    for settled in [true, false] {
+        let mut story = Story::new();
+        story.arrived(vec![good(0, 0), good(1, 1)]);
+        story.pass(if settled { 500 } else { 0 });
+        story.take(vec![absent(0)]);
+        story.pass(49);
+        story.expect(settled, 0..2, []);
+        story.pass(1);
+        story.expect(settled, [1], [0]);
+        story.take(vec![absent(1)]);
+        story.pass(50);
+        story.expect(settled, [], [0, 1]);
+        story.pass(500);
+        story.expect(true, [], [0, 1]);
+    }
+}
+
+#[test]
+fn a_file_that_is_made_anew_was_never_gone() {
+    let mut story = Story::with(3);
+    let before = story.intake();
     story.take(vec![absent(0)]);
-    story.expect(true, [1], [0]);
-    story.take(vec![absent(1)]);
-    story.expect(true, [], [0, 1]);
+    story.pass(49);
+    // Something happens to it, and again it is not there when it is looked at.
+    story.take(vec![absent(0)]);
+    story.pass(49);
+    story.shelf.stirred([&file(0)], story.now);
+    story.pass(49);
+    story.expect(true, 0..3, []);
+    // It is there, but not yet written.
+    story.take(vec![bad(0, None)]);
+    story.pass(1000);
+    story.expect(true, 0..3, []);
+    story.take(vec![good(0, 0)]);
+    story.pass(1000);
+    story.expect(true, 0..3, []);
+    assert!(Arc::ptr_eq(&before.desired.vifs[&id(0)], &story.intake().desired.vifs[&id(0)]));
+}
+
+#[test]
+fn records_that_swap_their_files_are_not_deleted() {
+    let mut story = Story::with(2);
+    story.take(vec![good(0, 1)]);
+    story.take(vec![good(1, 0)]);
+    story.pass(500);
+    story.expect(true, 0..2, []);
+}
+
+#[test]
+fn rewriting_many_files_one_after_the_other_is_no_burst() {
+    let mut story = Story::with(20);
+    for n in 0..20 {
+        story.take(vec![absent(n)]);
+        story.pass(10);
+        story.take(vec![good(n, n)]);
+    }
+    story.expect(true, 0..20, []);
+    story.take(vec![absent(0)]);
+    story.pass(50);
+    story.expect(true, 1..20, [0]);
+}
+
+#[test]
+fn a_burst_waits_for_a_file_that_is_being_made_anew() {
+    let mut story = Story::with(20);
+    story.take((0..10).map(absent).collect());
+    story.pass(499);
+    story.shelf.stirred([&file(3)], story.now);
+    story.pass(499);
+    story.expect(true, 0..20, []);
+    story.take(vec![good(3, 3)]);
+    story.pass(500);
+    story.expect(true, std::iter::once(3).chain(10..20), (0..3).chain(4..10));
 }
 
 #[test]
 fn a_tenth_of_a_large_set_is_few() {
     let mut story = Story::with(100);
     story.take((0..10).map(absent).collect());
+    story.pass(50);
     story.expect(true, 10..100, 0..10);
 }
 
@@ -130,7 +219,8 @@ fn small_removals_in_a_row_add_up_to_a_burst() {
         story.take(vec![absent(n)]);
         story.pass(20);
     }
-    story.expect(true, 5..20, 0..5);
+    // The sixth makes it a burst, and those before it that are not believed to be gone yet belong to it.
+    story.expect(true, 3..20, 0..3);
     story.pass(500);
     story.expect(true, 6..20, 0..6);
 }
@@ -161,11 +251,12 @@ fn a_burst_that_leaves_files_is_explicit_once_it_is_quiet() {
 #[test]
 fn a_burst_that_leaves_nothing_removes_nothing_until_it_is_confirmed() {
     let mut story = Story::with(100);
-    story.take((0..100).map(absent).collect());
-    story.pass(500);
+    story.take((0..60).map(absent).collect());
+    story.take((60..100).map(absent).collect());
     story.expect(false, 0..100, []);
     story.pass(60_000);
     story.expect(false, 0..100, []);
+    assert!(story.intake().problem.unwrap().contains("is empty, but 100 VIFs"));
     let (ids, effects) = story.shelf.confirm_empty();
     story.note(effects);
     assert_eq!(ids.len(), 100);
@@ -183,13 +274,80 @@ fn only_an_emptied_directory_can_be_confirmed() {
     story.expect(false, 0..3, []);
 }
 
-#[test]
-fn after_emptying_the_first_file_back_makes_the_others_absent_not_deleted() {
+/// A hundred VIFs that an emptied directory lacks.
+fn emptied() -> Story {
     let mut story = Story::with(100);
     story.take((0..100).map(absent).collect());
+    story
+}
+
+#[test]
+fn after_emptying_each_is_missed_until_it_is_back() {
+    let mut story = emptied();
+    let before = story.intake();
+    for n in 0..100 {
+        story.expect(false, 0..100, []);
+        story.take(vec![good(n, n)]);
+        story.pass(60_000);
+        let missing = format!("{} VIFs", 99 - n);
+        assert!(n == 99 || story.intake().problem.unwrap().contains(&missing));
+    }
+    story.expect(true, 0..100, []);
+    let after = story.intake();
+    assert!((0..100).all(|n| Arc::ptr_eq(&before.desired.vifs[&id(n)], &after.desired.vifs[&id(n)])));
+}
+
+#[test]
+fn after_emptying_what_nobody_knew_replaces_nothing() {
+    let mut story = emptied();
+    story.take(vec![good(0, 0), good(200, 200)]);
+    story.pass(60_000);
+    story.expect(false, (0..100).chain([200]), []);
+    let (ids, effects) = story.shelf.confirm_empty();
+    story.note(effects);
+    assert_eq!(ids, (1..100).map(id).collect());
+    story.expect(true, [0, 200], 1..100);
+}
+
+#[test]
+fn after_emptying_what_is_missing_can_be_deleted_by_name() {
+    let mut story = emptied();
+    story.take((0..98).map(|n| good(n, n)).collect());
+    for n in [98, 99] {
+        story.expect(false, (0..98).chain(n..100), 98..n);
+        let effects = story.shelf.delete(id(n), story.now);
+        story.note(effects);
+    }
     story.pass(500);
-    story.take(vec![good(0, 0)]);
+    story.expect(true, 0..98, [98, 99]);
+}
+
+#[test]
+fn after_emptying_a_file_that_is_back_can_be_removed_unless_none_is_left() {
+    let mut story = emptied();
+    story.take(vec![good(0, 0), good(1, 1)]);
+    story.take(vec![absent(0)]);
+    story.pass(50);
+    story.expect(false, 1..100, [0]);
+    story.take(vec![absent(1)]);
+    story.pass(60_000);
+    story.expect(false, 1..100, [0]);
+}
+
+#[test]
+fn after_emptying_the_directory_s_absence_changes_nothing() {
+    let mut story = emptied();
+    story.vanished();
+    story.arrived(vec![good(0, 0)]);
+    story.pass(60_000);
     story.expect(false, 0..100, []);
+    story.vanished();
+    story.arrived((0..100).map(|n| good(n, n)).collect());
+    story.pass(500);
+    story.expect(true, 0..100, []);
+    // What was missing was back: what is missing now is missing from a directory that came whole.
+    story.vanished();
+    story.arrived(vec![good(0, 0)]);
     story.pass(500);
     story.expect(true, [0], []);
 }
@@ -227,13 +385,23 @@ fn what_is_missing_when_it_comes_back_is_absent_once_it_is_quiet() {
 }
 
 #[test]
-fn a_file_removed_before_it_settles_is_absent_not_deleted() {
+fn a_file_removed_before_it_settles_is_deleted() {
     let mut story = Story::with(3);
     story.vanished();
     story.arrived((0..3).map(|n| good(n, n)).collect());
     story.take(vec![absent(2)]);
     story.pass(500);
-    story.expect(true, 0..2, []);
+    story.expect(true, 0..2, [2]);
+}
+
+#[test]
+fn many_removed_before_it_settles_are_absent_not_deleted() {
+    let mut story = Story::new();
+    story.arrived((0..20).map(|n| good(n, n)).collect());
+    story.take((0..10).map(absent).collect());
+    story.expect(false, 0..20, []);
+    story.pass(500);
+    story.expect(true, 10..20, []);
 }
 
 #[test]
@@ -241,13 +409,31 @@ fn empty_when_it_comes_back_is_not_believed() {
     let mut story = Story::with(3);
     story.vanished();
     story.arrived(vec![]);
+    story.take(vec![good(0, 0)]);
     story.pass(60_000);
     story.expect(false, 0..3, []);
 }
 
 #[test]
+fn a_record_that_is_the_same_after_the_directory_s_absence_is_the_same() {
+    let mut story = Story::with(2);
+    let before = story.intake();
+    story.vanished();
+    let (_, other) = (file(1), Reading::Good(Arc::new(vif(1, 2))));
+    story.arrived(vec![good(7, 0), (file(1), other)]);
+    let after = story.intake();
+    assert!(Arc::ptr_eq(&before.desired.vifs[&id(0)], &after.desired.vifs[&id(0)]));
+    assert_eq!(after.desired.vifs[&id(1)].generation, 2);
+    // Mended as it was, and renamed.
+    story.take(vec![bad(1, None)]);
+    story.take(vec![(file(1), Reading::Good(Arc::new(vif(1, 2))))]);
+    story.take(vec![absent(1), (file(9), Reading::Good(Arc::new(vif(1, 2))))]);
+    assert!(Arc::ptr_eq(&after.desired.vifs[&id(1)], &story.intake().desired.vifs[&id(1)]));
+}
+
+#[test]
 fn a_directory_that_appears_late_is_believed_once_it_is_quiet() {
-    let mut story = Story { shelf: Shelf::new(SETTLE, []), now: Instant::now(), entombed: BTreeSet::new() };
+    let mut story = Story::new();
     story.vanished();
     story.arrived(vec![good(0, 0)]);
     story.expect(false, [0], []);
@@ -269,11 +455,13 @@ fn a_spoilt_file_leaves_its_vif_as_it_was_and_says_why() {
 #[test]
 fn a_spoilt_file_keeps_its_last_good_record_over_the_directory_s_absence() {
     let mut story = Story::with(2);
-    story.vanished();
-    story.arrived(vec![good(0, 0), bad(1, Some(1))]);
-    story.pass(500);
-    story.expect(true, 0..2, []);
-    assert!(story.intake().desired.unreadable.is_empty());
+    for named in [Some(1), None] {
+        story.vanished();
+        story.arrived(vec![good(0, 0), bad(1, named)]);
+        story.pass(500);
+        story.expect(true, 0..2, []);
+        assert!(story.intake().desired.unreadable.is_empty());
+    }
 }
 
 #[test]
@@ -296,10 +484,10 @@ fn a_bad_record_that_may_be_any_vif_makes_absence_unsafe() {
 fn while_any_vif_may_be_hidden_a_returned_directory_is_not_believed() {
     let mut story = Story::with(3);
     story.vanished();
-    story.arrived(vec![good(0, 0), bad(1, None)]);
+    story.arrived(vec![good(0, 0), bad(9, None)]);
     story.pass(60_000);
     story.expect(false, 0..3, []);
-    story.take(vec![absent(1)]);
+    story.take(vec![absent(9)]);
     story.pass(500);
     story.expect(true, [0], []);
 }
@@ -320,6 +508,7 @@ fn of_two_files_the_first_by_name_counts() {
 fn a_file_that_becomes_another_vif_s_deletes_the_first() {
     let mut story = Story::with(2);
     story.take(vec![good(1, 7)]);
+    story.pass(50);
     story.expect(true, [0, 7], [1]);
 }
 
@@ -327,6 +516,7 @@ fn a_file_that_becomes_another_vif_s_deletes_the_first() {
 fn a_renamed_file_is_still_its_vif() {
     let mut story = Story::with(2);
     story.take(vec![absent(1), good(9, 1)]);
+    story.pass(500);
     story.expect(true, 0..2, []);
 }
 
@@ -334,6 +524,8 @@ fn a_renamed_file_is_still_its_vif() {
 fn a_vif_that_is_back_is_not_deleted_any_more() {
     let mut story = Story::with(2);
     story.take(vec![absent(1)]);
+    story.pass(50);
+    story.expect(true, [0], [1]);
     story.take(vec![good(1, 1)]);
     story.expect(true, 0..2, []);
 }
@@ -342,6 +534,7 @@ fn a_vif_that_is_back_is_not_deleted_any_more() {
 fn what_is_gone_is_forgotten_unless_it_was_deleted_again_since() {
     let mut story = Story::with(2);
     story.take(vec![absent(1)]);
+    story.pass(50);
     let deleted = story.intake().revision;
     let effects = story.shelf.gone(id(1), deleted - 1);
     story.note(effects);
@@ -356,11 +549,11 @@ fn deleting_by_name_passes_whatever_the_state() {
     let mut story = Story::with(100);
     story.take((0..100).map(absent).collect());
     story.pass(500);
-    let effects = story.shelf.delete(id(3));
+    let effects = story.shelf.delete(id(3), story.now);
     story.note(effects);
     story.expect(false, (0..100).filter(|n| *n != 3), [3]);
     // A VIF that has no record at all.
-    let effects = story.shelf.delete(id(1000));
+    let effects = story.shelf.delete(id(1000), story.now);
     story.note(effects);
     story.expect(false, (0..100).filter(|n| *n != 3), [3, 1000]);
 }
@@ -370,7 +563,7 @@ fn deleting_by_name_takes_every_file_of_the_vif_and_no_other() {
     let mut story = Story::start(vec![good(0, 0), good(1, 0), bad(2, Some(0)), good(3, 1)]);
     story.take(vec![bad(3, Some(0))]);
     assert_eq!(story.shelf.files_of(id(0)), [file(0), file(1), file(2)]);
-    let effects = story.shelf.delete(id(0));
+    let effects = story.shelf.delete(id(0), story.now);
     story.note(effects);
     story.expect(true, [1], [0]);
 }
@@ -470,9 +663,15 @@ proptest! {
         // A spoilt file may keep what it last held; every other file counts as in a fresh reading.
         let spoilt = files.values().any(|reading| matches!(reading, Reading::Bad(..)));
         if !spoilt {
-            if !files.is_empty() || end.desired.synced {
-                prop_assert_eq!(&end.desired.vifs, &fresh.desired.vifs);
+            // An emptied directory lacks what it lacks until somebody says that it may.
+            if !end.desired.synced {
+                let (missing, effects) = story.shelf.confirm_empty();
+                story.note(effects);
+                prop_assert!(!missing.is_empty() && missing.iter().all(|id| !fresh.desired.vifs.contains_key(id)));
             }
+            let end = story.intake();
+            prop_assert!(end.desired.synced);
+            prop_assert_eq!(&end.desired.vifs, &fresh.desired.vifs);
             prop_assert_eq!(&end.rejections, &fresh.rejections);
             prop_assert!(end.desired.unreadable.is_empty());
         }
