@@ -21,7 +21,8 @@ pub struct Vif {
     /// `false`: plugged, but kept administratively down. Only a native record says so: os-vif's plugin never reads
     /// the field, and Nova sends false when it plugs and does not send it again, so an os-vif object is active.
     pub active: bool,
-    /// `true`: the host side stays when the VIF is unplugged.
+    /// `true`: the host side stays when the VIF is unplugged. Only a native record says so: Nova means the neutron
+    /// port by it.
     pub preserve_on_delete: bool,
     /// Whether the controller says that somebody filters this VIF's traffic. Reported, not acted on.
     pub has_traffic_filtering: bool,

@@ -32,8 +32,9 @@ pub(super) fn record(value: &Value, warnings: &Warnings) -> Result<Vif, Fault> {
         id: id(&vif, "id")?,
         generation: record.number("generation")?.unwrap_or(0),
         address: vif.parsed("address")?,
+        // os-vif's plugin reads neither, and what Nova puts in them means something else.
         active: vif.flag("active", true)? || vif.is_os_vif(),
-        preserve_on_delete: vif.flag("preserve_on_delete", false)?,
+        preserve_on_delete: vif.flag("preserve_on_delete", false)? && !vif.is_os_vif(),
         has_traffic_filtering: vif.flag("has_traffic_filtering", false)?,
         plugin: vif.text("plugin")?,
         kind: kind(&vif)?,
