@@ -122,7 +122,8 @@ pub(super) fn usable(
         found.facts.ofport = interface.ofport;
         found.facts.interface_type =
             Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.clone() });
-        found.facts.mtu = interface.mtu.or(found.facts.mtu);
+        // The kernel's word first: Open vSwitch hears of a change from it.
+        found.facts.mtu = links.links.get(&wanted.name).map(|link| link.mtu).or(interface.mtu);
         found.port_ready = Some(usable);
         if found.vhost_connected.is_some() {
             found.vhost_connected = Some(usable && connected);

@@ -193,9 +193,9 @@ fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
         reasons.push("the kernel's links are not synchronised".to_owned());
     }
     if !scene.plan.stopped_removals.is_empty() {
+        let why = if scene.intake.desired.vifs.is_empty() { "there is no record at all" } else { "max_removals" };
         reasons.push(format!(
-            "{} VIFs are absent from the records, more than max_removals allows: nothing of them is removed until \
-             `vifd confirm-removals`",
+            "{} VIFs on this host have no record and are left alone ({why}) until `vifd confirm-removals`",
             scene.plan.stopped_removals.len()
         ));
     }

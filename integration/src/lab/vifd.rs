@@ -37,6 +37,8 @@ pub struct Config {
     pub defaults: String,
     /// More tables, as lines.
     pub more: String,
+    /// More variables of its environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Config {
@@ -48,6 +50,7 @@ impl Default for Config {
             metrics: METRICS.into(),
             defaults: String::new(),
             more: String::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -155,9 +158,11 @@ impl Vifd {
         self.write_config()?;
         let config = self.config_file();
         let namespace = self.namespace()?;
+        let environment = &self.config.environment;
         let configure = |command: &mut Command| {
             command.arg("run").arg("--config").arg(&config);
             command.env("NO_COLOR", "1");
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
         };
         self.daemon = Some(namespace.daemon(&Vifd::program()?, configure, &self.log_file(), self.lifetime)?);
         Ok(())
@@ -168,7 +173,7 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config { mode, resync, max_removals, metrics, defaults, more } = &self.config;
+        let Config { mode, resync, max_removals, metrics, defaults, more, environment: _ } = &self.config;
         let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
         let endpoint = &self.endpoint;
         let sockets = self.run_directory.display();

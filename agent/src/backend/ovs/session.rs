@@ -55,12 +55,12 @@ impl Publisher {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch that has these interfaces made anew was carried out, or was not.
-    fn answered(&self, remade: &[Uuid], committed: bool) {
+    /// A batch that has these interfaces made anew may have been carried out, or was not.
+    fn answered(&self, remade: &[Uuid], may_be_committed: bool) {
         let target = self.snapshots.borrow().ready().and_then(|db| db.open_vswitch.as_ref().map(|root| root.next_cfg));
         let mut mirror = self.mirror();
         mirror.believe(remade);
-        if let (true, Some(target)) = (committed, target) {
+        if let (true, Some(target)) = (may_be_committed, target) {
             mirror.disbelieve(remade, target);
         }
     }
@@ -228,7 +228,10 @@ impl Backend for Ovs {
             let mut session = self.handle.state();
             let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
         }
-        self.publisher.answered(&batch.remade, matches!(outcome, ovsdb::outcome::Outcome::Committed(_)));
+        // Of one whose fate is not known the same: if it was not carried out, `cur_cfg` is there already.
+        let may_be_committed =
+            matches!(outcome, ovsdb::outcome::Outcome::Committed(_) | ovsdb::outcome::Outcome::Unknown);
+        self.publisher.answered(&batch.remade, may_be_committed);
         self.publisher.publish();
         batch.outcomes(&outcome)
     }
