@@ -16,8 +16,8 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, OpenVSwitchProfile, Policy, PortProfile,
-    ProfileKind, VhostUserMode, Vif, VifId, VifKind,
+    Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
+    ProfileKind, VhostUserMode, View, Vif, VifId, VifKind,
 };
 use vifd::plan::{Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
 
@@ -131,11 +131,23 @@ enum Event {
     Vswitchd(bool),
     /// One plan, of whose operations so many are done before we die.
     Round(u8, u8),
+    /// A plan made while a view is being synchronised: the kernel's, or the database's.
+    Syncing(bool),
+    /// A plan made from the world as it is now, carried out after what comes next.
+    Stale(Box<Event>),
     /// The set of wanted VIFs changes: these stay.
     Want(u16),
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        any::<bool>().prop_map(Event::Syncing),
+        simple_event().prop_map(|event| Event::Stale(Box::new(event))),
+        simple_event(),
+    ]
+}
+
+fn simple_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (0u8..12, 0u8..3).prop_map(|(name, bridge)| Event::ForeignPort(name, bridge)),
         (0u8..12).prop_map(Event::ForeignLink),
@@ -175,11 +187,15 @@ impl Host {
 
     fn plan(&mut self) -> Plan {
         let observed = self.world.observed();
+        self.plan_from(&observed)
+    }
+
+    fn plan_from(&mut self, observed: &Observed) -> Plan {
         let clashes = BTreeMap::new();
         let inputs = Inputs {
             desired: &self.desired,
             clashes: &clashes,
-            observed: &observed,
+            observed,
             holds: &self.holds,
             orders: &Orders::default(),
             settings: &self.settings,
@@ -209,6 +225,17 @@ impl Host {
         }
         self.assert_foreign_untouched(&before);
         plan.links.len() + plan.ovs.len()
+    }
+
+    /// Carries out a plan that may be out of date: its guards may fail, and nothing foreign may suffer.
+    fn carry_out(&mut self, plan: &Plan) {
+        let before = self.world.clone();
+        let (links, ovs) = plan.batches();
+        for op in &links {
+            self.world.apply_link(&op.op);
+        }
+        self.world.apply_ovs(&ovs);
+        self.assert_foreign_untouched(&before);
     }
 
     /// Rounds until nothing is planned. The bound is on the longest chain of prerequisites, not on the number
@@ -338,6 +365,21 @@ impl Host {
             Event::Vswitchd(alive) => world.ovs.vswitchd_alive = *alive,
             Event::Round(links, ovs) => {
                 self.round(usize::from(*links), *ovs == 1);
+            }
+            Event::Syncing(kernel) => {
+                let mut observed = self.world.observed();
+                if *kernel {
+                    observed.links = View::Syncing;
+                } else {
+                    observed.ovs = View::Syncing;
+                }
+                let plan = self.plan_from(&observed);
+                self.carry_out(&plan);
+            }
+            Event::Stale(event) => {
+                let plan = self.plan();
+                self.happen(event);
+                self.carry_out(&plan);
             }
             Event::Want(bits) => {
                 let wanted = self.all.iter().enumerate().filter(|(place, _)| bits & (1 << place) != 0);
