@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use self::orders::OrderBook;
-use self::quarrels::Quarrels;
+use self::quarrels::{Quarrels, Temper};
 use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
@@ -112,6 +112,8 @@ struct Reconciler<S> {
     /// VIFs that the last plan wanted to remove and was not allowed to.
     stopped: Vec<VifId>,
     wake_at: Option<Instant>,
+    /// Whether a batch of links has come back since the last batch for the database: then ports wait no longer.
+    waited_for_links: bool,
 }
 
 /// A release under way.
@@ -155,6 +157,7 @@ where
         release: None,
         stopped: Vec::new(),
         wake_at: None,
+        waited_for_links: false,
     };
     // Half the time that is allowed, so that one late beat is not a death.
     let mut heartbeat = interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2));
@@ -213,12 +216,14 @@ impl<S: Source> Reconciler<S> {
                 self.quarrels.forget(changed);
             }
         }
+        let in_flight = self.links.in_flight().union(self.ovs.in_flight()).copied().collect();
         let inputs = Inputs {
             desired: &intake.desired,
             clashes: &self.clashes.found,
             observed: &observed,
             holds: &self.holds,
             orders: self.orders.orders(),
+            in_flight: &in_flight,
             settings: &control.settings,
         };
         let mut plan = plan(inputs, &mut self.memo, now);
@@ -235,6 +240,7 @@ impl<S: Source> Reconciler<S> {
                 self.orders.orders().stopped.iter().filter(|id| leaving(id)).copied().collect()
             };
             self.orders.removals(&stopped, leaving);
+            self.holds.retain(|id| plan.judgements.contains_key(id));
         }
         for id in &plan.gone {
             self.source.gone(*id, intake.revision).await;
@@ -252,13 +258,15 @@ impl<S: Source> Reconciler<S> {
         };
         self.teller.tell(&scene, now, SystemTime::now());
         if control.enforce && (self.may_write)() {
-            let (links, ovs) = plan.batches();
+            let (links, ovs) = plan.batches(!self.waited_for_links);
             if self.holds.of_peer(LINKS, now).is_none() {
                 self.links.hand(links);
             }
-            if self.holds.of_peer(OVSDB, now).is_none() {
-                self.ovs.hand(ovs);
+            if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.hand(ovs) {
+                self.waited_for_links = false;
             }
+        } else if let Some(release) = self.release.take() {
+            let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
         }
     }
 
@@ -286,7 +294,10 @@ impl<S: Source> Reconciler<S> {
     fn learn(&mut self, report: Report) {
         let now = Instant::now();
         match report.backend {
-            LINKS => self.links.idle(),
+            LINKS => {
+                self.links.idle();
+                self.waited_for_links = true;
+            }
             _ => self.ovs.idle(),
         }
         metrics::record_apply(report.backend, report.took, &report.outcomes);
@@ -314,6 +325,7 @@ impl<S: Source> Reconciler<S> {
         outcomes: impl Iterator<Item = (Option<VifId>, Outcome)>,
         now: Instant,
     ) {
+        self.quarrels.cool(now);
         let mut worst: BTreeMap<Option<VifId>, Outcome> = BTreeMap::new();
         let badness = |outcome: &Outcome| match outcome {
             Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => 0,
@@ -330,9 +342,10 @@ impl<S: Source> Reconciler<S> {
         for (vif, outcome) in worst {
             match outcome {
                 Outcome::Done => match self.quarrels.changed(vif, backend, now) {
-                    None => self.holds.succeeded(vif, backend),
-                    Some(times) => {
-                        let error = format!("changed back {times} times in a row by somebody else");
+                    Temper::Calm => self.holds.succeeded(vif, backend),
+                    Temper::Tense => {}
+                    Temper::Quarrel => {
+                        let error = "somebody else changes back what vifd sets".to_owned();
                         tracing::warn!(
                             vif = vif.map(tracing::field::display),
                             backend,
@@ -415,17 +428,15 @@ impl Clashes {
         if same_records && self.made_from.as_ref().is_some_and(|from| from.views_ready || !views_ready) {
             return false;
         }
-        let first = match self.made_from.as_ref().filter(|from| from.views_ready) {
-            None => plan::on_host(observed, settings),
-            Some(from) => {
-                let unchanged = |id: &VifId, vif: &Arc<Vif>| {
-                    from.desired.vifs.get(id).is_some_and(|before| Arc::ptr_eq(before, vif))
-                };
-                let had_it = |(id, vif): &(&VifId, &Arc<Vif>)| unchanged(id, vif) && !self.found.contains_key(id);
-                desired.vifs.iter().filter(had_it).map(|(id, _)| *id).collect()
-            }
+        // Those that had it by the records before; then those that have something on the host and were not known.
+        let before = self.made_from.as_ref().filter(|from| from.views_ready);
+        let known = |id: &VifId| before.and_then(|from| from.desired.vifs.get(id));
+        let unchanged = |(id, vif): &(&VifId, &Arc<Vif>)| {
+            known(id).is_some_and(|was| Arc::ptr_eq(was, vif)) && !self.found.contains_key(id)
         };
-        self.found = record::clashes(&desired.vifs, &first, per_port_bridge);
+        let had_it = desired.vifs.iter().filter(unchanged).map(|(id, _)| *id).collect();
+        let there = plan::on_host(observed, settings).into_iter().filter(|id| known(id).is_none()).collect();
+        self.found = record::clashes(&desired.vifs, &[had_it, there], per_port_bridge);
         self.made_from = Some(MadeFrom { desired: Arc::clone(desired), per_port_bridge, views_ready });
         !same_records
     }

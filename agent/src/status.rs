@@ -5,7 +5,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -102,6 +102,9 @@ pub struct HostStatus {
     pub holds: BTreeMap<&'static str, usize>,
     /// The peers and whether they can be spoken to, in fixed order.
     pub sessions: Vec<SessionStatus>,
+    /// VIFs that cannot be seen at the moment, because a peer is away: what is told of them is what was seen last, and
+    /// nobody's wait ends on it.
+    pub unseen: BTreeSet<VifId>,
 }
 
 impl HostStatus {

@@ -89,13 +89,14 @@ impl Case {
             assert!(round < 9, "it does not converge:\n{}", self.text);
             let observed = self.world.observed();
             let clashes: BTreeMap<VifId, Clash> =
-                record::clashes(&self.desired.vifs, &BTreeSet::new(), self.settings.per_port_bridge);
+                record::clashes(&self.desired.vifs, &[], self.settings.per_port_bridge);
             let inputs = Inputs {
                 desired: &self.desired,
                 clashes: &clashes,
                 observed: &observed,
                 holds: &Holds::default(),
                 orders: &self.orders,
+                in_flight: &BTreeSet::new(),
                 settings: &self.settings,
             };
             let plan = plan(inputs, &mut Memo::default(), now);
@@ -117,7 +118,7 @@ impl Case {
                 return self;
             }
             let _ = writeln!(self.text, "  round {round}");
-            let (links, ovs) = plan.batches();
+            let (links, ovs) = plan.batches(true);
             for op in &links {
                 assert_eq!(self.world.apply_link(&op.op), Outcome::Done);
                 let _ = writeln!(self.text, "    links: {}", op.op);
@@ -528,6 +529,7 @@ fn what_cannot_be_seen_is_not_gone() {
         observed: &observed,
         holds: &Holds::default(),
         orders: &Orders::default(),
+        in_flight: &BTreeSet::new(),
         settings: &case.settings,
     };
     let plan = plan(inputs, &mut Memo::default(), Instant::now());

@@ -198,6 +198,7 @@ impl Host {
             observed,
             holds: &self.holds,
             orders: &Orders::default(),
+            in_flight: &BTreeSet::new(),
             settings: &self.settings,
         };
         let memoised = plan(inputs, &mut self.memo, self.now);
@@ -212,7 +213,7 @@ impl Host {
     fn round(&mut self, links: usize, ovs: bool) -> usize {
         let plan = self.plan();
         let before = self.world.clone();
-        let (link_batch, ovs_batch) = plan.batches();
+        let (link_batch, ovs_batch) = plan.batches(true);
         for op in link_batch.iter().take(links) {
             let outcome = self.world.apply_link(&op.op);
             assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
@@ -230,7 +231,7 @@ impl Host {
     /// Carries out a plan that may be out of date: its guards may fail, and nothing foreign may suffer.
     fn carry_out(&mut self, plan: &Plan) {
         let before = self.world.clone();
-        let (links, ovs) = plan.batches();
+        let (links, ovs) = plan.batches(true);
         for op in &links {
             self.world.apply_link(&op.op);
         }
@@ -270,7 +271,8 @@ impl Host {
             let after = is.ports.get(name).expect("a foreign port is gone");
             let after_interface = &is.interfaces[name];
             assert_eq!(port.bridge, after.bridge);
-            let tended = self.desired.vifs.values().any(|vif| {
+            // By any record: the plan may be older than the set that is wanted now.
+            let tended = self.all.iter().any(|vif| {
                 matches!(&vif.kind, VifKind::OpenVSwitch { vif_name, .. } if vif_name == name)
                     && interface.external_ids.get("iface-id") == Some(&vif.id.to_string())
             });

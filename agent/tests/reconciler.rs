@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -137,7 +138,7 @@ impl Scene {
     async fn until(&mut self, what: &str, so: impl Fn(&HostStatus) -> bool) -> Arc<HostStatus> {
         let revision = self.intake.borrow().revision;
         let wait = self.status.wait_for(|status| status.revision >= revision && so(status));
-        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+        let seen = tokio::time::timeout(Duration::from_secs(20), wait).await;
         Arc::clone(&seen.unwrap_or_else(|_| panic!("waited in vain until {what}")).unwrap())
     }
 
@@ -245,8 +246,77 @@ async fn drift_is_repaired_on_its_notification() {
     let mended = async {
         // The status may not tell of a repair this quick: the world does.
         while scene.stage.look(|world| world.writes == writes || !world.ovs.ports.contains_key("tap1")) {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), mended).await.expect("the port comes back");
+    tokio::time::timeout(Duration::from_secs(20), mended).await.expect("the port comes back");
+}
+
+fn slow() -> Stage {
+    let mut world = World::new(false);
+    world.add_bridge("br-int", "system", StringMap::new());
+    let mut stage = Stage::new(world);
+    stage.latency = Duration::from_millis(50);
+    stage
+}
+
+#[tokio::test]
+async fn a_vif_that_is_deleted_while_it_is_made_goes_before_it_is_called_gone() {
+    let mut scene = Scene::on(slow(), 0..1, &[], true, tempfile::tempdir().unwrap());
+    // Whatever is under way when it is deleted: the tap, the port, or nothing any more.
+    for pause in [10, 60, 90, 150] {
+        scene.want(0..1);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        scene.gone.lock().unwrap().clear();
+        scene.delete(0..1);
+        let gone = async {
+            while scene.gone.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("it is gone");
+        assert_eq!(scene.ports(), 0, "deleted after {pause} ms");
+        assert!(scene.stage.look(|world| world.kernel.links.is_empty()), "deleted after {pause} ms");
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        assert!(scene.stage.look(|world| world.kernel.links.is_empty()), "it came back after {pause} ms");
+    }
+    scene.want(1..2);
+    scene.until("the next is ready", all_ready(1)).await;
+}
+
+#[tokio::test]
+async fn ports_do_not_starve_while_new_vifs_keep_coming() {
+    let mut scene = Scene::on(slow(), 0..1, &[], true, tempfile::tempdir().unwrap());
+    for count in 2..60 {
+        scene.want(0..count);
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    assert!(scene.ports() > 10, "{} ports while 60 VIFs came", scene.ports());
+    scene.until("all are ready", all_ready(59)).await;
+}
+
+#[tokio::test]
+async fn who_is_on_the_host_keeps_its_address_also_when_records_come_late() {
+    let mut scene = Scene::start([9], &[], true);
+    scene.until("it is ready", all_ready(1)).await;
+    scene.stop.send_replace(true);
+    let stage = scene.stage.clone();
+    let again = Scene::on(stage, [], &[], true, tempfile::tempdir().unwrap());
+    let mut again = again;
+    again.until("the empty set is planned", |status| !status.stopped_removals.is_empty()).await;
+    let same_address = |number: u32| {
+        let mut vif = vif(number).as_ref().clone();
+        vif.address = Some("52:54:00:00:00:01".parse().unwrap());
+        vif.network.as_mut().unwrap().id = Some("9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a11".parse().unwrap());
+        (vif.id, Arc::new(vif))
+    };
+    again.intake.send_modify(|intake| {
+        let vifs = BTreeMap::from([same_address(3), same_address(9)]);
+        intake.desired = Arc::new(Desired { synced: true, vifs, ..Desired::default() });
+        intake.revision += 1;
+    });
+    let status = again
+        .until("both are judged", |status| status.vifs.len() == 2 && status.vifs[&id(9)].phase == Phase::Ready)
+        .await;
+    assert_eq!(status.vifs[&id(3)].phase, Phase::Failed, "{}", status.vifs[&id(3)].message);
 }

@@ -96,7 +96,8 @@ pub(super) async fn wait(
     loop {
         let host = status.borrow_and_update().clone();
         let vif = host.vifs.get(&id);
-        if host.revision >= revision && goal.judge(vif.map(AsRef::as_ref))? {
+        let seen = host.revision >= revision && !host.unseen.contains(&id);
+        if seen && goal.judge(vif.map(AsRef::as_ref))? {
             return Ok(vif.cloned());
         }
         match timeout_at(deadline, status.changed()).await {

@@ -1,6 +1,7 @@
 //! A [`World`] behind the [`Backend`] trait: what the reconciler is tested on, and what simulated fleets run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -16,6 +17,8 @@ pub struct Stage {
     world: Arc<Mutex<World>>,
     links: watch::Sender<View<LinkState>>,
     ovs: watch::Sender<View<OvsState>>,
+    /// How long a batch takes.
+    pub latency: Duration,
 }
 
 /// The kernel of a [`Stage`].
@@ -38,6 +41,7 @@ impl Stage {
             world: Arc::new(Mutex::new(world)),
             links: watch::Sender::new(View::Syncing),
             ovs: watch::Sender::new(View::Syncing),
+            latency: Duration::ZERO,
         };
         stage.change(|_| {});
         stage
@@ -81,6 +85,7 @@ impl Backend for StagedLinks {
     }
 
     async fn apply(&mut self, batch: Vec<Attributed<LinkOp>>) -> Vec<Outcome> {
+        tokio::time::sleep(self.0.latency).await;
         self.0.change(|world| batch.iter().map(|op| world.apply_link(&op.op)).collect())
     }
 
@@ -97,6 +102,7 @@ impl Backend for StagedOvs {
     }
 
     async fn apply(&mut self, batch: Vec<Attributed<OvsOp>>) -> Vec<Outcome> {
+        tokio::time::sleep(self.stage.latency).await;
         let refused =
             |op: &Attributed<OvsOp>| matches!(&op.op, OvsOp::InsertPort(port) if self.mute.contains(&port.name));
         if batch.iter().any(refused) {

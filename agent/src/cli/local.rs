@@ -1,6 +1,6 @@
 //! `validate`, `schema`, `doctor`: what needs no running agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) fn validate(files: &[PathBuf], output: &Output) -> Result<(), Failure
         checked.push(one);
     }
     // Records can be good one by one and not go together.
-    let clashes = record::clashes(&vifs, &BTreeSet::new(), false);
+    let clashes = record::clashes(&vifs, &[], false);
     for one in checked.iter_mut().filter(|one| one.valid) {
         if let Some(clash) = one.vif.and_then(|id| clashes.get(&id)) {
             (one.valid, one.field, one.reason) = (false, clash.field.clone(), clash.reason.clone());

@@ -44,6 +44,14 @@ pub(super) struct Findings {
     pub(super) facts: Facts,
 }
 
+/// Whose port stands where a tap is to be made.
+enum InTheWay {
+    /// Another VIF's of ours, on its way out.
+    Vif(VifId),
+    /// Somebody else's; the sentence says whose.
+    Foreign(String),
+}
+
 impl<'a> Work<'a> {
     pub(super) fn new(inputs: Inputs<'a>, inventory: &'a Inventory<'a>, now: Instant) -> Self {
         Work {
@@ -140,9 +148,17 @@ impl<'a> Work<'a> {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
         let Some(link) = links.links.get(&wanted.name) else {
-            if let Some(reason) = self.foreign_port(id, &wanted.name) {
-                found.conflict.get_or_insert(reason);
-                return;
+            match self.port_in_the_way(id, &wanted.name) {
+                None => {}
+                Some(InTheWay::Vif(other)) => {
+                    let busy = format!("port {} still belongs to VIF {other}", wanted.name);
+                    found.blocked.get_or_insert(Missing::Busy(busy));
+                    return;
+                }
+                Some(InTheWay::Foreign(reason)) => {
+                    found.conflict.get_or_insert(reason);
+                    return;
+                }
             }
             found.links.push(LinkOp::CreateTap {
                 name: wanted.name.clone(),
@@ -210,7 +226,7 @@ impl<'a> Work<'a> {
     }
 
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
-    fn foreign_port(&self, id: VifId, name: &str) -> Option<String> {
+    fn port_in_the_way(&self, id: VifId, name: &str) -> Option<InTheWay> {
         let ovs = self.inputs.observed.ovs.ready()?;
         let interface = ovs.interfaces.get(name)?;
         let port = ovs.ports.get(name).filter(|port| port.interfaces.contains(name));
@@ -219,18 +235,18 @@ impl<'a> Work<'a> {
             |port| port_owner(port, Some(interface), self.inputs.settings),
         );
         match owner {
-            Owner::Us { vif: Some(other), .. } if other != id => {
-                Some(format!("port {name} still belongs to VIF {other}"))
-            }
+            Owner::Us { vif: Some(other), .. } if other != id => Some(InTheWay::Vif(other)),
             Owner::Us { .. } => None,
-            Owner::Other(who) => Some(format!("port {name} belongs to {who}, and the tap would fall to it")),
+            Owner::Other(who) => {
+                Some(InTheWay::Foreign(format!("port {name} belongs to {who}, and the tap would fall to it")))
+            }
             Owner::Nobody if self.inputs.settings.adopt => None,
             Owner::Nobody => {
                 let bridge = port.map_or("", |port| port.bridge.as_str());
-                Some(format!(
+                Some(InTheWay::Foreign(format!(
                     "bridge {bridge} has a port {name} that vifd did not make, and the tap would fall to it (adoption \
                      is off: [agent] adopt)"
-                ))
+                )))
             }
         }
     }

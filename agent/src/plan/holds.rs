@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::BackendName;
+use super::{BackendName, LINKS, OVSDB};
 use crate::model::VifId;
 
 /// First pause after a refusal; it doubles with every further one.
@@ -82,7 +82,14 @@ impl Holds {
 
     /// The record changed: whatever was wrong with the old one says nothing of the new.
     pub fn forget(&mut self, vif: VifId) {
-        self.entries.retain(|(held, _), _| *held != Some(vif));
+        for backend in [LINKS, OVSDB] {
+            self.entries.remove(&(Some(vif), backend));
+        }
+    }
+
+    /// Drops what is held for VIFs that are not there any more.
+    pub fn retain(&mut self, there: impl Fn(&VifId) -> bool) {
+        self.entries.retain(|(vif, _), _| vif.as_ref().is_none_or(&there));
     }
 
     /// When the next hold in force at `now` ends.

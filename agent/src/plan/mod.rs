@@ -144,6 +144,8 @@ pub struct Inputs<'a> {
     pub holds: &'a Holds,
     /// The operator's word.
     pub orders: &'a Orders,
+    /// VIFs for which a batch is under way: more of them may appear than is seen.
+    pub in_flight: &'a BTreeSet<VifId>,
     /// The configuration's.
     pub settings: &'a Settings,
 }
@@ -169,12 +171,13 @@ pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
 }
 
 impl Plan {
-    /// The batches as they are sent: in their order, and waiting where that makes one batch of several. Ports wait
-    /// for every link that is still to come, so that a thousand VIFs are one transaction.
+    /// The batches as they are sent, in their order. A `patient` caller gets one batch of several: ports wait for every
+    /// link that is still to come, so that a thousand VIFs are one transaction. Whoever has waited for one batch of
+    /// links is not to be patient again, or ports would starve under a stream of new VIFs.
     #[must_use]
-    pub fn batches(&self) -> (Vec<Attributed<LinkOp>>, Vec<Attributed<OvsOp>>) {
+    pub fn batches(&self, patient: bool) -> (Vec<Attributed<LinkOp>>, Vec<Attributed<OvsOp>>) {
         let to_come = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
-        let links_to_come = self.links.iter().any(|op| to_come(&op.op));
+        let links_to_come = patient && self.links.iter().any(|op| to_come(&op.op));
         let waits = |op: &OvsOp| links_to_come && matches!(op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_));
         let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();
         ovs.sort_by_key(|op| match op.op {

@@ -31,21 +31,21 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
     // Once stopped, a removal stays stopped until it is confirmed or the record is back: the records that come back
     // one by one must not bring the others below the limit. And no record at all is no reason to remove anything.
     let limit = inputs.settings.max_removals.of(inventory.by_vif.len());
-    let absence_counts = desired.synced && !desired.vifs.is_empty() && absent.len() <= limit;
+    let absence_counts = desired.synced && views_ready && !desired.vifs.is_empty() && absent.len() <= limit;
     let stays: BTreeSet<VifId> =
         absent.into_iter().filter(|id| !absence_counts || inputs.orders.stopped.contains(id)).collect();
-    if desired.synced {
+    if desired.synced && views_ready {
         work.plan.stopped_removals = stays.iter().copied().collect();
     }
     for (id, owned) in unwanted {
         if stays.contains(&id) {
             work.judge(id, Verdict::RemovalStopped, facts(owned));
+        } else if inputs.in_flight.contains(&id) {
+            // What is being made now is not seen yet, and has to go as well.
+            work.judge(id, Verdict::Removing, facts(owned));
         } else {
             remove_vif(work, id, owned);
         }
-    }
-    if inputs.orders.paused {
-        return;
     }
     for id in &desired.deleted {
         if !views_ready {
@@ -55,10 +55,14 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
                 work.judge(*id, Verdict::Waiting(Missing::View(missing)), Facts::default());
             }
         } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
-            work.plan.gone.insert(*id);
+            if inputs.in_flight.contains(id) {
+                work.judge(*id, Verdict::Removing, Facts::default());
+            } else {
+                work.plan.gone.insert(*id);
+            }
         }
     }
-    if views_ready && desired.synced {
+    if views_ready && desired.synced && !inputs.orders.paused {
         sweep(work, inventory);
     }
 }

@@ -1,36 +1,60 @@
 //! Quarrels: somebody who changes back whatever vifd sets. Operations succeed every time, so nothing holds them, and
-//! both sides would write as fast as they can. After a few rounds the VIF is left alone for a while.
+//! both sides would write as fast as they can. Every batch for a VIF heats its quarrel up, time cools it down; while it
+//! is hot the VIF is left alone, longer each time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::model::VifId;
-use crate::plan::BackendName;
+use crate::plan::{BackendName, LINKS, OVSDB};
 
-/// A plug takes two or three batches. So many within `WINDOW` are not a plug.
-const ROUNDS: u32 = 10;
-/// What counts as "in a row".
-const WINDOW: Duration = Duration::from_secs(10);
+/// What one batch adds; a second takes a second off. A plug takes two or three batches.
+const BATCH: Duration = Duration::from_secs(10);
+/// From here on it is a quarrel.
+const HOT: Duration = Duration::from_secs(100);
+/// Below this it is over.
+const COLD: Duration = Duration::from_secs(50);
 
-/// Batches carried out, by VIF and backend, with the time of the first that counts.
+/// How things stand after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Temper {
+    /// Nothing unusual.
+    Calm,
+    /// What was refused before is not forgiven yet.
+    Tense,
+    /// To be left alone for a while.
+    Quarrel,
+}
+
+/// Heat by VIF (`None`: what VIFs share) and backend, as of a time.
 #[derive(Debug, Default)]
 pub(super) struct Quarrels {
-    rounds: BTreeMap<(VifId, BackendName), (u32, Instant)>,
+    heat: BTreeMap<(Option<VifId>, BackendName), (Duration, Instant)>,
 }
 
 impl Quarrels {
-    /// A batch was carried out for this VIF. Answers how many there were in a row when they are too many.
-    pub(super) fn changed(&mut self, vif: Option<VifId>, backend: BackendName, now: Instant) -> Option<u32> {
-        let vif = vif?;
-        self.rounds.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
-        let (rounds, _) = self.rounds.entry((vif, backend)).or_insert((0, now));
-        *rounds += 1;
-        (*rounds >= ROUNDS).then_some(*rounds)
+    /// A batch was carried out for this VIF.
+    pub(super) fn changed(&mut self, vif: Option<VifId>, backend: BackendName, now: Instant) -> Temper {
+        let (heat, since) = self.heat.entry((vif, backend)).or_insert((Duration::ZERO, now));
+        *heat = (heat.saturating_sub(now.duration_since(*since)) + BATCH).min(HOT + BATCH);
+        *since = now;
+        match *heat {
+            heat if heat >= HOT => Temper::Quarrel,
+            heat if heat >= COLD => Temper::Tense,
+            _ => Temper::Calm,
+        }
+    }
+
+    /// Drops what has cooled down; once per report, not per VIF.
+    pub(super) fn cool(&mut self, now: Instant) {
+        self.heat.retain(|_, (heat, since)| now.duration_since(*since) < *heat);
     }
 
     /// The record changed, so there is reason for work.
     pub(super) fn forget(&mut self, vif: VifId) {
-        self.rounds.retain(|(of, _), _| *of != vif);
+        for backend in [LINKS, OVSDB] {
+            self.heat.remove(&(Some(vif), backend));
+        }
     }
 }
 
@@ -41,17 +65,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_rounds_in_ten_seconds_are_a_quarrel_and_slow_repairs_are_none() {
-        let (vif, start) = (VifId(Uuid::from_u128(1)), Instant::now());
+    fn a_fight_is_a_quarrel_and_stays_one_while_slow_repairs_are_none() {
+        let (vif, start) = (Some(VifId(Uuid::from_u128(1))), Instant::now());
         let mut quarrels = Quarrels::default();
-        for round in 1..ROUNDS {
-            assert_eq!(quarrels.changed(Some(vif), "ovsdb", start + Duration::from_millis(u64::from(round))), None);
-        }
-        assert_eq!(quarrels.changed(Some(vif), "links", start), None);
-        assert_eq!(quarrels.changed(Some(vif), "ovsdb", start + Duration::from_secs(1)), Some(ROUNDS));
+        let tempers: Vec<Temper> = (0..10).map(|_| quarrels.changed(vif, OVSDB, start)).collect();
+        assert_eq!(tempers[..4], [Temper::Calm; 4]);
+        assert_eq!(tempers[4..9], [Temper::Tense; 5]);
+        assert_eq!(tempers[9], Temper::Quarrel);
+        assert_eq!(quarrels.changed(vif, LINKS, start), Temper::Calm, "another backend's is another");
+        // After the longest pause it is not forgiven, so that the next pause is not the shortest again.
+        assert_eq!(quarrels.changed(vif, OVSDB, start + Duration::from_secs(60)), Temper::Tense);
         let mut slow = Quarrels::default();
-        for round in 0..100 {
-            assert_eq!(slow.changed(Some(vif), "ovsdb", start + Duration::from_secs(2 * round)), None);
+        for repair in 0..100 {
+            assert_eq!(slow.changed(vif, OVSDB, start + Duration::from_secs(10 * repair)), Temper::Calm);
         }
+        slow.cool(start + Duration::from_secs(2000));
+        assert!(slow.heat.is_empty());
     }
 }

@@ -89,6 +89,7 @@ impl Teller {
                 .count(),
             holds: scene.holds.count(now),
             sessions: scene.sessions.clone(),
+            unseen: plan.judgements.iter().filter(|(_, judgement)| is_unseen(judgement)).map(|(id, _)| *id).collect(),
         };
         self.status.send_replace(Arc::new(status));
     }
@@ -102,10 +103,7 @@ impl Teller {
             _ => false,
         };
         // While the database cannot be seen, nothing says that what was right is not any more.
-        let blind = judgement.is_some_and(|judgement| {
-            matches!(judgement.verdict, Verdict::Waiting(Missing::View(_)))
-                && before.is_some_and(|told| told.judgement.is_some())
-        });
+        let blind = judgement.is_some_and(is_unseen) && before.is_some_and(|told| told.judgement.is_some());
         if blind && same_record && before.is_some_and(|told| told.rejection.as_ref() == rejection) {
             return;
         }
@@ -149,6 +147,11 @@ impl Teller {
         };
         self.told.insert(id, told);
     }
+}
+
+/// Whether a VIF was not looked at, because a view that it needs is not complete.
+fn is_unseen(judgement: &Judgement) -> bool {
+    matches!(judgement.verdict, Verdict::Waiting(Missing::View(_)))
 }
 
 /// One line for each change that somebody may want to find again, and none for the steps in between.

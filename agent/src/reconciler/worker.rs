@@ -1,6 +1,7 @@
 //! A backend in a task of its own: one batch at a time, and a batch that was refused as a whole is split until
 //! the operation at fault is found.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -35,6 +36,8 @@ pub(super) struct Worker<Op> {
     task: JoinHandle<()>,
     name: BackendName,
     busy: bool,
+    /// VIFs of the batch under way.
+    in_flight: BTreeSet<VifId>,
 }
 
 impl<Op: Clone + Send + 'static> Worker<Op> {
@@ -55,17 +58,25 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
                 }
             }
         });
-        Worker { tasks, task, name: B::NAME, busy: false }
+        Worker { tasks, task, name: B::NAME, busy: false, in_flight: BTreeSet::new() }
     }
 
     /// Hands over a batch, unless there is none or one is still under way: then its report leads to a new plan.
-    pub(super) fn hand(&mut self, batch: Vec<Attributed<Op>>) {
+    /// Answers whether it did.
+    pub(super) fn hand(&mut self, batch: Vec<Attributed<Op>>) -> bool {
         if self.busy || batch.is_empty() {
-            return;
+            return false;
         }
         super::writes(self.name, &batch);
+        self.in_flight = batch.iter().filter_map(|op| op.vif).collect();
         // The task ends only with us, or by a panic, after which nothing is handed out any more.
         self.busy = self.tasks.send(Task::Batch(batch)).is_ok();
+        self.busy
+    }
+
+    /// VIFs of the batch under way.
+    pub(super) fn in_flight(&self) -> &BTreeSet<VifId> {
+        &self.in_flight
     }
 
     /// Has the view read anew.
@@ -85,6 +96,7 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
     /// Its report is in.
     pub(super) fn idle(&mut self) {
         self.busy = false;
+        self.in_flight.clear();
     }
 }
 
@@ -133,8 +145,6 @@ fn split<Op>(batch: &[Attributed<Op>], range: std::ops::Range<usize>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use tokio::sync::watch;
     use uuid::Uuid;
 

@@ -21,16 +21,16 @@ enum Claim<'v> {
     Socket(&'v str),
 }
 
-/// The VIFs that cannot be in force together with one that is: of those that clash, one in `first` (those that had
-/// it before) stays in force, else the one with the lowest id, and the others learn its id. A VIF that is out this
-/// way stands in nobody's way.
+/// The VIFs that cannot be in force together with one that is: of those that clash, one in the first of the sets `first` that
+/// has one of them (those that had it before) stays in force, else the one with the lowest id, and the others learn its
+/// id. A VIF that is out this way stands in nobody's way.
 ///
 /// `per_port_bridge` is the configuration's: with it, VIFs of type `openvswitch` have bridges named after
 /// their ids.
 #[must_use]
 pub fn clashes(
     vifs: &BTreeMap<VifId, Arc<Vif>>,
-    first: &BTreeSet<VifId>,
+    first: &[BTreeSet<VifId>],
     per_port_bridge: bool,
 ) -> BTreeMap<VifId, Clash> {
     let mut out = BTreeMap::new();
@@ -43,8 +43,10 @@ pub fn clashes(
     }
     let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
     let mut claims = Vec::new();
-    let (before, after): (Vec<_>, Vec<_>) = vifs.iter().partition(|(id, _)| first.contains(id));
-    for (id, vif) in before.into_iter().chain(after) {
+    let mut in_order: Vec<_> = vifs.iter().collect();
+    // Stable, so that ids decide within a set.
+    in_order.sort_by_key(|(id, _)| first.iter().position(|set| set.contains(id)).unwrap_or(first.len()));
+    for (id, vif) in in_order {
         claims.clear();
         claim(vif, per_port_bridge, &mut claims);
         let clash = claims.iter().find_map(|(field, claim)| {
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn told(records: &[Value], per_port_bridge: bool) -> Vec<(String, String, String)> {
-        let clashes = clashes(&vifs(records), &BTreeSet::new(), per_port_bridge);
+        let clashes = clashes(&vifs(records), &[], per_port_bridge);
         clashes.into_iter().map(|(id, clash)| (id.to_string(), clash.field, clash.reason)).collect()
     }
 
@@ -157,7 +159,7 @@ mod tests {
     fn who_had_it_keeps_it() {
         let (first, newcomer) = (tap(2, "tap1", A), tap(1, "tap1", B));
         let had_it = BTreeSet::from([id_of(2).parse().unwrap()]);
-        let clashes = clashes(&vifs(&[first, newcomer]), &had_it, false);
+        let clashes = clashes(&vifs(&[first, newcomer]), &[had_it], false);
         let out: Vec<String> = clashes.keys().map(ToString::to_string).collect();
         assert_eq!(out, [id_of(1)]);
     }

@@ -28,9 +28,14 @@ impl Mirror {
         self.unanswered.extend(interfaces.iter().map(|uuid| (*uuid, until)));
     }
 
-    /// The change was not made after all.
-    pub(super) fn believe(&mut self, interfaces: &[Uuid]) {
-        self.unanswered.retain(|uuid, _| !interfaces.contains(uuid));
+    /// What is not believed, to be put back by [`Mirror::restore`].
+    pub(super) fn disbelief(&self) -> BTreeMap<Uuid, i64> {
+        self.unanswered.clone()
+    }
+
+    /// A change was not made after all: what was not believed before it is what is not believed.
+    pub(super) fn restore(&mut self, before: BTreeMap<Uuid, i64>) {
+        self.unanswered = before;
     }
 
     /// The state that `snapshot` shows.
@@ -53,8 +58,10 @@ impl Mirror {
             |row| port(row, bridge_of(row.uuid), snapshot),
         );
         refresh(&mut self.bridges, &snapshot.bridges, |_| true, |row| bridge(row, snapshot));
-        let cur_cfg = root.map_or(0, |root| root.cur_cfg);
-        self.unanswered.retain(|uuid, until| *until > cur_cfg && snapshot.interfaces.contains_key(uuid));
+        // A database that was restored meanwhile may be behind the number that was asked for.
+        let (cur_cfg, next_cfg) = root.map_or((0, 0), |root| (root.cur_cfg, root.next_cfg));
+        let open = |until: i64| until == i64::MAX || until.min(next_cfg) > cur_cfg;
+        self.unanswered.retain(|uuid, until| open(*until) && snapshot.interfaces.contains_key(uuid));
         let mut interfaces = by_name(&self.interfaces, |row| &row.name);
         for uuid in self.unanswered.keys() {
             if let Some((_, made)) = self.interfaces.get(uuid) {

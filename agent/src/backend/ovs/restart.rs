@@ -24,7 +24,7 @@ use crate::metrics;
 use crate::plan::OVSDB;
 
 /// After a transaction that was not carried out.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether ovs-vswitchd runs *and* the database speaks of this run of it. `alive` tells of its control socket; while
 /// `enforce` is false nothing is written and the socket's word is all there is.
@@ -65,11 +65,13 @@ async fn caught_up(handle: &Handle<Snapshot>) {
         // The sender lives as long as the handle.
         let _ = state.wait_for(|state| matches!(state, SessionState::Ready)).await;
         if let Some(target) = raise(handle).await {
-            let done = |root: &OpenVSwitch| root.cur_cfg >= target;
+            // A database that was restored meanwhile may be behind the number that was asked for.
+            let done = |root: &OpenVSwitch| root.cur_cfg >= target.min(root.next_cfg);
             let root = |db: &Snapshot| db.open_vswitch.as_deref().is_some_and(done);
             let _ = snapshots.wait_for(|view| view.ready().is_some_and(|db| root(db))).await;
             return;
         }
+        tracing::debug!("next_cfg could not be raised: tried again");
         tokio::time::sleep(PAUSE).await;
     }
 }

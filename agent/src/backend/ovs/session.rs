@@ -9,7 +9,6 @@ use std::time::Duration;
 use ovsdb::session::{Config, Handle, LockMode, LockState, Session, SessionState, Statistics};
 use ovsdb::vswitch::Snapshot;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::mirror::Mirror;
 use super::transaction::Batch;
@@ -53,16 +52,6 @@ impl Publisher {
     /// Never held over an await. A panic while it is held would leave a cache, not a truth.
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A batch that has these interfaces made anew may have been carried out, or was not.
-    fn answered(&self, remade: &[Uuid], may_be_committed: bool) {
-        let target = self.snapshots.borrow().ready().and_then(|db| db.open_vswitch.as_ref().map(|root| root.next_cfg));
-        let mut mirror = self.mirror();
-        mirror.believe(remade);
-        if let (true, Some(target)) = (may_be_committed, target) {
-            mirror.disbelieve(remade, target);
-        }
     }
 
     fn publish(&self) {
@@ -221,17 +210,29 @@ impl Backend for Ovs {
         if batch.is_empty() {
             return batch.outcomes(&ovsdb::outcome::Outcome::NotSent);
         }
-        self.publisher.mirror().disbelieve(&batch.remade, i64::MAX);
+        let before = {
+            let mut mirror = self.publisher.mirror();
+            let before = mirror.disbelief();
+            mirror.disbelieve(&batch.remade, i64::MAX);
+            before
+        };
         let outcome = self.handle.transact(&batch.transaction).await;
         if matches!(outcome, ovsdb::outcome::Outcome::Unknown | ovsdb::outcome::Outcome::NotSent) {
             // What was done is for the next contents to tell; until they are here nothing can be planned.
             let mut session = self.handle.state();
             let _ = session.wait_for(|state| matches!(state, SessionState::Ready)).await;
         }
-        // Of one whose fate is not known the same: if it was not carried out, `cur_cfg` is there already.
         let may_be_committed =
             matches!(outcome, ovsdb::outcome::Outcome::Committed(_) | ovsdb::outcome::Outcome::Unknown);
-        self.publisher.answered(&batch.remade, may_be_committed);
+        if may_be_committed && !batch.remade.is_empty() {
+            // Of one whose fate is not known the same: if it was not carried out, `cur_cfg` is there already.
+            let mut snapshots = self.handle.snapshot();
+            let next_cfg = |view: &ovsdb::replica::View<Snapshot>| Some(view.ready()?.open_vswitch.as_ref()?.next_cfg);
+            let seen = snapshots.wait_for(|view| next_cfg(view).is_some()).await.ok().and_then(|view| next_cfg(&view));
+            self.publisher.mirror().disbelieve(&batch.remade, seen.unwrap_or(0));
+        } else {
+            self.publisher.mirror().restore(before);
+        }
         self.publisher.publish();
         batch.outcomes(&outcome)
     }
