@@ -53,13 +53,20 @@ fn host(count: u32) -> (Desired, Observed) {
 }
 
 fn planned(desired: &Desired, observed: &Observed, memo: &mut Memo) -> vifd::plan::Plan {
-    let (clashes, holds, orders) =
-        (record::clashes(&desired.vifs, &[], false), Holds::default(), Orders::default());
+    let (clashes, holds, orders) = (record::clashes(&desired.vifs, &[], false), Holds::default(), Orders::default());
     let settings = match Config::default().settings() {
         Ok(settings) => settings,
         Err(error) => panic!("the default configuration is no good: {error}"),
     };
-    let inputs = Inputs { desired, clashes: &clashes, observed, holds: &holds, orders: &orders, in_flight: &BTreeSet::new(), settings: &settings };
+    let inputs = Inputs {
+        desired,
+        clashes: &clashes,
+        observed,
+        holds: &holds,
+        orders: &orders,
+        in_flight: &BTreeSet::new(),
+        settings: &settings,
+    };
     plan(inputs, memo, Instant::now())
 }
 

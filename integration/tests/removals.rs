@@ -69,7 +69,7 @@ fn well(vifd: &mut Vifd) -> Result<()> {
 }
 
 /// What `/readyz` says of removals that wait for somebody to confirm them.
-const STOPPED: &str = "are absent from the records";
+const STOPPED: &str = "have no record and are left alone";
 
 #[test]
 fn a_directory_that_vanishes_and_comes_back_empty() -> Result<()> {

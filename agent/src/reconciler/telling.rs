@@ -164,7 +164,7 @@ fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
         Phase::Failed | Phase::Conflict => {
             tracing::warn!(vif = %id, reason = status.reason, "{}", status.message);
         }
-        Phase::Removing => tracing::info!(vif = %id, "removing"),
+        Phase::Removing => tracing::info!(vif = %id, reason = status.reason, "{}", status.message),
         Phase::Pending | Phase::Working | Phase::Plugged | Phase::Waiting => {
             tracing::debug!(vif = %id, phase = status.phase.name(), "{}", status.message);
         }
