@@ -39,7 +39,7 @@ fn guests_of_both_modes_exchange_packets() -> Result<()> {
         &format!("options:vhost-server-path={}", server.display()),
     ])?;
     let peers = [VhostPeer::Client(ovs.run_directory().join("vhu0")), VhostPeer::Server(server)];
-    let mut guest = Testpmd::start(ovs.namespace(), &peers, "io")?;
+    let mut guest = Testpmd::start(ovs.namespace(), &peers, "flowgen")?;
     until("packets cross both ways", Duration::from_secs(30), || {
         let Ok(counts) = guest.received() else {
             return Ok(None); // the first counts are not printed yet

@@ -42,7 +42,7 @@ fn peers_of_both_modes_exchange_packets() -> Result<()> {
 
     let peers = [VhostPeer::Client(socket.clone()), VhostPeer::Server(path("guests/server.sock"))];
     for round in ["first", "second"] {
-        let mut guest = Testpmd::start(ovs.namespace(), &peers, "io")?;
+        let mut guest = Testpmd::start(ovs.namespace(), &peers, "flowgen")?;
         for record in [&client, &server] {
             vifd.wait_until(&record.id(), "its guest", |status| connected(status) == "True")?;
         }

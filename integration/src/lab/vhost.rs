@@ -31,7 +31,8 @@ pub struct Testpmd {
 
 impl Testpmd {
     /// Starts one testpmd that is every one of `peers` at once, with `--forward-mode=forward`:
-    /// `io` sends what comes from one port out of the next, `icmpecho` answers pings.
+    /// `flowgen` keeps sending on every port and takes in what comes, `icmpecho` answers pings. (`io`, which sends on
+    /// what it got, goes silent for good where the first burst came before the other side was up.)
     ///
     /// # Errors
     /// When dpdk-testpmd is missing or ends at once.
