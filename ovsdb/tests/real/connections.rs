@@ -11,7 +11,7 @@ use ovsdb::tls::{Tls, Verification};
 use ovsdb::transact::{Transaction, Where};
 use ovsdb::vswitch::{Bridge, OpenVSwitch, Snapshot};
 
-use crate::ovs::{PATIENCE, SCHEMA, Server, add_port, database, path, ready, run, wait_ready, with_bridge};
+use crate::ovs::{PATIENCE, Server, add_port, database, path, ready, run, schema, wait_ready, with_bridge};
 
 /// Waits until a session has failed, and tells why.
 async fn failure(handle: &Handle<Snapshot>) -> std::sync::Arc<SessionError> {
@@ -231,7 +231,7 @@ async fn a_server_with_a_history_sends_what_happened_meanwhile() {
     let server = Server::serving(
         |file| {
             let address = format!("unix:{}", file.with_extension("raft").display());
-            run("ovsdb-tool", &["create-cluster", path(file), SCHEMA, &address]);
+            run("ovsdb-tool", &["create-cluster", path(file), &schema(), &address]);
         },
         |_| Vec::new(),
     );
@@ -258,7 +258,7 @@ async fn a_server_with_a_history_sends_what_happened_meanwhile() {
 
 /// Open vSwitch's schema with something changed.
 fn serve_schema(change: impl FnOnce(&mut serde_json::Value)) -> Server {
-    let text = std::fs::read_to_string(SCHEMA).expect("these tests need openvswitch-common");
+    let text = std::fs::read_to_string(schema()).expect("these tests need openvswitch-common");
     let mut schema = serde_json::from_str(&text).unwrap();
     change(&mut schema);
     Server::serving(

@@ -10,7 +10,16 @@ use ovsdb::transact::{NewRow, Transaction, Values};
 use ovsdb::value::Uuid;
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Snapshot};
 
-pub(crate) const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+/// Open vSwitch's schema, from where its `ovsdb-tool` is: in `PATH`, so that both are of one version.
+pub(crate) fn schema() -> String {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let beside = std::env::split_paths(&directories)
+        .filter(|directory| directory.join("ovsdb-tool").exists())
+        .map(|directory| directory.join("../share/openvswitch/vswitch.ovsschema"))
+        .find(|schema| schema.exists());
+    let schema = beside.expect("these tests need ovsdb-tool and its vswitch.ovsschema (openvswitch-common)");
+    schema.display().to_string()
+}
 
 /// How long anything may take on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +39,7 @@ impl Server {
 
     /// The same with further arguments, given the directory.
     pub(crate) fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
-        Self::serving(|database| run("ovsdb-tool", &["create", path(database), SCHEMA]), arguments)
+        Self::serving(|database| run("ovsdb-tool", &["create", path(database), &schema()]), arguments)
     }
 
     /// The same with a database made otherwise.
