@@ -10,11 +10,12 @@
 //!
 //! * [`model`]: what is wanted and what is seen, as plain data
 //! * [`record`]: the wire forms of a VIF (os-vif's and the native one) and their validation
-//! * `source`: where records come from
+//! * [`source`]: where records come from
 //! * [`plan`](mod@plan): the pure decision, no I/O and no clock
 //! * [`backend`]: effects, one per peer
-//! * `reconciler`: the task that joins them
-//! * `status`, `metrics`, `api`, `cli`, `doctor`: the faces
+//! * [`reconciler`]: the task that joins them
+//! * [`status`], [`sessions`], [`metrics`], [`api`], [`cli`], [`doctor`], [`log`]: the faces
+//! * [`config`], [`run`]: the configuration, and the wiring of it all
 
 pub mod api;
 pub mod backend;

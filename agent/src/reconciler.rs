@@ -30,7 +30,7 @@ use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::backend::{Attributed, Backend, Outcome};
+use crate::backend::{Backend, Outcome};
 use crate::metrics;
 use crate::model::{Desired, LinkState, Observed, OvsState, View, Vif, VifId};
 use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, OVSDB, Plan, Settings, plan};
@@ -114,6 +114,8 @@ struct Reconciler<S> {
     wake_at: Option<Instant>,
     /// Whether a batch of links has come back since the last batch for the database: then ports wait no longer.
     waited_for_links: bool,
+    /// Objects of a later release that have been told of.
+    newer_marks: usize,
 }
 
 /// A release under way.
@@ -158,6 +160,7 @@ where
         stopped: Vec::new(),
         wake_at: None,
         waited_for_links: false,
+        newer_marks: 0,
     };
     // Half the time that is allowed, so that one late beat is not a death.
     let mut heartbeat = interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2));
@@ -246,6 +249,10 @@ impl<S: Source> Reconciler<S> {
             self.source.gone(*id, intake.revision).await;
         }
         self.wake_at = plan.wake_at;
+        if plan.newer_marks > self.newer_marks {
+            tracing::warn!(objects = plan.newer_marks, "made by a later release of vifd and left alone");
+        }
+        self.newer_marks = plan.newer_marks;
         self.stopped.clone_from(&plan.stopped_removals);
         let scene = telling::Scene {
             intake: &intake,
@@ -440,10 +447,4 @@ impl Clashes {
         self.made_from = Some(MadeFrom { desired: Arc::clone(desired), per_port_bridge, views_ready });
         !same_records
     }
-}
-
-/// The name under which a batch's operations count.
-fn writes<Op>(backend: BackendName, batch: &[Attributed<Op>]) {
-    metrics::batch(backend);
-    metrics::writes(backend, batch.len());
 }

@@ -314,7 +314,7 @@ fn vhostuser_without_dpdk_is_what_open_vswitch_says() {
         "type": "vhostuser", "path": "/run/vhost/vhu.sock", "mode": "server", "port_profile": ovs(&json!({})),
     });
     let mut case = Case::new([record(A, &vif)]);
-    case.world.ovs.dpdk_initialized = false;
+    case.world.dpdk = false;
     case.say("plug");
     case.converge();
     insta::assert_snapshot!(case.text);

@@ -256,7 +256,7 @@ impl Host {
     fn assert_foreign_untouched(&self, before: &World) {
         let (was, is) = (&before.ovs, &self.world.ovs);
         for (name, bridge) in &was.bridges {
-            if matches!(self.settings.owner(&bridge.external_ids), Owner::Nobody | Owner::Other(_)) {
+            if matches!(self.settings.owner(&bridge.external_ids), Owner::Nobody | Owner::Other(_) | Owner::Later(_)) {
                 let after = is.bridges.get(name).expect("a foreign bridge is gone");
                 assert_eq!((&bridge.external_ids, &bridge.datapath_type), (&after.external_ids, &after.datapath_type));
             }

@@ -20,6 +20,8 @@ pub struct World {
     pub kernel: LinkState,
     /// The database.
     pub ovs: OvsState,
+    /// Whether ovs-vswitchd has DPDK.
+    pub dpdk: bool,
     /// Names of ports and taps whose operations are refused, with the words of the refusal.
     pub refused: BTreeMap<String, String>,
     /// Modifying operations done so far.
@@ -33,8 +35,7 @@ impl World {
     /// An empty host on which ovs-vswitchd runs, with or without DPDK.
     #[must_use]
     pub fn new(dpdk: bool) -> Self {
-        let ovs = OvsState { vswitchd_alive: true, dpdk_initialized: dpdk, ..OvsState::default() };
-        World { ovs, ..World::default() }
+        World { ovs: OvsState { vswitchd_alive: true, ..OvsState::default() }, dpdk, ..World::default() }
     }
 
     /// What the planner sees: everything, at once.
@@ -187,7 +188,7 @@ impl World {
                 port.external_ids.extend(external_ids.clone());
                 port.other_config.extend(other_config.clone());
             }
-            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request, mac } => {
+            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
                 let interface = self.interface(name)?;
                 if interface.uuid != *uuid || !has(&interface.external_ids, guard) {
                     return Err(Outcome::Conflict(format!("interface {name} changed")));
@@ -198,7 +199,6 @@ impl World {
                 interface.options.extend(options.clone());
                 interface.external_ids.extend(external_ids.clone());
                 interface.mtu_request = mtu_request.or(interface.mtu_request);
-                interface.mac = mac.or(interface.mac);
             }
             OvsOp::DeleteQos { uuid, marks } => {
                 let used = self.ovs.ports.values().any(|port| port.qos == Some(*uuid));
@@ -208,7 +208,7 @@ impl World {
                 }
                 self.ovs.qos.remove(uuid);
             }
-            OvsOp::Mark { table, uuid, name, set, forget } => {
+            OvsOp::Unmark { table, uuid, name, keys } => {
                 let gone = || Outcome::Conflict(format!("{name} is gone"));
                 let ids = match table {
                     MarkedTable::Bridge => &mut self.bridge(name)?.external_ids,
@@ -216,8 +216,7 @@ impl World {
                     MarkedTable::Interface => &mut self.interface(name)?.external_ids,
                     MarkedTable::Qos => &mut Arc::make_mut(self.ovs.qos.get_mut(uuid).ok_or_else(gone)?).external_ids,
                 };
-                ids.retain(|key, _| !forget.contains(key));
-                ids.extend(set.clone());
+                ids.retain(|key, _| !keys.contains(key));
             }
         }
         Ok(())
@@ -299,7 +298,6 @@ impl World {
             options: new.options.clone(),
             external_ids: new.interface_ids.clone(),
             mtu_request: new.mtu_request,
-            mac: new.mac,
             ..Interface::default()
         };
         self.bridge(&new.bridge)?.ports.insert(new.name.clone());
@@ -333,7 +331,7 @@ impl World {
                 "patch" if !interface.options.get("peer").is_some_and(|peer| names.contains(peer)) => {
                     Some("No usable peer".to_owned())
                 }
-                kind if kind.starts_with("dpdk") && !self.ovs.dpdk_initialized => {
+                kind if kind.starts_with("dpdk") && !self.dpdk => {
                     Some(format!("could not add network device {name} to ofproto (Unknown error)"))
                 }
                 _ => None,

@@ -118,10 +118,6 @@ pub struct FileOwner {
 pub struct OvsState {
     /// Whether ovs-vswitchd is running. While it is not, `ofport`, `error` and `status` are stale.
     pub vswitchd_alive: bool,
-    /// `Open_vSwitch.iface_types`: what `Interface.type` may be; empty when the switch does not say.
-    pub iface_types: BTreeSet<String>,
-    /// `Open_vSwitch.dpdk_initialized`.
-    pub dpdk_initialized: bool,
     /// Bridges by name.
     pub bridges: BTreeMap<String, Arc<Bridge>>,
     /// Ports by name.
@@ -189,8 +185,6 @@ pub struct Interface {
     pub mtu_request: Option<u32>,
     /// `mtu`.
     pub mtu: Option<u32>,
-    /// `mac`: the address that was asked for.
-    pub mac: Option<MacAddr>,
     /// `ofport`: absent until ovs-vswitchd has looked at it, -1 when it could not be made.
     pub ofport: Option<i64>,
     /// `error`: why not.

@@ -179,7 +179,7 @@ impl<'a> Work<'a> {
                 return;
             }
             Owner::Us { .. } => {}
-            Owner::Other(who) => {
+            Owner::Other(who) | Owner::Later(who) => {
                 found.conflict.get_or_insert(format!("link {} belongs to {who}", wanted.name));
                 return;
             }
@@ -237,7 +237,7 @@ impl<'a> Work<'a> {
         match owner {
             Owner::Us { vif: Some(other), .. } if other != id => Some(InTheWay::Vif(other)),
             Owner::Us { .. } => None,
-            Owner::Other(who) => {
+            Owner::Other(who) | Owner::Later(who) => {
                 Some(InTheWay::Foreign(format!("port {name} belongs to {who}, and the tap would fall to it")))
             }
             Owner::Nobody if self.inputs.settings.adopt => None,
@@ -352,7 +352,7 @@ impl<'a> Work<'a> {
                 return;
             }
             Owner::Us { .. } => Guard::Mark,
-            Owner::Other(who) => {
+            Owner::Other(who) | Owner::Later(who) => {
                 found
                     .conflict
                     .get_or_insert(format!("port {} of bridge {} belongs to {who}", wanted.name, port.bridge));

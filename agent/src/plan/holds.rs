@@ -14,6 +14,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// changes the same rows, and get pauses too.
 const QUICK_CONFLICTS: u32 = 3;
 
+/// The pause after a refusal that so many came before.
+fn pause(before: u32) -> Duration {
+    FIRST.saturating_mul(1 << before.min(16)).min(LONGEST)
+}
+
 /// One hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
@@ -43,7 +48,7 @@ impl Holds {
     /// The peer refused: hold, longer each time.
     pub fn refused(&mut self, vif: Option<VifId>, backend: BackendName, error: String, now: Instant) {
         let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
-        let pause = FIRST.saturating_mul(1 << (refusals - 1).min(16)).min(LONGEST);
+        let pause = pause(refusals - 1);
         self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
     }
 
@@ -52,7 +57,7 @@ impl Holds {
         let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
         let pause = match refusals.checked_sub(QUICK_CONFLICTS + 1) {
             None => Duration::ZERO,
-            Some(more) => FIRST.saturating_mul(1 << more.min(16)).min(LONGEST),
+            Some(more) => pause(more),
         };
         self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
     }
@@ -65,7 +70,7 @@ impl Holds {
     /// The peer refuses whatever is asked of it, for a reason that is no VIF's.
     pub fn peer_refused(&mut self, backend: BackendName, error: String, now: Instant) {
         let refusals = self.peers.get(backend).map_or(0, |hold| hold.refusals).saturating_add(1);
-        let pause = FIRST.saturating_mul(1 << (refusals - 1).min(16)).min(LONGEST);
+        let pause = pause(refusals - 1);
         self.peers.insert(backend, Hold { error, until: now + pause, refusals });
     }
 

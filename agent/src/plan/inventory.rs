@@ -45,7 +45,7 @@ impl<'a> Inventory<'a> {
                         owned.taps.push(link);
                         owned.preserve |= preserve;
                     }
-                    Owner::Other(who) if who.starts_with("a later") => inventory.newer += 1,
+                    Owner::Later(_) => inventory.newer += 1,
                     _ => {}
                 }
             }
@@ -75,7 +75,7 @@ impl<'a> Inventory<'a> {
                     owned.ports.push((port, interface));
                     owned.preserve |= preserve;
                 }
-                Owner::Other(who) if who.starts_with("a later") => self.newer += 1,
+                Owner::Later(_) => self.newer += 1,
                 _ => {}
             }
         }

@@ -183,7 +183,7 @@ impl Plan {
         ovs.sort_by_key(|op| match op.op {
             OvsOp::InsertBridge { .. } => 0,
             OvsOp::DeletePort { .. } => 1,
-            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } => 2,
+            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Unmark { .. } => 2,
             OvsOp::InsertPort(_) => 3,
             OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
         });

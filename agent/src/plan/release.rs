@@ -47,12 +47,11 @@ fn unmark(
     ops: &mut Vec<OvsOp>,
 ) {
     if matches!(settings.owner(external_ids), Owner::Us { .. }) {
-        ops.push(OvsOp::Mark {
+        ops.push(OvsOp::Unmark {
             table,
             uuid,
             name: name.to_owned(),
-            set: StringMap::new(),
-            forget: BTreeSet::from([OWNER, VIF, FORMAT, PRESERVE].map(str::to_owned)),
+            keys: BTreeSet::from([OWNER, VIF, FORMAT, PRESERVE].map(str::to_owned)),
         });
     }
 }

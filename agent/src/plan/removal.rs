@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::compare::{Work, delete_link};
 use super::inventory::{Inventory, Owned};
-use super::{Facts, LINKS, Missing, OVSDB, Owner, Verdict};
+use super::{Facts, LINKS, Missing, OVSDB, Verdict};
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
 use crate::model::{Interface, VifId};
@@ -136,12 +136,7 @@ fn sweep(work: &mut Work<'_>, inventory: &Inventory<'_>) {
     }
     for bridge in &inventory.shared_bridges {
         let empty = bridge.ports.iter().all(|port| *port == bridge.name);
-        let ours = matches!(settings.owner(&bridge.external_ids), Owner::Us { vif: None, .. });
-        if ours
-            && empty
-            && super::blueprint::is_trunk_bridge(&bridge.name)
-            && !work.wanted_bridges.contains(&bridge.name)
-        {
+        if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !work.wanted_bridges.contains(&bridge.name) {
             let marks = settings.guard();
             ops.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
         }

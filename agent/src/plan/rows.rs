@@ -48,7 +48,6 @@ pub(super) fn new_port(wanted: &WantedPort) -> NewPort {
         options: wanted.options.clone(),
         interface_ids: wanted.ids.clone(),
         mtu_request: wanted.mtu_request,
-        mac: None,
     }
 }
 
@@ -86,7 +85,6 @@ pub(super) fn change_rows(
             options,
             external_ids,
             mtu_request,
-            mac: None,
         });
     }
     let external_ids = changed_ids(&port.external_ids, &wanted.marks);

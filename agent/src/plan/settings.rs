@@ -74,8 +74,10 @@ pub enum Owner {
         /// Whether it stays when the VIF goes.
         preserve: bool,
     },
-    /// Another agent's, or a later format's: the words say whose.
+    /// Another agent's: the words say whose.
     Other(String),
+    /// Made by a later release, in a format that this one does not know: left alone and reported.
+    Later(String),
     /// Nobody's mark is on it.
     Nobody,
 }
@@ -112,7 +114,7 @@ impl Settings {
         }
         match external_ids.get(FORMAT) {
             Some(format) if format != FORMAT_VERSION => {
-                return Owner::Other(format!("a later release of vifd (marks in format {format:?})"));
+                return Owner::Later(format!("a later release of vifd (marks in format {format:?})"));
             }
             _ => {}
         }
@@ -127,7 +129,7 @@ impl Settings {
             None => Owner::Nobody,
             Some(Mark::Made { agent, vif, preserve }) if agent == self.agent => Owner::Us { vif: Some(vif), preserve },
             Some(Mark::Made { agent, .. }) => Owner::Other(format!("agent {:?}", agent.0)),
-            Some(Mark::Newer(text)) => Owner::Other(format!("a later release of vifd (mark {text:?})")),
+            Some(Mark::Newer(text)) => Owner::Later(format!("a later release of vifd (mark {text:?})")),
         }
     }
 }

@@ -64,7 +64,7 @@ impl fmt::Display for OvsOp {
                 map(f, "external_ids", external_ids)?;
                 map(f, "other_config", other_config)
             }
-            OvsOp::ChangeInterface { name, kind, options, external_ids, mtu_request, mac, .. } => {
+            OvsOp::ChangeInterface { name, kind, options, external_ids, mtu_request, .. } => {
                 write!(f, "change interface {name}:")?;
                 if let Some(kind) = kind {
                     write!(f, " type={kind:?}")?;
@@ -72,17 +72,13 @@ impl fmt::Display for OvsOp {
                 if let Some(mtu) = mtu_request {
                     write!(f, " mtu_request={mtu}")?;
                 }
-                if let Some(mac) = mac {
-                    write!(f, " mac={mac}")?;
-                }
                 map(f, "options", options)?;
                 map(f, "external_ids", external_ids)
             }
             OvsOp::DeleteQos { uuid, .. } => write!(f, "delete left-over QoS row {uuid}"),
-            OvsOp::Mark { table, name, set, forget, .. } => {
+            OvsOp::Unmark { table, name, keys, .. } => {
                 write!(f, "change {table:?} {name}:")?;
-                map(f, "external_ids", set)?;
-                forget.iter().try_for_each(|key| write!(f, " remove external_ids:{key}"))
+                keys.iter().try_for_each(|key| write!(f, " remove external_ids:{key}"))
             }
         }
     }

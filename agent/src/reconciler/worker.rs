@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Attributed, Backend, Outcome};
+use crate::metrics;
 use crate::model::VifId;
 use crate::plan::BackendName;
 
@@ -67,7 +68,8 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
         if self.busy || batch.is_empty() {
             return false;
         }
-        super::writes(self.name, &batch);
+        metrics::batch(self.name);
+        metrics::writes(self.name, batch.len());
         self.in_flight = batch.iter().filter_map(|op| op.vif).collect();
         // The task ends only with us, or by a panic, after which nothing is handed out any more.
         self.busy = self.tasks.send(Task::Batch(batch)).is_ok();

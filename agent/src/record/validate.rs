@@ -47,6 +47,13 @@ pub struct Limits {
     pub socket_dir: PathBuf,
 }
 
+/// Whether `path` is somewhere below `directory`, as both are written and without a step back up.
+#[must_use]
+pub fn is_below(path: &Path, directory: &Path) -> bool {
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    plain && path.strip_prefix(directory).is_ok_and(|rest| rest.components().next().is_some())
+}
+
 /// Checks a VIF against the configuration.
 ///
 /// Paths are compared as they are written: `/run` and `/var/run` are two, as they are to whoever else looks
@@ -56,8 +63,7 @@ pub struct Limits {
 /// The first field that is not allowed here.
 pub fn against_host(vif: &Vif, limits: &Limits) -> Result<(), Fault> {
     let VifKind::VHostUser { path, .. } = &vif.kind else { return Ok(()) };
-    let below = Path::new(path).strip_prefix(&limits.socket_dir);
-    if below.is_ok_and(|rest| rest.components().next().is_some()) {
+    if is_below(Path::new(path), &limits.socket_dir) {
         return Ok(());
     }
     let dir = limits.socket_dir.display();

@@ -73,8 +73,6 @@ impl Mirror {
         }
         OvsState {
             vswitchd_alive,
-            iface_types: root.map(|root| root.iface_types.clone()).unwrap_or_default(),
-            dpdk_initialized: root.and_then(|root| root.dpdk_initialized).unwrap_or(false),
             bridges: by_name(&self.bridges, |row| &row.name),
             ports: by_name(&self.ports, |row| &row.name),
             interfaces,
@@ -145,7 +143,6 @@ fn interface(row: &vswitch::Interface) -> Interface {
         external_ids: row.external_ids.clone(),
         mtu_request: octets(row.mtu_request),
         mtu: octets(row.mtu).filter(|mtu| *mtu > 0),
-        mac: row.mac.as_deref().and_then(|mac| mac.parse().ok()),
         ofport: row.ofport,
         error: row.error.clone(),
         link_up: row.link_state.as_deref() == Some("up"),

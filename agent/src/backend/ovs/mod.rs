@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 pub(crate) use self::liveness::control_sockets;
 pub use self::session::{OtherInstance, Ovs};
-use crate::model::MacAddr;
 
 /// A map column: `external_ids`, `options`, `other_config`.
 pub type StringMap = BTreeMap<String, String>;
@@ -83,8 +82,6 @@ pub enum OvsOp {
         external_ids: StringMap,
         /// New `mtu_request`.
         mtu_request: Option<u32>,
-        /// New `mac`.
-        mac: Option<MacAddr>,
     },
     /// Deletes a QoS row that still holds `marks` and that no port refers to.
     DeleteQos {
@@ -93,18 +90,16 @@ pub enum OvsOp {
         /// Entries that `external_ids` must still hold.
         marks: StringMap,
     },
-    /// Sets or deletes entries of `external_ids`, provided that the row is there: marks on, marks off.
-    Mark {
+    /// Deletes entries of `external_ids`, provided that the row is there: our marks come off.
+    Unmark {
         /// Which table.
         table: MarkedTable,
         /// Row.
         uuid: Uuid,
         /// Name, for people.
         name: String,
-        /// Entries to set.
-        set: StringMap,
         /// Keys to delete.
-        forget: BTreeSet<String>,
+        keys: BTreeSet<String>,
     },
 }
 
@@ -148,8 +143,6 @@ pub struct NewPort {
     pub interface_ids: StringMap,
     /// `Interface.mtu_request`.
     pub mtu_request: Option<u32>,
-    /// `Interface.mac`.
-    pub mac: Option<MacAddr>,
 }
 
 /// A QoS row to insert.

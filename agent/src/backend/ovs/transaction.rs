@@ -116,7 +116,7 @@ impl Batch {
                 let mutations = Port::EXTERNAL_IDS.put(external_ids).into_iter();
                 txn.mutate(*uuid, mutations.chain(Port::OTHER_CONFIG.put(other_config)));
             }
-            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request, mac } => {
+            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
                 txn.require(
                     Where::from(*uuid).and(Interface::NAME.equals(name)).and(Interface::EXTERNAL_IDS.includes(guard)),
                 );
@@ -126,9 +126,6 @@ impl Batch {
                 }
                 if let Some(mtu) = mtu_request {
                     values.set(Interface::MTU_REQUEST, i64::from(*mtu));
-                }
-                if let Some(mac) = mac {
-                    values.set(Interface::MAC, mac.to_string());
                 }
                 if kind.is_some() || !options.is_empty() {
                     self.remade.push(*uuid);
@@ -143,26 +140,22 @@ impl Batch {
                 txn.require(Where::from(*uuid).and(Qos::EXTERNAL_IDS.includes(marks)));
                 txn.delete(Where::<Qos>::from(*uuid));
             }
-            OvsOp::Mark { table, uuid, set, forget, .. } => match table {
+            OvsOp::Unmark { table, uuid, keys, .. } => match table {
                 MarkedTable::Bridge => {
                     txn.require(Condition::<Bridge>::row(*uuid));
-                    let forget = Bridge::EXTERNAL_IDS.remove_keys(forget.iter().cloned());
-                    txn.mutate(*uuid, std::iter::once(forget).chain(Bridge::EXTERNAL_IDS.put(set)));
+                    txn.mutate(*uuid, [Bridge::EXTERNAL_IDS.remove_keys(keys.iter().cloned())]);
                 }
                 MarkedTable::Port => {
                     txn.require(Condition::<Port>::row(*uuid));
-                    let forget = Port::EXTERNAL_IDS.remove_keys(forget.iter().cloned());
-                    txn.mutate(*uuid, std::iter::once(forget).chain(Port::EXTERNAL_IDS.put(set)));
+                    txn.mutate(*uuid, [Port::EXTERNAL_IDS.remove_keys(keys.iter().cloned())]);
                 }
                 MarkedTable::Interface => {
                     txn.require(Condition::<Interface>::row(*uuid));
-                    let forget = Interface::EXTERNAL_IDS.remove_keys(forget.iter().cloned());
-                    txn.mutate(*uuid, std::iter::once(forget).chain(Interface::EXTERNAL_IDS.put(set)));
+                    txn.mutate(*uuid, [Interface::EXTERNAL_IDS.remove_keys(keys.iter().cloned())]);
                 }
                 MarkedTable::Qos => {
                     txn.require(Condition::<Qos>::row(*uuid));
-                    let forget = Qos::EXTERNAL_IDS.remove_keys(forget.iter().cloned());
-                    txn.mutate(*uuid, std::iter::once(forget).chain(Qos::EXTERNAL_IDS.put(set)));
+                    txn.mutate(*uuid, [Qos::EXTERNAL_IDS.remove_keys(keys.iter().cloned())]);
                 }
             },
         }
@@ -253,9 +246,6 @@ fn insert_port(txn: &mut Transaction<usize>, new: &NewPort) -> NewRow {
     }
     if let Some(mtu) = new.mtu_request {
         interface.set(Interface::MTU_REQUEST, i64::from(mtu));
-    }
-    if let Some(mac) = new.mac {
-        interface.set(Interface::MAC, mac.to_string());
     }
     let interface = txn.insert(&interface);
     let mut port = Values::new()

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::Settings;
 use crate::backend::ovs::{NewQos, StringMap};
-use crate::model::{MacAddr, Mark, OpenVSwitchProfile, PortProfile, ProfileKind, Vif, VifKind};
+use crate::model::{MacAddr, Mark, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
 
 /// How a port of type `openvswitch` is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,14 +220,4 @@ fn interface_id(vif: &Vif, profile: &OpenVSwitchProfile) -> String {
 /// The datapath that the record asks for.
 fn datapath_type(profile: &OpenVSwitchProfile, default: &str) -> String {
     profile.datapath_type.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| default.to_owned())
-}
-
-/// The VIF's Open vSwitch profile, whichever kind carries it.
-pub(super) fn ovs_profile(profile: Option<&PortProfile>) -> Option<&OpenVSwitchProfile> {
-    match &profile?.kind {
-        ProfileKind::OpenVSwitch(ovs)
-        | ProfileKind::FpOpenVSwitch { ovs, .. }
-        | ProfileKind::OvsRepresentor { ovs, .. } => Some(ovs),
-        _ => None,
-    }
 }

@@ -2,7 +2,7 @@
 //! the guest listens.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::{
     Blueprint, Isolation, Maker, Unbuildable, WantedBridge, WantedPort, datapath_type, interface_id, interface_ids,
@@ -11,6 +11,7 @@ use super::{
 use crate::backend::ovs::StringMap;
 use crate::model::{OpenVSwitchProfile, VhostUserMode, Vif, cut_name};
 use crate::plan::Settings;
+use crate::record::validate::is_below;
 
 pub(super) fn blueprint(
     vif: &Vif,
@@ -57,9 +58,7 @@ pub(super) fn blueprint(
 /// `path`, when it is below the directory of sockets.
 fn allowed(path: &str, settings: &Settings) -> Result<PathBuf, Unbuildable> {
     let socket = PathBuf::from(path);
-    let plain = socket.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let below = plain && socket.strip_prefix(&settings.socket_dir).is_ok_and(|rest| rest.components().next().is_some());
-    if below {
+    if is_below(&socket, &settings.socket_dir) {
         Ok(socket)
     } else {
         Err(Unbuildable {
