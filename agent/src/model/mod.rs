@@ -8,7 +8,7 @@ mod vif;
 pub use desired::Desired;
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
 pub use observed::{
-    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,
+    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, Table, View,
 };
 pub use vif::{
     AddressPair, DatapathOffload, DevType, DirectMode, FixedIp, Instance, Network, OpenVSwitchProfile, Parent, Policy,

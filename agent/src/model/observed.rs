@@ -1,6 +1,7 @@
 //! What the peers say: written by the backends alone, read by the planner alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +39,53 @@ impl<T> Clone for View<T> {
     }
 }
 
+/// Rows by name or identity; used as the map that it derefs to. A clone shares all of it, and whoever changes one of
+/// two that share pays for the copy. So that two are one and the same ([`Table::is`]) says at once that no row differs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Table<K, T>(Arc<BTreeMap<K, Arc<T>>>);
+
+impl<K, T> Table<K, T> {
+    /// Whether the two are one: then they are equal. Two that are not one may be equal, too.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<K, T> Clone for Table<K, T> {
+    fn clone(&self) -> Self {
+        Table(Arc::clone(&self.0))
+    }
+}
+impl<K, T> Default for Table<K, T> {
+    fn default() -> Self {
+        Table(Arc::default())
+    }
+}
+impl<K: Ord, T> FromIterator<(K, Arc<T>)> for Table<K, T> {
+    fn from_iter<I: IntoIterator<Item = (K, Arc<T>)>>(rows: I) -> Self {
+        Table(Arc::new(rows.into_iter().collect()))
+    }
+}
+impl<'a, K, T> IntoIterator for &'a Table<K, T> {
+    type Item = (&'a K, &'a Arc<T>);
+    type IntoIter = std::collections::btree_map::Iter<'a, K, Arc<T>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+impl<K, T> Deref for Table<K, T> {
+    type Target = BTreeMap<K, Arc<T>>;
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+impl<K: Clone, T> DerefMut for Table<K, T> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
 /// Everything that the planner knows of the host.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -51,7 +99,7 @@ pub struct Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {
     /// Every link, by name.
-    pub links: BTreeMap<String, Arc<Link>>,
+    pub links: Table<String, Link>,
     /// The directory of vhost-user sockets.
     pub sockets: SocketState,
 }
@@ -119,13 +167,13 @@ pub struct OvsState {
     /// Whether ovs-vswitchd is running. While it is not, `ofport`, `error` and `status` are stale.
     pub vswitchd_alive: bool,
     /// Bridges by name.
-    pub bridges: BTreeMap<String, Arc<Bridge>>,
+    pub bridges: Table<String, Bridge>,
     /// Ports by name.
-    pub ports: BTreeMap<String, Arc<Port>>,
+    pub ports: Table<String, Port>,
     /// Interfaces by name.
-    pub interfaces: BTreeMap<String, Arc<Interface>>,
+    pub interfaces: Table<String, Interface>,
     /// QoS rows by row uuid.
-    pub qos: BTreeMap<Uuid, Arc<Qos>>,
+    pub qos: Table<Uuid, Qos>,
 }
 
 /// A row of table Bridge (ovs-vswitchd.conf.db(5)).

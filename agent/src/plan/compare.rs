@@ -2,23 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
 use super::inventory::{Inventory, port_owner};
+use super::memo::Settled;
 use super::rows::{Guard, change_rows, entries, new_port, usable};
-use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
+use super::sight::{Evidence, Sight};
+use super::{Clash, Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::{OvsOp, StringMap};
-use crate::model::{Interface, Link, LinkKind, LinkState, OvsState, Port, Vif, VifId};
+use crate::model::{Interface, Link, LinkKind, Port, Vif, VifId};
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
     pub(super) inputs: Inputs<'a>,
     pub(super) now: Instant,
     pub(super) plan: Plan,
-    inventory: &'a Inventory<'a>,
+    inventory: &'a Inventory,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges that some VIF wants, so that an empty one of them is not swept.
@@ -53,7 +56,7 @@ enum InTheWay {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(inputs: Inputs<'a>, inventory: &'a Inventory<'a>, now: Instant) -> Self {
+    pub(super) fn new(inputs: Inputs<'a>, inventory: &'a Inventory, now: Instant) -> Self {
         Work {
             inputs,
             now,
@@ -64,66 +67,93 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Plans one wanted VIF.
-    pub(super) fn vif(&mut self, id: VifId, vif: &Vif, blueprint: Result<&Blueprint, &Unbuildable>) {
-        if let Ok(blueprint) = blueprint {
-            let disposable = blueprint.bridges.iter().filter(|bridge| bridge.disposable);
-            self.wanted_bridges.extend(disposable.map(|bridge| bridge.name.clone()));
-        }
+    /// A VIF of which everything is as it was, and nothing was to be done.
+    pub(super) fn stand(&mut self, id: VifId, settled: &Settled) {
+        self.wanted_bridges.extend(settled.bridges.iter().cloned());
+        self.plan.judgements.insert(id, Arc::clone(&settled.judgement));
+    }
+
+    /// Notes the disposable bridges that a VIF wants, whatever becomes of it; answers them.
+    pub(super) fn want_bridges(&mut self, blueprint: Option<&Blueprint>) -> Vec<String> {
+        let bridges = blueprint.map_or(&[][..], |blueprint| &blueprint.bridges).iter();
+        let disposable = bridges.filter(|bridge| bridge.disposable).map(|bridge| bridge.name.clone());
+        let disposable: Vec<String> = disposable.collect();
+        self.wanted_bridges.extend(disposable.iter().cloned());
+        disposable
+    }
+
+    /// Plans one wanted VIF. The evidence says on what the verdict rests, where there is nothing to do.
+    pub(super) fn vif(
+        &mut self,
+        id: VifId,
+        vif: &Vif,
+        blueprint: Result<&Blueprint, &Unbuildable>,
+        clash: Option<&Clash>,
+    ) -> (Arc<Judgement>, Option<Evidence>) {
         let rejected =
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
-        if let Some(clash) = self.inputs.clashes.get(&id) {
-            return self.judge(id, rejected(&clash.field, &clash.reason), Facts::default());
+        if let Some(clash) = clash {
+            return (self.judge(id, rejected(&clash.field, &clash.reason), Facts::default()), None);
         }
         let blueprint = match blueprint {
             Ok(blueprint) => blueprint,
-            Err(wrong) => return self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default()),
+            Err(wrong) => return (self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default()), None),
         };
-        let missing_view = if self.inputs.observed.links.ready().is_none() {
+        let observed = self.inputs.observed;
+        let missing_view = if observed.links.ready().is_none() {
             Some(LINKS)
-        } else if self.inputs.observed.ovs.ready().is_none() && !blueprint.ports.is_empty() {
+        } else if observed.ovs.ready().is_none() && !blueprint.ports.is_empty() {
             Some(OVSDB)
         } else {
             None
         };
-        let (Some(links), None) = (self.inputs.observed.links.ready(), missing_view) else {
+        let (Some(links), None) = (observed.links.ready(), missing_view) else {
             let facts = wanted_facts(vif, blueprint);
-            return self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts);
+            return (self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts), None);
         };
+        let mut sight = Sight::new(links, observed.ovs.ready());
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
-        self.stale(id, blueprint, &mut found);
+        self.stale(id, blueprint, &mut sight, &mut found);
         for tap in &blueprint.taps {
-            self.tap(id, tap, links, &mut found);
+            self.tap(id, tap, &mut sight, &mut found);
         }
         for dir in &blueprint.socket_dirs {
-            self.socket_dir(dir, links, &mut found);
+            self.socket_dir(dir, &mut sight, &mut found);
         }
-        if let Some(ovs) = self.inputs.observed.ovs.ready() {
-            self.bridges(id, blueprint, ovs, &mut found);
+        if sight.ovs.is_some() {
+            self.bridges(id, blueprint, &mut sight, &mut found);
             for (place, port) in blueprint.ports.iter().enumerate() {
-                self.port(id, port, place == 0, (links, ovs), &mut found);
+                self.port(id, port, place == 0, &mut sight, &mut found);
             }
         }
-        self.conclude(id, found);
+        let idle = found.links.is_empty() && found.ovs.is_empty();
+        let judgement = self.conclude(id, found);
+        (judgement, sight.into_evidence().filter(|_| idle))
     }
 
     /// A verdict on a VIF for which nothing is done.
-    pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) {
+    pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) -> Arc<Judgement> {
         let judgement =
             Judgement { verdict, link_ready: None, port_ready: None, vhost_connected: None, plugged: false, facts };
-        self.plan.judgements.insert(id, judgement);
+        self.tell(id, judgement)
+    }
+
+    fn tell(&mut self, id: VifId, judgement: Judgement) -> Arc<Judgement> {
+        let judgement = Arc::new(judgement);
+        self.plan.judgements.insert(id, Arc::clone(&judgement));
+        judgement
     }
 
     /// What carries this VIF's mark and is not in its blueprint (any more).
-    fn stale(&self, id: VifId, blueprint: &Blueprint, found: &mut Findings) {
+    fn stale(&self, id: VifId, blueprint: &Blueprint, sight: &mut Sight<'_>, found: &mut Findings) {
         let Some(owned) = self.inventory.by_vif.get(&id) else { return };
         for (port, interface) in &owned.ports {
             if !blueprint.ports.iter().any(|wanted| wanted.name == port.name) {
-                found.ovs.push(self.delete_port(port, interface.map(AsRef::as_ref)));
+                found.ovs.push(self.delete_port(port, interface.as_deref()));
             }
         }
         for tap in &owned.taps {
-            if !blueprint.taps.iter().any(|wanted| wanted.name == tap.name) && !self.named_by_a_port(&tap.name) {
+            if !blueprint.taps.iter().any(|wanted| wanted.name == tap.name) && !sight.is_named_by_a_port(&tap.name) {
                 found.links.push(delete_link(tap));
             }
         }
@@ -144,11 +174,11 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
     }
 
-    fn tap(&self, id: VifId, wanted: &WantedTap, links: &LinkState, found: &mut Findings) {
+    fn tap(&self, id: VifId, wanted: &WantedTap, sight: &mut Sight<'_>, found: &mut Findings) {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
-        let Some(link) = links.links.get(&wanted.name) else {
-            match self.port_in_the_way(id, &wanted.name) {
+        let Some(link) = sight.link(&wanted.name) else {
+            match self.port_in_the_way(id, &wanted.name, sight) {
                 None => {}
                 Some(InTheWay::Vif(other)) => {
                     let busy = format!("port {} still belongs to VIF {other}", wanted.name);
@@ -226,10 +256,9 @@ impl<'a> Work<'a> {
     }
 
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
-    fn port_in_the_way(&self, id: VifId, name: &str) -> Option<InTheWay> {
-        let ovs = self.inputs.observed.ovs.ready()?;
-        let interface = ovs.interfaces.get(name)?;
-        let port = ovs.ports.get(name).filter(|port| port.interfaces.contains(name));
+    fn port_in_the_way(&self, id: VifId, name: &str, sight: &mut Sight<'_>) -> Option<InTheWay> {
+        let interface = sight.interface(name)?;
+        let port = sight.port(name).filter(|port| port.interfaces.contains(name));
         let owner = port.map_or_else(
             || self.inputs.settings.owner(&interface.external_ids),
             |port| port_owner(port, Some(interface), self.inputs.settings),
@@ -253,10 +282,10 @@ impl<'a> Work<'a> {
 
     /// The directory above the socket that a guest makes. The configured directory itself is made where it is
     /// missing and never altered where it is there: it may be Open vSwitch's own.
-    fn socket_dir(&self, dir: &Path, links: &LinkState, found: &mut Findings) {
+    fn socket_dir(&self, dir: &Path, sight: &mut Sight<'_>, found: &mut Findings) {
         let settings = self.inputs.settings;
         let owner = &settings.socket_owner;
-        let right = match links.sockets.directories.get(dir) {
+        let right = match sight.directory(dir) {
             None => false,
             Some(_) if dir == settings.socket_dir => true,
             Some(is) => {
@@ -271,13 +300,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn bridges(&mut self, id: VifId, blueprint: &Blueprint, ovs: &OvsState, found: &mut Findings) {
+    fn bridges(&mut self, id: VifId, blueprint: &Blueprint, sight: &mut Sight<'_>, found: &mut Findings) {
         let settings = self.inputs.settings;
         for wanted in &blueprint.bridges {
-            if ovs.bridges.contains_key(&wanted.name) || self.inserted_bridges.contains(&wanted.name) {
+            if sight.has_bridge(&wanted.name) || self.inserted_bridges.contains(&wanted.name) {
                 continue;
             }
-            if let Some(port) = ovs.ports.get(&wanted.name) {
+            if let Some(port) = sight.port(&wanted.name) {
                 found.conflict.get_or_insert(format!(
                     "bridge {} cannot be made: bridge {} has a port of this name",
                     wanted.name, port.bridge
@@ -293,14 +322,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn port(
-        &self,
-        id: VifId,
-        wanted: &WantedPort,
-        first: bool,
-        (links, ovs): (&LinkState, &OvsState),
-        found: &mut Findings,
-    ) {
+    fn port(&self, id: VifId, wanted: &WantedPort, first: bool, sight: &mut Sight<'_>, found: &mut Findings) {
         if first {
             found.port_ready = Some(false);
             if wanted.kind.starts_with("dpdkvhostuser") {
@@ -308,11 +330,11 @@ impl<'a> Work<'a> {
             }
         }
         let settings = self.inputs.settings;
-        let interface = ovs.interfaces.get(&wanted.name).map(AsRef::as_ref);
-        let Some(port) = ovs.ports.get(&wanted.name) else {
+        let interface = sight.interface(&wanted.name);
+        let Some(port) = sight.port(&wanted.name) else {
             match (wanted.maker, interface) {
                 (_, Some(_)) => {
-                    let of = ovs.ports.values().find(|port| port.interfaces.contains(&wanted.name));
+                    let of = sight.port_with(&wanted.name);
                     let of = of.map_or("another port", |port| port.name.as_str());
                     found.conflict.get_or_insert(format!("interface {} is part of port {of}", wanted.name));
                 }
@@ -367,7 +389,7 @@ impl<'a> Work<'a> {
             },
         };
         change_rows(wanted, (port, interface), settings, guard, found);
-        if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, links.links.get(&wanted.name))
+        if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, sight.link(&wanted.name))
             && link.mtu != mtu
         {
             found.links.push(LinkOp::ChangeLink {
@@ -379,7 +401,7 @@ impl<'a> Work<'a> {
                 alias: None,
             });
         }
-        usable(wanted, first, interface, ovs, links, found);
+        usable(wanted, first, interface, sight, found);
     }
 
     /// Whether a port without marks may become ours: a hypervisor's port with the wanted name and `iface-id` on
@@ -438,7 +460,7 @@ impl<'a> Work<'a> {
     }
 
     /// Keeps the operations that are allowed now and gives the verdict.
-    fn conclude(&mut self, id: VifId, mut found: Findings) {
+    fn conclude(&mut self, id: VifId, mut found: Findings) -> Arc<Judgement> {
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
@@ -478,17 +500,15 @@ impl<'a> Work<'a> {
         if !paused {
             self.emit(Some(id), found.links, found.ovs);
         }
-        self.plan.judgements.insert(
-            id,
-            Judgement {
-                verdict,
-                link_ready: found.link_ready,
-                port_ready: found.port_ready,
-                vhost_connected: found.vhost_connected,
-                plugged,
-                facts: found.facts,
-            },
-        );
+        let judgement = Judgement {
+            verdict,
+            link_ready: found.link_ready,
+            port_ready: found.port_ready,
+            vhost_connected: found.vhost_connected,
+            plugged,
+            facts: found.facts,
+        };
+        self.tell(id, judgement)
     }
 
     /// Adds operations to the plan.

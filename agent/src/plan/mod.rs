@@ -16,10 +16,12 @@ pub mod blueprint;
 mod compare;
 mod holds;
 mod inventory;
+mod memo;
 mod release;
 mod removal;
 mod rows;
 mod settings;
+mod sight;
 mod verdict;
 mod words;
 
@@ -28,16 +30,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use holds::{Hold, Holds};
+pub use memo::Memo;
 pub use release::release;
 pub use settings::{FORMAT, MaxRemovals, OWNER, Owner, PRESERVE, Settings, VIF};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
-use self::blueprint::{Blueprint, Layout, Unbuildable};
 use self::inventory::Inventory;
+use self::memo::Settled;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{Desired, Observed, Vif, VifId};
+use crate::model::{Desired, Observed, VifId};
 
 /// Name of the OVSDB backend in holds and metrics.
 pub const OVSDB: BackendName = "ovsdb";
@@ -85,8 +88,9 @@ pub struct Plan {
     pub links: Vec<Attributed<LinkOp>>,
     /// For the OVSDB backend: one transaction.
     pub ovs: Vec<Attributed<OvsOp>>,
-    /// A word on every VIF that is wanted or still on the host.
-    pub judgements: BTreeMap<VifId, Judgement>,
+    /// A word on every VIF that is wanted or still on the host; the very same one as in the plan before where nothing
+    /// that it was made from is another.
+    pub judgements: BTreeMap<VifId, Arc<Judgement>>,
     /// Deleted VIFs of which nothing is left.
     pub gone: BTreeSet<VifId>,
     /// VIFs that are absent and stay because of `max_removals`.
@@ -95,40 +99,6 @@ pub struct Plan {
     pub newer_marks: usize,
     /// When to plan again although nothing happened.
     pub wake_at: Option<Instant>,
-}
-
-type Built = Arc<Result<Blueprint, Unbuildable>>;
-
-/// Blueprints by record: made once per record and settings, not once per plan.
-#[derive(Debug, Default)]
-pub struct Memo {
-    settings: Option<Settings>,
-    blueprints: BTreeMap<VifId, (Arc<Vif>, Layout, Built)>,
-}
-
-impl Memo {
-    fn blueprint(&mut self, vif: &Arc<Vif>, layout: Layout, settings: &Settings) -> Built {
-        if let Some((record, of, blueprint)) = self.blueprints.get(&vif.id)
-            && Arc::ptr_eq(record, vif)
-            && *of == layout
-        {
-            return Arc::clone(blueprint);
-        }
-        let made = Arc::new(blueprint::blueprint(vif, layout, settings));
-        self.blueprints.insert(vif.id, (Arc::clone(vif), layout, Arc::clone(&made)));
-        made
-    }
-
-    /// Drops what was made for other settings or for records that are gone.
-    fn prepare(&mut self, desired: &Desired, settings: &Settings) {
-        if self.settings.as_ref() != Some(settings) {
-            self.blueprints.clear();
-            self.settings = Some(settings.clone());
-        }
-        if self.blueprints.len() > desired.vifs.len() {
-            self.blueprints.retain(|id, _| desired.vifs.contains_key(id));
-        }
-    }
 }
 
 /// Everything that a plan is made from. The clock is an argument of [`plan`].
@@ -153,12 +123,24 @@ pub struct Inputs<'a> {
 /// Plans the whole host.
 #[must_use]
 pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
-    memo.prepare(inputs.desired, inputs.settings);
-    let inventory = Inventory::take(inputs.observed, inputs.settings);
+    let (inventory, same) = memo.prepare(&inputs);
     let mut work = compare::Work::new(inputs, &inventory, now);
     for (id, vif) in &inputs.desired.vifs {
+        let owned = inventory.by_vif.get(id);
+        let clash = inputs.clashes.get(id);
+        if let Some(settled) = memo.standing(vif, owned, same).filter(|_| clash.is_none()) {
+            work.stand(*id, settled);
+            continue;
+        }
         let blueprint = memo.blueprint(vif, inventory.layout(vif, inputs.settings), inputs.settings);
-        work.vif(*id, vif, blueprint.as_ref().as_ref());
+        let bridges = work.want_bridges(blueprint.as_ref().as_ref().ok());
+        match work.vif(*id, vif, blueprint.as_ref().as_ref(), clash) {
+            (judgement, Some(evidence)) => {
+                let (vif, owned) = (Arc::clone(vif), owned.cloned());
+                memo.settle(*id, Settled { vif, owned, evidence, judgement, bridges });
+            }
+            (_, None) => memo.unsettle(*id),
+        }
     }
     removal::remove(&mut work, &inventory);
     work.finish()
@@ -167,7 +149,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
 /// The VIFs of which something is on the host, by our marks.
 #[must_use]
 pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
-    Inventory::take(observed, settings).by_vif.into_keys().collect()
+    Inventory::take(observed, settings, &Inventory::default()).by_vif.into_keys().collect()
 }
 
 impl Plan {

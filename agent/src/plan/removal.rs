@@ -12,16 +12,16 @@ use crate::model::{Interface, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
 /// what is left over beside them.
-pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
+pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory) {
     let inputs = work.inputs;
     let desired = inputs.desired;
     let views_ready = inputs.observed.links.ready().is_some() && inputs.observed.ovs.ready().is_some();
     // What is to be preserved keeps its marks, so that the VIF finds it again when it comes back.
-    let unwanted: Vec<(VifId, &Owned<'_>)> = inventory
+    let unwanted: Vec<(VifId, &Owned)> = inventory
         .by_vif
         .iter()
         .filter(|(id, owned)| !owned.preserve && !desired.vifs.contains_key(id) && !desired.unreadable.contains(id))
-        .map(|(id, owned)| (*id, owned))
+        .map(|(id, owned)| (*id, owned.as_ref()))
         .collect();
     let absent: Vec<VifId> = unwanted
         .iter()
@@ -68,7 +68,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory<'_>) {
 }
 
 /// What there is of a VIF whose record is gone.
-fn facts(owned: &Owned<'_>) -> Facts {
+fn facts(owned: &Owned) -> Facts {
     let port = owned.ports.first().map(|(port, _)| port);
     Facts {
         bridge: port.map(|port| port.bridge.clone()),
@@ -79,14 +79,14 @@ fn facts(owned: &Owned<'_>) -> Facts {
 }
 
 /// Ports first; then, when no row names them, taps and the VIF's own bridge.
-fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned<'_>) {
+fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     let (mut links, mut ovs) = (Vec::new(), Vec::new());
     let mut verdict = Verdict::Removing;
     for (port, interface) in &owned.ports {
-        match interface.and_then(|interface| orphaned_socket(work, interface)) {
+        match interface.as_ref().and_then(|interface| orphaned_socket(work, interface)) {
             // The port's row is what says that the socket is Open vSwitch's: it goes after it.
             Some(path) => links.push(LinkOp::RemoveSocket { path }),
-            None => ovs.push(work.delete_port(port, interface.map(AsRef::as_ref))),
+            None => ovs.push(work.delete_port(port, interface.as_deref())),
         }
     }
     for tap in &owned.taps {
@@ -128,7 +128,7 @@ fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
 }
 
 /// Trunk bridges of ours without ports, QoS rows of ours without a port.
-fn sweep(work: &mut Work<'_>, inventory: &Inventory<'_>) {
+fn sweep(work: &mut Work<'_>, inventory: &Inventory) {
     let settings = work.inputs.settings;
     let mut ops = Vec::new();
     if work.inputs.holds.in_force(None, OVSDB, work.now).is_some() {

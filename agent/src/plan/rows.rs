@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::blueprint::{Isolation, Maker, WantedPort};
 use super::compare::Findings;
+use super::sight::Sight;
 use super::{Missing, PRESERVE, Settings};
 use crate::backend::ovs::{NewPort, OvsOp, StringMap};
-use crate::model::{Interface, LinkState, OvsState, Port};
+use crate::model::{Interface, Port};
 
 /// The entries of `wanted` that `map` has as they are.
 pub(super) fn entries(map: &StringMap, wanted: &StringMap) -> StringMap {
@@ -105,23 +106,23 @@ pub(super) fn usable(
     wanted: &WantedPort,
     first: bool,
     interface: &Interface,
-    ovs: &OvsState,
-    links: &LinkState,
+    sight: &mut Sight<'_>,
     found: &mut Findings,
 ) {
-    if !ovs.vswitchd_alive {
+    if !sight.ovs.is_some_and(|ovs| ovs.vswitchd_alive) {
         found.unanswered.get_or_insert(Missing::Vswitchd);
         return;
     }
     let error = interface.error.as_deref().filter(|error| !error.is_empty());
     let usable = error.is_none() && interface.ofport.is_some_and(|ofport| ofport > 0);
     let connected = interface.status.get("status").is_some_and(|status| status == "connected");
+    let link = sight.link(&wanted.name);
     if first {
         found.facts.ofport = interface.ofport;
         found.facts.interface_type =
             Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.clone() });
         // The kernel's word first: Open vSwitch hears of a change from it.
-        found.facts.mtu = links.links.get(&wanted.name).map(|link| link.mtu).or(interface.mtu);
+        found.facts.mtu = link.map(|link| link.mtu).or(interface.mtu);
         found.port_ready = Some(usable);
         if found.vhost_connected.is_some() {
             found.vhost_connected = Some(usable && connected);
@@ -133,12 +134,10 @@ pub(super) fn usable(
         }
         return;
     }
-    let netdev_missing =
-        interface.kind.is_empty() && found.link_ready.is_none() && !links.links.contains_key(&wanted.name);
+    let netdev_missing = interface.kind.is_empty() && found.link_ready.is_none() && link.is_none();
     // Open vSwitch hears of a new device a moment after we do, and has the old error until then.
-    let just_came = interface.kind.is_empty()
-        && links.links.contains_key(&wanted.name)
-        && error.is_some_and(|error| error.contains("No such device"));
+    let just_came =
+        interface.kind.is_empty() && link.is_some() && error.is_some_and(|error| error.contains("No such device"));
     match (error, interface.ofport) {
         _ if just_came => {
             found.unanswered.get_or_insert(Missing::Ofport(wanted.name.clone()));

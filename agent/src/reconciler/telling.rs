@@ -68,7 +68,7 @@ impl Teller {
         self.told.retain(|id, _| ids.contains(id));
         for id in ids {
             let vif = intake.desired.vifs.get(&id);
-            let (rejection, judgement) = (rejections.get(&id).copied(), plan.judgements.get(&id));
+            let (rejection, judgement) = (rejections.get(&id).copied(), plan.judgements.get(&id).map(AsRef::as_ref));
             let subject = Subject { id, vif: vif.map(AsRef::as_ref), rejection, judgement, enforce: scene.enforce };
             self.tell_vif(subject, vif, (now, today));
         }

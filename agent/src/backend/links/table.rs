@@ -1,6 +1,6 @@
 //! What rtnetlink messages say, as `model::Link`, and the table that they are merged into. Pure: no sockets.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rtnetlink::packet_core::Nla;
@@ -9,7 +9,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 
-use crate::model::{Link, LinkKind, MacAddr};
+use crate::model::{Link, LinkKind, MacAddr, Table};
 
 /// Attributes in `IFLA_INFO_DATA` of a tun link (`linux/if_link.h`), one octet each. In the kernel since 4.17;
 /// netlink-packet-route hands them on undecoded.
@@ -89,13 +89,13 @@ fn read_kind(infos: &[LinkInfo]) -> LinkKind {
 /// Every link of the namespace, as the messages so far add up.
 #[derive(Debug, Default)]
 pub(super) struct LinkTable {
-    by_name: BTreeMap<String, Arc<Link>>,
+    by_name: Table<String, Link>,
     names: HashMap<u32, String>,
 }
 
 impl LinkTable {
     /// Every link by name.
-    pub(super) fn by_name(&self) -> &BTreeMap<String, Arc<Link>> {
+    pub(super) fn by_name(&self) -> &Table<String, Link> {
         &self.by_name
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ovsdb::vswitch::{self, Snapshot};
 use uuid::Uuid;
 
-use crate::model::{Bridge, Interface, OvsState, Port, Qos};
+use crate::model::{Bridge, Interface, OvsState, Port, Qos, Table};
 
 /// Converted rows by row uuid, each with the row that it was made from.
 #[derive(Debug, Default)]
@@ -18,6 +18,10 @@ pub(super) struct Mirror {
     /// Interfaces of which `ofport`, `error` and `status` are still those from before a change of ours, with the
     /// `cur_cfg` from which on they are not.
     unanswered: BTreeMap<Uuid, i64>,
+    /// Whether rows of `state` are shown otherwise than they were converted.
+    doctored: bool,
+    /// The last state. A table of which no row changed is handed out again as it is.
+    state: OvsState,
 }
 
 type Converted<From, To> = BTreeMap<Uuid, (Arc<From>, Arc<To>)>;
@@ -41,8 +45,8 @@ impl Mirror {
     /// The state that `snapshot` shows.
     pub(super) fn reflect(&mut self, snapshot: &Snapshot, vswitchd_alive: bool) -> OvsState {
         let root = snapshot.open_vswitch.as_deref();
-        refresh(&mut self.interfaces, &snapshot.interfaces, |_| true, interface);
-        refresh(
+        let interfaces_changed = refresh(&mut self.interfaces, &snapshot.interfaces, |_| true, interface);
+        let qos_changed = refresh(
             &mut self.qos,
             &snapshot.qos,
             |_| true,
@@ -51,56 +55,68 @@ impl Mirror {
         // A port's bridge can change without its own row doing so. Names never change (RFC 7047's "mutable"
         // is false for them), so nothing else of a converted row can grow old.
         let bridge_of = |port: Uuid| snapshot.bridge_of_port(port).map_or("", |bridge| bridge.name.as_str());
-        refresh(
+        let ports_changed = refresh(
             &mut self.ports,
             &snapshot.ports,
             |made: &Port| made.bridge == bridge_of(made.uuid),
             |row| port(row, bridge_of(row.uuid), snapshot),
         );
-        refresh(&mut self.bridges, &snapshot.bridges, |_| true, |row| bridge(row, snapshot));
+        let bridges_changed = refresh(&mut self.bridges, &snapshot.bridges, |_| true, |row| bridge(row, snapshot));
         // A database that was restored meanwhile may be behind the number that was asked for.
         let (cur_cfg, next_cfg) = root.map_or((0, 0), |root| (root.cur_cfg, root.next_cfg));
         let open = |until: i64| until == i64::MAX || until.min(next_cfg) > cur_cfg;
         self.unanswered.retain(|uuid, until| open(*until) && snapshot.interfaces.contains_key(uuid));
-        let mut interfaces = by_name(&self.interfaces, |row| &row.name);
+        let state = &mut self.state;
+        state.vswitchd_alive = vswitchd_alive;
+        if bridges_changed {
+            state.bridges = by_name(&self.bridges, |row| &row.name);
+        }
+        if ports_changed {
+            state.ports = by_name(&self.ports, |row| &row.name);
+        }
+        if interfaces_changed || self.doctored || !self.unanswered.is_empty() {
+            state.interfaces = by_name(&self.interfaces, |row| &row.name);
+        }
+        if qos_changed {
+            state.qos = self.qos.iter().map(|(uuid, (_, made))| (*uuid, Arc::clone(made))).collect();
+        }
+        self.doctored = !self.unanswered.is_empty();
         for uuid in self.unanswered.keys() {
             if let Some((_, made)) = self.interfaces.get(uuid) {
                 let mut row = made.as_ref().clone();
                 (row.ofport, row.error, row.link_up) = (None, None, false);
                 row.status.clear();
-                interfaces.insert(row.name.clone(), Arc::new(row));
+                state.interfaces.insert(row.name.clone(), Arc::new(row));
             }
         }
-        OvsState {
-            vswitchd_alive,
-            bridges: by_name(&self.bridges, |row| &row.name),
-            ports: by_name(&self.ports, |row| &row.name),
-            interfaces,
-            qos: self.qos.iter().map(|(uuid, (_, made))| (*uuid, Arc::clone(made))).collect(),
-        }
+        state.clone()
     }
 }
 
-fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &String) -> BTreeMap<String, Arc<To>> {
+fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &String) -> Table<String, To> {
     rows.values().map(|(_, made)| (name(made).clone(), Arc::clone(made))).collect()
 }
 
-/// Converts what is new or changed and drops what is gone.
+/// Converts what is new or changed and drops what is gone; answers whether there was any.
 fn refresh<From, To>(
     converted: &mut Converted<From, To>,
     rows: &BTreeMap<Uuid, Arc<From>>,
     fresh: impl Fn(&To) -> bool,
     convert: impl Fn(&From) -> To,
-) {
+) -> bool {
+    let before = converted.len();
     converted.retain(|uuid, _| rows.contains_key(uuid));
+    let mut changed = converted.len() != before;
     for (uuid, row) in rows {
         match converted.get(uuid) {
             Some((from, made)) if Arc::ptr_eq(from, row) && fresh(made) => {}
             _ => {
                 converted.insert(*uuid, (Arc::clone(row), Arc::new(convert(row))));
+                changed = true;
             }
         }
     }
+    changed
 }
 
 fn bridge(row: &vswitch::Bridge, snapshot: &Snapshot) -> Bridge {
