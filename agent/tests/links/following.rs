@@ -186,3 +186,24 @@ fn lost_notifications_lead_to_a_new_list() {
         assert_eq!(taps, 100);
     });
 }
+
+#[test]
+fn what_was_queued_before_a_loss_does_not_overtake_the_list() {
+    in_namespace(|| async {
+        // Room for several hundred notifications: more than are read from a socket in one go.
+        let config = LinksConfig { receive_buffer: 1 << 20, ..LinksConfig::default() };
+        ip("link add noise type bridge");
+        ip("link add quiet type bridge");
+        let (links, mut view) = ready(config).await;
+        let noise = |count| (0..count).map(|n| format!("link set noise mtu {}\n", 1300 + n % 2)).collect::<String>();
+        // The first change is among those that are read late, the second among those that are lost.
+        ip_batch(&format!("{}link set quiet mtu 1300\n{}link set quiet mtu 1400\n", noise(300), noise(3000)));
+        let is_so = |view: &vifd::model::LinkState| view.links.get("quiet").is_some_and(|link| link.mtu == 1400);
+        shown(&mut view, "the change that was lost", is_so).await;
+        assert!(links.statistics().resyncs_for(ResyncReason::Overrun) >= 1, "nothing was lost");
+        // And what comes later is about what comes later.
+        ip("link set noise mtu 1234");
+        shown(&mut view, "a change after the flood", |state| state.links["noise"].mtu == 1234).await;
+        assert!(view.borrow().ready().is_some_and(|state| is_so(state)), "an old notification came after the list");
+    });
+}

@@ -15,8 +15,10 @@
 //!   answers are taken in first, then every notification that came since the question was put. A notification
 //!   that is older than the answer shows a state that some later notification overtakes, unless notifications
 //!   are lost, which leads to a dump.
-//! * After `ENOBUFS` the kernel drops without a further word until the queue has been emptied. netlink-proto
-//!   empties it before it tells us, and what is in the channel by then is older than the dump and thrown away.
+//! * After `ENOBUFS` the kernel drops without a further word until the queue has been emptied, and what is still
+//!   queued is older than what was dropped: taken in after a dump, it would undo it, for good. `ENOBUFS` is told
+//!   before the queue is read, and the queue is read in portions. So the socket is given up, with its queue, and
+//!   the dump is asked for on a new one, on which nothing is older than the question.
 //! * Some changes are told by no notification (`ifalias` on a link that is down, `TUNSETPERSIST`). Our own are
 //!   asked for after each batch; those of others are seen with the next notification about the link.
 
@@ -301,13 +303,13 @@ impl Follower {
     }
 
     async fn try_resync(&mut self, reason: ResyncReason, interruptions: &mut u32) -> Result<(), ResyncReason> {
-        if matches!(reason, ResyncReason::ConnectionLost | ResyncReason::NoAnswer) {
+        if matches!(reason, ResyncReason::Overrun | ResyncReason::ConnectionLost | ResyncReason::NoAnswer) {
             self.connection = Connection::open(self.receive_buffer).map_err(|error| {
                 tracing::warn!(%error, "cannot open a netlink socket");
                 ResyncReason::ConnectionLost
             })?;
         }
-        // Older than the list.
+        // What is here already is older than the list, and need not be looked at.
         while self.connection.queued().is_some() {}
         let (links, interrupted) = self.connection.dump().await?;
         if interrupted && *interruptions < INTERRUPTED_DUMPS {
