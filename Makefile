@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test fmt-check lint deny unit integration demo demo-down fmt advisories fixtures
+.PHONY: help deps build test fmt-check lint deny unit integration chaos demo demo-down fmt advisories fixtures
 
 LAB := $(or $(VIFD_LAB),$(CURDIR)/target/lab)
 # The lab's own Open vSwitch, os-vif and cargo-deny come before the machine's.
@@ -52,6 +52,10 @@ unit: ## Tests that need no daemon of the lab's
 integration: ## Tests against real daemons, in namespaces of their own
 	cargo build --package vifd
 	cargo test --package vifd-integration
+
+chaos: ## Faults at random moments: N=10000 rounds, SEED=7, ROUND=3 for that one alone (docs/testing.md)
+	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin chaos
+	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND),$(if $(N),--rounds $(N))) $(CHAOS)
 
 fixtures: deps ## Write the sample records anew with the real os-vif
 	$(LAB)/venv/bin/python -B -W ignore integration/osvif/driver.py samples integration/fixtures/os-vif

@@ -204,6 +204,6 @@ fn what_was_queued_before_a_loss_does_not_overtake_the_list() {
         // And what comes later is about what comes later.
         ip("link set noise mtu 1234");
         shown(&mut view, "a change after the flood", |state| state.links["noise"].mtu == 1234).await;
-        assert!(view.borrow().ready().is_some_and(|state| is_so(state)), "an old notification came after the list");
+        assert!(view.borrow().ready().is_some_and(&is_so), "an old notification came after the list");
     });
 }

@@ -150,6 +150,12 @@ impl Ovs {
         self.directory.join("run")
     }
 
+    /// The directory of both daemons' logs.
+    #[must_use]
+    pub fn log_directory(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
     /// Log of ovs-vswitchd.
     #[must_use]
     pub fn vswitchd_log(&self) -> PathBuf {
@@ -173,19 +179,37 @@ impl Ovs {
     /// # Errors
     /// When it does not come up.
     pub fn start_server(&mut self) -> Result<()> {
+        self.launch_server()?;
+        self.server_answers()
+    }
+
+    /// Starts ovsdb-server on the database as it is, without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_server(&mut self) -> Result<()> {
         let socket = self.run_directory().join("db.sock");
         let database = self.database_file();
-        let mut daemon = self.daemon("ovsdb-server", |command| {
+        let daemon = self.daemon("ovsdb-server", |command| {
             command.arg(&database).arg(format!("--remote=punix:{}", socket.display()));
         })?;
+        self.server = Some(daemon);
+        Ok(())
+    }
+
+    /// Waits until ovsdb-server answers.
+    ///
+    /// # Errors
+    /// When it does not run, ends or does not answer.
+    pub fn server_answers(&mut self) -> Result<()> {
         let endpoint = self.endpoint();
+        let daemon = self.server.as_mut().context("ovsdb-server does not run")?;
         until("ovsdb-server answers", START, || {
             daemon.check_running()?;
             let mut list = Command::new(find_tool("ovsdb-client")?);
             list.args(["--timeout=5", "list-dbs", &endpoint]);
             Ok(output(list).ok().filter(|names| names.contains("Open_vSwitch")))
         })?;
-        self.server = Some(daemon);
         Ok(())
     }
 
@@ -202,25 +226,44 @@ impl Ovs {
     /// # Errors
     /// When it does not come up.
     pub fn start_vswitchd(&mut self) -> Result<()> {
+        self.launch_vswitchd()?;
+        self.vswitchd_answers()
+    }
+
+    /// Starts ovs-vswitchd, without waiting.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_vswitchd(&mut self) -> Result<()> {
         let endpoint = self.endpoint();
         let program = match self.switch {
             Switch::Userspace | Switch::Dummy => "ovs-vswitchd",
             Switch::Dpdk => "ovs-vswitchd-dpdk",
         };
         let dummy = self.switch == Switch::Dummy;
-        let mut daemon = self.daemon(program, |command| {
+        let daemon = self.daemon(program, |command| {
             command.arg(&endpoint);
             if dummy {
                 command.args(["--enable-dummy=system", "--disable-system"]);
             }
         })?;
+        self.vswitchd = Some(daemon);
+        Ok(())
+    }
+
+    /// Waits until ovs-vswitchd has read its configuration.
+    ///
+    /// # Errors
+    /// When it does not run, ends or does not answer.
+    pub fn vswitchd_answers(&mut self) -> Result<()> {
+        let mut daemon = self.vswitchd.take().context("ovs-vswitchd does not run")?;
         until("ovs-vswitchd answers", START, || {
             daemon.check_running()?;
             Ok(self.appctl(["version"]).ok())
         })?;
+        self.vswitchd = Some(daemon);
         // Without --no-wait it returns when ovs-vswitchd has read the database.
         self.vsctl(["init"])?;
-        self.vswitchd = Some(daemon);
         Ok(())
     }
 
@@ -259,8 +302,20 @@ impl Ovs {
     /// # Errors
     /// When it fails.
     pub fn appctl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.control("ovs-vswitchd.ctl", args)
+    }
+
+    /// Runs ovs-appctl on ovsdb-server.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn server_appctl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.control("ovsdb-server.ctl", args)
+    }
+
+    fn control<S: AsRef<OsStr>>(&self, socket: &str, args: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.tool("ovs-appctl")?;
-        let socket = self.run_directory().join("ovs-vswitchd.ctl");
+        let socket = self.run_directory().join(socket);
         command.args(["--timeout=10", "-t"]).arg(socket).args(args);
         output(command)
     }
@@ -270,17 +325,32 @@ impl Ovs {
     /// # Errors
     /// When there is no such table.
     pub fn rows(&self, table: &str) -> Result<Vec<Row>> {
-        let select = json!(["Open_vSwitch", {"op": "select", "table": table, "where": []}]);
+        Ok(self.tables([table])?.remove(table).unwrap_or_default())
+    }
+
+    /// Every row of several tables, as they are at one moment.
+    ///
+    /// # Errors
+    /// As [`Ovs::rows`].
+    pub fn tables<'a>(&self, tables: impl IntoIterator<Item = &'a str>) -> Result<BTreeMap<&'a str, Vec<Row>>> {
+        let names: Vec<&str> = tables.into_iter().collect();
+        let mut transaction = vec![json!("Open_vSwitch")];
+        transaction.extend(names.iter().map(|table| json!({"op": "select", "table": table, "where": []})));
         let mut command = self.tool("ovsdb-client")?;
         command.args(["--timeout=60", "transact", &self.endpoint()]);
-        command.arg(select.to_string());
+        command.arg(Value::Array(transaction).to_string());
         let answer: Value = serde_json::from_str(&output(command)?)?;
-        let rows = answer[0]["rows"].as_array().with_context(|| format!("selecting {table}: {answer}"))?;
-        Ok(rows
-            .iter()
-            .filter_map(Value::as_object)
-            .map(|row| row.iter().map(|(column, value)| (column.clone(), plain(value))).collect())
-            .collect())
+        let row = |row: &Value| -> Option<Row> {
+            Some(row.as_object()?.iter().map(|(column, value)| (column.clone(), plain(value))).collect())
+        };
+        names
+            .into_iter()
+            .enumerate()
+            .map(|(n, table)| {
+                let rows = answer[n]["rows"].as_array().with_context(|| format!("selecting {table}: {answer}"))?;
+                Ok((table, rows.iter().filter_map(row).collect()))
+            })
+            .collect()
     }
 
     /// The row of a table with that `name`.
@@ -315,7 +385,9 @@ impl Ovs {
         Ok(records.split_off(1))
     }
 
-    fn database_file(&self) -> PathBuf {
+    /// The database's file.
+    #[must_use]
+    pub fn database_file(&self) -> PathBuf {
         self.directory.join("db/conf.db")
     }
 

@@ -39,6 +39,9 @@ pub struct Config {
     pub more: String,
     /// More variables of its environment.
     pub environment: Vec<(String, String)>,
+    /// `ovsdb.endpoint`, where it is not the [`Ovs`]'s own. vifd looks for ovs-vswitchd's control socket in the
+    /// directory of it.
+    pub endpoint: Option<String>,
 }
 
 impl Default for Config {
@@ -51,6 +54,7 @@ impl Default for Config {
             defaults: String::new(),
             more: String::new(),
             environment: Vec::new(),
+            endpoint: None,
         }
     }
 }
@@ -173,9 +177,9 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config { mode, resync, max_removals, metrics, defaults, more, environment: _ } = &self.config;
+        let Config { mode, resync, max_removals, metrics, defaults, more, environment: _, endpoint } = &self.config;
         let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
-        let endpoint = &self.endpoint;
+        let endpoint = endpoint.as_ref().unwrap_or(&self.endpoint);
         let sockets = self.run_directory.display();
         let text = format!(
             "[agent]\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
@@ -234,6 +238,12 @@ impl Vifd {
         self.directory.join("vifs")
     }
 
+    /// The directory of state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
     /// The API's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -265,10 +275,14 @@ impl Vifd {
     /// # Errors
     /// When the directory cannot be written.
     pub fn put_text(&self, name: &str, text: &str) -> Result<()> {
-        let new = self.directory.join(format!("{name}.new"));
-        fs::write(&new, text)?;
-        fs::rename(new, self.records().join(format!("{name}.json")))?;
-        Ok(())
+        // In the same file system, and hidden from readers of the directory.
+        let new = self.records().join(format!(".{name}.incoming"));
+        let written =
+            fs::write(&new, text).and_then(|()| fs::rename(&new, self.records().join(format!("{name}.json"))));
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written.with_context(|| format!("writing the record {name}"))
     }
 
     /// Removes a record from the directory.
@@ -285,9 +299,18 @@ impl Vifd {
     /// # Errors
     /// When it does not answer. An answer with an error status is an answer.
     pub fn api(&self, method: &str, target: &str, body: Option<&str>) -> Result<Response> {
+        self.api_within(LIMIT, method, target, body)
+    }
+
+    /// The same, giving up when there is silence for so long: what then becomes of the request is not known.
+    ///
+    /// # Errors
+    /// As [`Vifd::api`].
+    pub fn api_within(&self, limit: Duration, method: &str, target: &str, body: Option<&str>) -> Result<Response> {
         let socket = self.socket();
         let stream = UnixStream::connect(&socket).with_context(|| format!("connecting to {}", socket.display()))?;
-        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         request(stream, method, target, body)
     }
 

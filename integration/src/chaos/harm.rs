@@ -1,0 +1,118 @@
+//! Harm that hands do: an operator's slip, a script that ran on the wrong host.
+
+use anyhow::Result;
+
+use super::wanted::{Form, Guest};
+use crate::lab::{Ovs, Record};
+
+/// What is left of the VIF's rows and links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// The rows and the link are there; what they say is wrong.
+    Contents,
+    /// The link has gone, the rows are there.
+    Link,
+    /// The port has gone, the link is there.
+    Port,
+}
+
+/// One kind of harm.
+#[derive(Debug)]
+pub struct Harm {
+    /// Said in the schedule.
+    pub name: &'static str,
+    /// What it leaves.
+    pub damage: Damage,
+    /// Which guests it can be done to.
+    pub fits: fn(&Guest) -> bool,
+    does: fn(&Ovs, &Record) -> Result<String>,
+}
+
+impl Harm {
+    /// Does it. What is not there at the moment, or cannot be reached for a fault, is not harmed.
+    pub(super) fn does(&self, ovs: &Ovs, record: &Record) -> Result<()> {
+        (self.does)(ovs, record).map(drop)
+    }
+}
+
+/// Everything that hands do.
+pub const HARMS: &[Harm] = &[
+    Harm {
+        name: "del-port",
+        damage: Damage::Port,
+        fits: port,
+        does: |ovs, vif| vsctl(ovs, &["del-port", &vif.vif_name()]),
+    },
+    Harm {
+        name: "iface-id changed",
+        damage: Damage::Contents,
+        fits: port,
+        does: |ovs, vif| vsctl(ovs, &["set", "Interface", &vif.vif_name(), "external_ids:iface-id=other"]),
+    },
+    Harm {
+        name: "attached-mac removed",
+        damage: Damage::Contents,
+        fits: port,
+        does: |ovs, vif| vsctl(ovs, &["remove", "Interface", &vif.vif_name(), "external_ids", "attached-mac"]),
+    },
+    Harm {
+        name: "mark of the interface removed",
+        damage: Damage::Contents,
+        fits: port,
+        does: |ovs, vif| {
+            let keys = ["vifd-owner", "vifd-vif", "vifd-format"];
+            vsctl(ovs, &[&["remove", "Interface", &vif.vif_name(), "external_ids"], &keys[..]].concat())
+        },
+    },
+    Harm {
+        name: "mark of the port removed",
+        damage: Damage::Contents,
+        fits: port,
+        does: |ovs, vif| {
+            let keys = ["vifd-owner", "vifd-vif", "vifd-format"];
+            vsctl(ovs, &[&["remove", "Port", &vif.vif_name(), "external_ids"], &keys[..]].concat())
+        },
+    },
+    Harm {
+        name: "QoS cleared",
+        damage: Damage::Contents,
+        fits: port,
+        does: |ovs, vif| vsctl(ovs, &["clear", "Port", &vif.vif_name(), "qos"]),
+    },
+    Harm { name: "tap deleted", damage: Damage::Link, fits: tap, does: |ovs, vif| ip(ovs, &["del", &vif.vif_name()]) },
+    Harm {
+        name: "tap set down",
+        damage: Damage::Contents,
+        fits: tap,
+        does: |ovs, vif| ip(ovs, &["set", &vif.vif_name(), "down"]),
+    },
+    Harm {
+        name: "MTU changed",
+        damage: Damage::Contents,
+        fits: tap,
+        does: |ovs, vif| ip(ovs, &["set", &vif.vif_name(), "mtu", "1300"]),
+    },
+    Harm {
+        name: "MAC of the tap changed",
+        damage: Damage::Contents,
+        fits: tap,
+        does: |ovs, vif| ip(ovs, &["set", &vif.vif_name(), "address", "02:00:00:00:00:01"]),
+    },
+];
+
+fn port(guest: &Guest) -> bool {
+    guest.form.has_port()
+}
+
+fn tap(guest: &Guest) -> bool {
+    guest.form.has_tap() && guest.form != Form::Port
+}
+
+/// ovs-vsctl that does not wait long: its database may be stopped.
+fn vsctl(ovs: &Ovs, args: &[&str]) -> Result<String> {
+    ovs.vsctl(["--timeout=1", "--no-wait"].iter().chain(args))
+}
+
+fn ip(ovs: &Ovs, args: &[&str]) -> Result<String> {
+    ovs.namespace().run("ip", ["link"].iter().chain(args))
+}
