@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test fmt-check lint deny unit integration chaos demo demo-down fmt advisories fixtures
+.PHONY: help deps build test fmt-check lint deny unit integration chaos demo demo-down fmt advisories fixtures bench
 
 LAB := $(or $(VIFD_LAB),$(CURDIR)/target/lab)
 # The lab's own Open vSwitch, os-vif and cargo-deny come before the machine's.
@@ -14,6 +14,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make demo KEEP=1 leaves the demo running; make demo-down ends it.'
+	@echo '  make bench ONLY=plug,bulk QUICK=1 measures parts, in small.'
 
 demo: ## See it work: a private Open vSwitch, vifd on it, guests that ping each other
 	@integration/deps demo
@@ -56,6 +57,9 @@ integration: ## Tests against real daemons, in namespaces of their own
 chaos: ## Faults at random moments: N=10000 rounds, SEED=7, ROUND=3 for that one alone (docs/testing.md)
 	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin chaos
 	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND),$(if $(N),--rounds $(N))) $(CHAOS)
+bench: deps ## Measurements beside the floor and peers (20 minutes on a quiet machine)
+	cargo build --release --package vifd --package vifd-benches --bins
+	target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 fixtures: deps ## Write the sample records anew with the real os-vif
 	$(LAB)/venv/bin/python -B -W ignore integration/osvif/driver.py samples integration/fixtures/os-vif

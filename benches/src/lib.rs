@@ -1,17 +1,34 @@
-//! Measurements, as ratios against a peer or a floor in the same run; each is one file under `benches/`.
+//! Measurements, as ratios to a floor and to peers in the same run.
 //!
-//! Here: what they share, which is how a time is taken.
+//! A measurement is one file under `measurements/` and a line in [`measurements::ALL`]. It gives a [`Finding`]:
+//! series of samples by size, and how they compare with what is aimed at. How findings are shown is not its
+//! business: `show/` makes tables, plots and `docs/benchmarks.md` of them.
+//!
+//! What measurements share is here: [`host`] has a switch and a vifd, [`hand`] does by hand, with as little as
+//! possible, what vifd does (the floor), [`peer`] has the programs of others, [`timing`] takes turns.
 
-use std::time::{Duration, Instant};
+pub mod finding;
+pub mod hand;
+pub mod host;
+pub mod machine;
+pub mod measurements;
+pub mod peer;
+pub mod show;
+pub mod timing;
 
-/// The least time of `runs` runs of `work`: what the work costs when nothing else got in its way.
-pub fn least<T>(runs: u32, mut work: impl FnMut() -> T) -> Duration {
-    let timed = |_| {
-        let start = Instant::now();
-        let kept = work();
-        let took = start.elapsed();
-        drop(kept);
-        took
-    };
-    (0..runs).map(timed).min().unwrap_or_default()
+pub use finding::{Aim, Chart, Finding, Role, Series, Unit};
+pub use timing::{median, rounds};
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Small sizes and few rounds: whether everything works, not how well.
+    pub quick: bool,
+}
+
+impl Scale {
+    /// One of two, by the scale.
+    pub fn pick<T>(self, whole: T, quick: T) -> T {
+        if self.quick { quick } else { whole }
+    }
 }

@@ -1,11 +1,13 @@
-//! Cutting a stream of JSON into messages, 1.5 and 15 MB in one message, beside its floor: copying the same bytes
-//! in the same pieces. `cargo bench -p vifd-benches --bench framing`
+//! Cutting a stream of JSON into messages, beside its floor: copying the same octets in the same pieces.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
 
+use anyhow::{Result, ensure};
 use ovsdb::framing::{Limits, Splitter};
-use vifd_benches::least;
+
+use crate::timing::least;
+use crate::{Chart, Finding, Role, Scale, Unit};
 
 /// What one read of a socket brings.
 const PIECE: usize = 64 * 1024;
@@ -45,13 +47,24 @@ fn copy(text: &[u8]) -> usize {
     black_box(&buffer).len()
 }
 
-fn main() {
-    println!("{:>12} {:>12} {:>12} {:>8}", "octets", "framing", "floor", "ratio");
-    for rows in [8_000, 80_000] {
-        let text = message(rows);
-        assert_eq!(split(text.as_bytes()), text.len(), "the message is cut where it ends");
+/// Measures.
+pub(super) fn measure(scale: Scale) -> Result<Finding> {
+    let mut finding = Finding::new(
+        "framing",
+        "Cutting a stream of JSON into messages",
+        "One message of some size, in pieces as reads of a socket bring them; the least of ten runs. The floor copies
+         the same pieces into one buffer. Within this process, without a socket.",
+    );
+    let mut chart = Chart::new("framing", "Cutting a stream of JSON", "rows in the message", Unit::Seconds);
+    for rows in scale.pick(&[800u32, 8_000, 80_000][..], &[800, 8_000]) {
+        let text = message(*rows as usize);
+        ensure!(split(text.as_bytes()) == text.len(), "the message is cut elsewhere than at its end");
         let took = least(10, || black_box(split(text.as_bytes())));
         let floor = least(10, || copy(text.as_bytes()));
-        println!("{:>12} {took:>12.1?} {floor:>12.1?} {:>8.1}", text.len(), took.as_secs_f64() / floor.as_secs_f64());
+        chart.add("floor", Role::Floor, f64::from(*rows), vec![floor.as_secs_f64()]);
+        chart.add("vifd", Role::Ours, f64::from(*rows), vec![took.as_secs_f64()]);
     }
+    finding.notes.push("80,000 rows are 15 MB: a host of 25,000 ports.".to_owned());
+    finding.charts.push(chart);
+    Ok(finding)
 }

@@ -1,23 +1,26 @@
-//! Planning a host on which all is as it should be, from 250 to 4,000 VIFs, beside its floor: one walk over the same
-//! records and rows. Once with the very view of the plan before, once with a view in which the row of one interface is
-//! another, so that every table has to be compared. `cargo bench -p vifd-benches --bench plan`
+//! Planning a host on which all is as it should be, beside its floor: one walk over the same records and rows.
+//! Once with the very view of the plan before, once with a view in which the row of one interface is another, so that
+//! every table has to be compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use anyhow::Result;
 use uuid::Uuid;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, Observed, OvsState, View, Vif};
-use vifd::plan::{Holds, Inputs, Memo, Orders, plan};
+use vifd::model::{Desired, Observed, OvsState, View, Vif, VifId};
+use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, plan};
 use vifd::record;
-use vifd_benches::least;
+
+use crate::timing::least;
+use crate::{Chart, Finding, Role, Scale, Series, Unit};
 
 fn vif(number: u32) -> Arc<Vif> {
-    let id = Uuid::from_u128(u128::from(number) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let id = Uuid::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
     let [a, b, c, d] = number.to_be_bytes();
     let text = format!(
         r#"{{"vif": {{"type": "openvswitch", "id": "{id}", "vif_name": "tap{number}",
@@ -40,7 +43,7 @@ fn host(count: u32) -> (Desired, Observed) {
     let desired = Desired { synced: true, vifs, ..Desired::default() };
     for _ in 0..3 {
         let observed = world.observed();
-        let plan = planned(&desired, &observed, &mut Memo::default());
+        let plan = planned(&desired, &observed, &BTreeMap::new(), &mut Memo::default());
         for op in &plan.links {
             world.apply_link(&op.op);
         }
@@ -48,20 +51,25 @@ fn host(count: u32) -> (Desired, Observed) {
         world.switch();
     }
     let observed = world.observed();
-    let plan = planned(&desired, &observed, &mut Memo::default());
+    let plan = planned(&desired, &observed, &BTreeMap::new(), &mut Memo::default());
     assert!(plan.links.is_empty() && plan.ovs.is_empty(), "the host has not converged");
     (desired, observed)
 }
 
-fn planned(desired: &Desired, observed: &Observed, memo: &mut Memo) -> vifd::plan::Plan {
-    let (clashes, holds, orders) = (record::clashes(&desired.vifs, &[], false), Holds::default(), Orders::default());
+fn planned(
+    desired: &Desired,
+    observed: &Observed,
+    clashes: &BTreeMap<VifId, Clash>,
+    memo: &mut Memo,
+) -> vifd::plan::Plan {
+    let (holds, orders) = (Holds::default(), Orders::default());
     let settings = match Config::default().settings() {
         Ok(settings) => settings,
         Err(error) => panic!("the default configuration is no good: {error}"),
     };
     let inputs = Inputs {
         desired,
-        clashes: &clashes,
+        clashes,
         observed,
         holds: &holds,
         orders: &orders,
@@ -102,28 +110,42 @@ fn touched(observed: &Observed, round: u32) -> Observed {
     Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone() }
 }
 
-fn slope(points: &[(f64, f64)]) -> f64 {
-    match (points.first(), points.last()) {
-        (Some(first), Some(last)) => (last.1 - first.1) / (last.0 - first.0),
-        _ => f64::NAN,
-    }
-}
+const FLOOR: &str = "floor";
+const SAME: &str = "vifd, same view";
+const ONE_ROW: &str = "vifd, one row changed";
 
-fn main() {
-    println!("{:>6} {:>12} {:>12} {:>12} {:>8} {:>8}", "VIFs", "same view", "one row", "floor", "ratio", "one row");
-    let (mut same_view, mut one_row) = (Vec::new(), Vec::new());
-    for count in [250u32, 500, 1000, 2000, 4000] {
-        let (desired, observed) = host(count);
+/// Measures.
+pub(super) fn measure(scale: Scale) -> Result<Finding> {
+    let mut finding = Finding::new(
+        "plan",
+        "Planning a host on which all is as it should be",
+        "One plan of the whole host in memory, after a first one: with the very view of the plan before, and with a
+         view in which one interface's row came again. The least of twenty. The floor looks at every record, row and
+         link once. Within this process, without daemons.",
+    );
+    let mut chart = Chart::new("plan", "Planning a host on which all is well", "VIFs", Unit::Seconds);
+    for count in scale.pick(&[250u32, 500, 1000, 2000, 4000][..], &[250, 1000]) {
+        let (desired, observed) = host(*count);
+        let clashes = record::clashes(&desired.vifs, &[], false);
         let mut memo = Memo::default();
-        let _ = planned(&desired, &observed, &mut memo);
-        let same = least(20, || black_box(planned(&desired, &observed, &mut memo)));
+        let mut again = |view: &Observed| black_box(planned(&desired, view, &clashes, &mut memo));
+        let _ = again(&observed);
+        let same = least(20, || again(&observed));
         let mut views = (0..20).map(|round| touched(&observed, round)).collect::<Vec<_>>().into_iter().cycle();
-        let one = least(20, || views.next().map(|view| black_box(planned(&desired, &view, &mut memo))));
+        let one = least(20, || views.next().map(|view| again(&view)));
         let floor = least(20, || black_box(walk(&desired, &observed)));
-        let ratio = |took: Duration| took.as_secs_f64() / floor.as_secs_f64();
-        println!("{count:>6} {same:>12.1?} {one:>12.1?} {floor:>12.1?} {:>8.1} {:>8.1}", ratio(same), ratio(one));
-        same_view.push((f64::from(count).ln(), same.as_secs_f64().ln()));
-        one_row.push((f64::from(count).ln(), one.as_secs_f64().ln()));
+        for (who, role, took) in [(FLOOR, Role::Floor, floor), (SAME, Role::Ours, same), (ONE_ROW, Role::Ours, one)] {
+            chart.add(who, role, f64::from(*count), vec![took.as_secs_f64()]);
+        }
     }
-    println!("slope of the log-log line: {:.2}, one row {:.2}", slope(&same_view), slope(&one_row));
+    let most = chart.sizes().last().copied().unwrap_or_default();
+    for who in [SAME, ONE_ROW] {
+        finding.at_most(&format!("{who}, {most} VIFs: at most 20 ms"), chart.median(who, most), 0.020, |value| {
+            Unit::Seconds.show(value)
+        });
+        let slope = chart.series(who).map_or(f64::NAN, Series::slope);
+        finding.at_most(&format!("{who}: slope of the log-log line at most 1.1"), slope, 1.1, |v| format!("{v:.2}"));
+    }
+    finding.charts.push(chart);
+    Ok(finding)
 }

@@ -1,0 +1,236 @@
+//! The floor: what vifd does, done by hand for one purpose, with everything known beforehand. Taps by ioctl and
+//! netlink, one transaction on a raw socket, and then waiting for ovs-vswitchd, which is most of it.
+
+pub mod ovsdb;
+pub mod tap;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use vifd_integration::lab::{Ovs, Record};
+
+use self::ovsdb::Connection;
+use self::tap::{Kernel, Tap};
+
+/// Name of the bridge of the records that are measured.
+pub const BRIDGE: &str = "br-int";
+
+/// Somebody who knows what to do.
+pub struct Hand<'a> {
+    ovs: &'a Ovs,
+    database: Connection,
+    root: Value,
+    bridge: Value,
+}
+
+/// A port that was plugged by hand.
+#[derive(Clone, Debug)]
+pub struct Plugged {
+    /// Row of the port.
+    pub port: String,
+    /// Name of the tap.
+    pub tap: String,
+}
+
+/// How long the parts of it took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Took {
+    /// The kernel's links.
+    pub links: Duration,
+    /// Until ovsdb-server has answered the transaction.
+    pub answered: Duration,
+    /// All of it.
+    pub whole: Duration,
+}
+
+impl<'a> Hand<'a> {
+    /// Connects, and looks up what transactions need.
+    ///
+    /// # Errors
+    /// When the database does not answer or has no bridge.
+    pub fn on(ovs: &'a Ovs) -> Result<Hand<'a>> {
+        let mut database = Connection::open(&ovs.endpoint())?;
+        let look = json!(["Open_vSwitch",
+            {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["_uuid"]},
+            {"op": "select", "table": "Bridge", "where": [["name", "==", BRIDGE]], "columns": ["_uuid"]}]);
+        let found = database.call("transact", &look)?;
+        let uuid = |place: usize| found[place]["rows"][0]["_uuid"].clone();
+        let (root, bridge) = (uuid(0), uuid(1));
+        let monitor = json!(["Open_vSwitch", "floor", {
+            "Interface": {"columns": ["name", "ofport"], "select": {"initial": false}},
+            "Open_vSwitch": {"columns": ["cur_cfg"], "select": {"initial": false}}}]);
+        database.call("monitor", &monitor)?;
+        Ok(Hand { ovs, database, root, bridge })
+    }
+
+    /// Plugs: taps, one transaction, until every port has its `ofport`.
+    ///
+    /// # Errors
+    /// When the kernel or the database refuse.
+    pub fn plug(&mut self, records: &[Record]) -> Result<(Vec<Plugged>, Took)> {
+        let taps: Vec<Tap> = records.iter().map(tap_of).collect();
+        let mut operations = vec![json!("Open_vSwitch")];
+        let mut ports = Vec::new();
+        for (number, record) in records.iter().enumerate() {
+            operations.extend(insert(number, record));
+            ports.push(json!(["named-uuid", format!("p{number}")]));
+        }
+        operations.push(json!({"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
+            "mutations": [["ports", "insert", ["set", ports]]]}));
+        let request = self.database.request("transact", &Value::Array(operations));
+        self.database.forget();
+        let (database, namespace) = (&mut self.database, self.ovs.namespace());
+
+        let (results, took) = namespace.enter(|| {
+            let kernel = Kernel::open()?;
+            let start = Instant::now();
+            for tap in &taps {
+                kernel.make(tap)?;
+            }
+            let links = start.elapsed();
+            let results = database.transact(&request)?;
+            let answered = start.elapsed();
+            wait_for_ofports(database, taps.len())?;
+            Ok((results, Took { links, answered, whole: start.elapsed() }))
+        })?;
+        let plugged = taps.into_iter().zip(results.iter().step_by(2)).map(|(tap, result)| {
+            let port = result["uuid"][1].as_str().context("the row of a new port")?.to_owned();
+            Ok(Plugged { port, tap: tap.name })
+        });
+        Ok((plugged.collect::<Result<_>>()?, took))
+    }
+
+    /// Unplugs: one transaction, until ovs-vswitchd has acted on it, and then the taps in one request.
+    ///
+    /// # Errors
+    /// When the kernel or the database refuse.
+    pub fn unplug(&mut self, plugged: &[Plugged]) -> Result<Took> {
+        let next = self.next_cfg()? + 1;
+        let ports: Vec<Value> = plugged.iter().map(|plugged| json!(["uuid", plugged.port])).collect();
+        let operations = json!(["Open_vSwitch",
+            {"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
+             "mutations": [["ports", "delete", ["set", ports]]]},
+            self.raise_next_cfg()]);
+        let request = self.database.request("transact", &operations);
+        let (database, namespace) = (&mut self.database, self.ovs.namespace());
+        namespace.enter(|| {
+            let kernel = Kernel::open()?;
+            let start = Instant::now();
+            database.transact(&request)?;
+            let answered = start.elapsed();
+            wait_for_cfg(database, next)?;
+            let switched = start.elapsed();
+            match plugged {
+                [one] => kernel.delete(&one.tap)?,
+                _ => kernel.delete_together(plugged.iter().map(|plugged| plugged.tap.as_str()))?,
+            }
+            let whole = start.elapsed();
+            Ok(Took { links: whole - switched, answered, whole })
+        })
+    }
+
+    /// Waits until ovs-vswitchd has acted on everything that is in the database.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn catch_up(&mut self) -> Result<Duration> {
+        let next = self.next_cfg()? + 1;
+        let request = json!(["Open_vSwitch", self.raise_next_cfg()]);
+        let request = self.database.request("transact", &request);
+        let start = Instant::now();
+        self.database.transact(&request)?;
+        wait_for_cfg(&mut self.database, next)?;
+        Ok(start.elapsed())
+    }
+
+    /// Any transaction, for what a measurement does to the host.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn transact(&mut self, operations: &[Value]) -> Result<Vec<Value>> {
+        let params: Vec<Value> = std::iter::once(json!("Open_vSwitch")).chain(operations.iter().cloned()).collect();
+        let request = self.database.request("transact", &Value::Array(params));
+        self.database.transact(&request)
+    }
+
+    /// The monitor's connection, for whoever waits for something else.
+    pub fn database(&mut self) -> &mut Connection {
+        &mut self.database
+    }
+
+    /// The row of the bridge, as `["uuid", …]`.
+    #[must_use]
+    pub fn bridge(&self) -> &Value {
+        &self.bridge
+    }
+
+    fn raise_next_cfg(&self) -> Value {
+        json!({"op": "mutate", "table": "Open_vSwitch", "where": [["_uuid", "==", self.root]],
+            "mutations": [["next_cfg", "+=", 1]]})
+    }
+
+    fn next_cfg(&mut self) -> Result<i64> {
+        let look = json!(["Open_vSwitch", {"op": "select", "table": "Open_vSwitch", "where": [],
+            "columns": ["next_cfg"]}]);
+        let answer = self.database.call("transact", &look)?;
+        self.database.forget();
+        answer[0]["rows"][0]["next_cfg"].as_i64().context("next_cfg")
+    }
+}
+
+/// The tap that a record asks for.
+fn tap_of(record: &Record) -> Tap {
+    let mut mac = [0; 6];
+    for (octet, text) in mac.iter_mut().zip(record.mac().split(':')) {
+        *octet = u8::from_str_radix(text, 16).unwrap_or_default();
+    }
+    Tap { name: record.vif_name(), mac, mtu: 1450, alias: format!("floor for {}", record.id()) }
+}
+
+/// Rows as large as vifd's: the same keys, with other names where they are its marks.
+fn insert(number: usize, record: &Record) -> [Value; 2] {
+    let (id, name) = (record.id(), record.vif_name());
+    let marks = [["floor-owner", "hand"], ["floor-form", "1"], ["floor-vif", &id]];
+    let ids = [
+        ["iface-id", &id],
+        ["iface-status", "active"],
+        ["attached-mac", &record.mac()],
+        ["vm-uuid", "6b0c1c1a-7a52-4b5f-8f0e-3a1d8c6f2b01"],
+    ];
+    let ids: Vec<_> = marks.iter().chain(&ids).collect();
+    [
+        json!({"op": "insert", "table": "Port", "uuid-name": format!("p{number}"), "row": {
+            "name": name, "interfaces": ["named-uuid", format!("i{number}")],
+            "external_ids": ["map", marks], "other_config": ["map", [["transient", "true"]]]}}),
+        json!({"op": "insert", "table": "Interface", "uuid-name": format!("i{number}"), "row": {
+            "name": name, "external_ids": ["map", ids]}}),
+    ]
+}
+
+/// Waits until `count` new interfaces have a positive `ofport`.
+fn wait_for_ofports(database: &mut Connection, count: usize) -> Result<()> {
+    let mut ready = BTreeMap::new();
+    while ready.values().filter(|ofport| **ofport > 0).count() < count {
+        let update = database.update()?;
+        for (uuid, change) in update["params"][1]["Interface"].as_object().into_iter().flatten() {
+            match change["new"]["ofport"].as_i64() {
+                Some(ofport) => ready.insert(uuid.clone(), ofport),
+                None => ready.remove(uuid),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Waits until `cur_cfg` is `wanted` or more.
+fn wait_for_cfg(database: &mut Connection, wanted: i64) -> Result<()> {
+    loop {
+        let update = database.update()?;
+        let rows = update["params"][1]["Open_vSwitch"].as_object();
+        if rows.into_iter().flatten().any(|(_, row)| row["new"]["cur_cfg"].as_i64() >= Some(wanted)) {
+            return Ok(());
+        }
+    }
+}

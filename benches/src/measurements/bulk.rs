@@ -1,0 +1,118 @@
+//! Hundreds and thousands of VIFs at once, onto a host without any, and off it again.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use vifd_integration::lab::{Record, Vifd};
+
+use crate::finding::times;
+use crate::hand::Hand;
+use crate::host::{self, Watch};
+use crate::{Chart, Finding, Role, Scale, Unit, rounds};
+
+const FLOOR: &str = "floor";
+const VIFD: &str = "vifd";
+
+/// Measures.
+pub(super) fn measure(scale: Scale) -> Result<Finding> {
+    let mut finding = Finding::new(
+        "bulk",
+        "VIFs with taps in bulk: plug and unplug",
+        "Each run on a fresh switch. Plug, vifd: from a directory with all of the records being renamed into place
+         until the last VIF is ready. The floor: taps by hand, one transaction, until every `ofport` is read.
+         Unplug, all but one: from a directory with one record being renamed into place (which vifd watches for half
+         a second before it believes absence) until every row and tap is gone and ovs-vswitchd has acted on it; the
+         floor: one transaction, until ovs-vswitchd has acted on it, and the taps deleted in one request.",
+    );
+    let mut plug = Chart::new("bulk-plug", "Plugging VIFs with taps in bulk", "VIFs", Unit::Seconds);
+    let mut unplug = Chart::new("bulk-unplug", "Unplugging VIFs with taps in bulk", "VIFs", Unit::Seconds);
+    for count in scale.pick(&[250, 500, 1000, 2000, 4000][..], &[100, 250, 500]) {
+        let turns = if *count <= 1000 { scale.pick(3, 1) } else { 1 };
+        let samples: [Vec<Sample>; 2] = rounds(turns, |side, _| match side {
+            0 => by_hand(*count),
+            _ => by_vifd(*count),
+        })
+        .with_context(|| format!("{count} VIFs"))?;
+        for ((who, role), samples) in [(FLOOR, Role::Floor), (VIFD, Role::Ours)].into_iter().zip(samples) {
+            let (x, part) = (f64::from(*count), |part: fn(&Sample) -> f64| samples.iter().map(part).collect());
+            plug.add(who, role, x, part(|sample| sample.plug));
+            unplug.add(who, role, x, part(|sample| sample.unplug));
+        }
+    }
+    for (what, chart) in [("plug", &plug), ("unplug", &unplug)] {
+        for x in chart.sizes() {
+            finding.at_most(
+                &format!("{what} of {x}: at most 1.10 × the floor"),
+                chart.ratio(VIFD, FLOOR, x),
+                1.1,
+                times,
+            );
+        }
+        if let (Some(ours), Some(floor)) = (chart.series(VIFD), chart.series(FLOOR)) {
+            let more = ours.slope() - floor.slope();
+            finding.at_most(&format!("{what}: growth no worse than the floor's"), more, 0.05, |_| {
+                format!("slope {:.2}, the floor's {:.2}", ours.slope(), floor.slope())
+            });
+        }
+    }
+    finding.charts = vec![plug, unplug];
+    Ok(finding)
+}
+
+/// Seconds.
+struct Sample {
+    plug: f64,
+    unplug: f64,
+}
+
+fn by_hand(count: u32) -> Result<Sample> {
+    let ovs = host::switch()?;
+    let mut hand = Hand::on(&ovs)?;
+    let (plugged, plug) = hand.plug(&host::records(0..count)?)?;
+    hand.catch_up()?;
+    let unplug = hand.unplug(&plugged[1..])?;
+    Ok(Sample { plug: plug.whole.as_secs_f64(), unplug: unplug.whole.as_secs_f64() })
+}
+
+fn by_vifd(count: u32) -> Result<Sample> {
+    let ovs = host::switch()?;
+    let mut vifd = host::vifd(&ovs)?;
+    vifd.start()?;
+    let records = host::records(0..count)?;
+    let prepared = prepare(&vifd, &records)?;
+    let mut watch = Watch::on(&vifd)?;
+    watch.listed()?;
+    let start = Instant::now();
+    swap(&vifd, &prepared)?;
+    watch.until_ready(records.len())?;
+    let plug = start.elapsed();
+
+    let mut hand = Hand::on(&ovs)?;
+    hand.catch_up()?;
+    let prepared = prepare(&vifd, &records[..1])?;
+    let start = Instant::now();
+    swap(&vifd, &prepared)?;
+    watch.until_left(1)?;
+    hand.catch_up()?;
+    Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
+}
+
+/// Writes a directory of records beside the one that vifd reads.
+fn prepare(vifd: &Vifd, records: &[Record]) -> Result<std::path::PathBuf> {
+    let folder = vifd.records().with_extension("next");
+    fs::create_dir(&folder)?;
+    for record in records {
+        fs::write(folder.join(format!("{}.json", record.id())), record.0.to_string())?;
+    }
+    Ok(folder)
+}
+
+/// Puts it into place.
+fn swap(vifd: &Vifd, prepared: &Path) -> Result<()> {
+    let old = vifd.records().with_extension("old");
+    fs::rename(vifd.records(), &old)?;
+    fs::rename(prepared, vifd.records())?;
+    fs::remove_dir_all(old).context("removing the old records")
+}

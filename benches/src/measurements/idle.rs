@@ -1,0 +1,85 @@
+//! What vifd costs while nothing has to be done and every interface's statistics change.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use vifd_integration::lab::Vifd;
+
+use crate::hand::Hand;
+use crate::host;
+use crate::{Chart, Finding, Role, Scale, Unit};
+
+/// How often ovs-vswitchd writes statistics by default.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Measures.
+pub(super) fn measure(scale: Scale) -> Result<Finding> {
+    let mut finding = Finding::new(
+        "idle",
+        "Idle while statistics churn",
+        "Processor time (of all threads, from `/proc`) over half a minute, in which the statistics of every interface
+         are changed every five seconds, as ovs-vswitchd does where traffic flows. Memory is what is resident at the
+         end of it, and the most that was resident at any time since the start.",
+    );
+    let mut processor = Chart::new("idle-processor", "Processor while idle", "VIFs", Unit::Percent);
+    let mut memory = Chart::new("idle-memory", "Memory while idle", "VIFs", Unit::Octets);
+    let watched = Duration::from_secs(scale.pick(30, 6));
+    for count in scale.pick(&[0, 1000, 4000][..], &[0, 250]) {
+        let (ovs, mut vifd) = host::with_vifs(*count)?;
+        // As after a restart: what plugging the VIFs took is not what keeping them takes.
+        vifd.stop()?;
+        vifd.start()?;
+        host::Watch::on(&vifd)?.until_ready(*count as usize)?;
+        std::thread::sleep(Duration::from_secs(2));
+        let pid = pid(&mut vifd)?;
+        let mut hand = Hand::on(&ovs)?;
+        let (before, start) = (processor_time(pid)?, Instant::now());
+        let mut number = 0;
+        while start.elapsed() < watched {
+            number += 1;
+            let statistics =
+                json!(["map", [["rx_packets", number], ["tx_packets", number], ["rx_bytes", 64 * number]]]);
+            hand.transact(&[json!({"op": "update", "table": "Interface", "where": [],
+                "row": {"statistics": statistics}})])?;
+            std::thread::sleep(EVERY.min(watched.saturating_sub(start.elapsed())));
+        }
+        let spent = processor_time(pid)? - before;
+        let x = f64::from(*count);
+        processor.add("vifd", Role::Ours, x, vec![100.0 * spent / start.elapsed().as_secs_f64()]);
+        memory.add("vifd", Role::Ours, x, vec![resident(pid, "VmRSS:")?]);
+        memory.add("vifd, at most", Role::Part, x, vec![resident(pid, "VmHWM:")?]);
+    }
+    for x in processor.sizes() {
+        let spent = processor.median("vifd", x);
+        finding.at_most(&format!("{x} VIFs: less than 0.5 % of a core"), spent, 0.5, |v| Unit::Percent.show(v));
+        let resident = memory.median("vifd", x);
+        finding.at_most(&format!("{x} VIFs: at most 40 MB resident"), resident, 40e6, |v| Unit::Octets.show(v));
+    }
+    finding.charts = vec![processor, memory];
+    Ok(finding)
+}
+
+fn pid(vifd: &mut Vifd) -> Result<u32> {
+    Ok(vifd.daemon().context("vifd does not run")?.pid())
+}
+
+/// Seconds that the threads of the process have spent on a processor (`/proc/PID/task/TID/schedstat`, nanoseconds).
+fn processor_time(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread of a pool may end meanwhile; what it did was next to nothing.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += text.split(' ').next().and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    }
+    Ok(nanoseconds / 1e9)
+}
+
+/// Octets (proc_pid_status(5)).
+fn resident(pid: u32, field: &str) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(1024.0 * kibibytes)
+}

@@ -1,0 +1,32 @@
+//! The measurements, a file each. To join: a file with a function from a [`Scale`] to a [`Finding`], and a line here.
+
+mod bulk;
+mod framing;
+mod idle;
+mod plan;
+mod plug;
+mod start;
+
+use anyhow::Result;
+
+use crate::{Finding, Scale};
+
+/// A measurement.
+pub struct Measurement {
+    /// Its name, as `ONLY=` takes it.
+    pub name: &'static str,
+    /// What it measures, a line.
+    pub about: &'static str,
+    /// Does it.
+    pub run: fn(Scale) -> Result<Finding>,
+}
+
+/// Every measurement, in the order of `make bench`.
+pub const ALL: &[Measurement] = &[
+    Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
+    Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
+    Measurement { name: "start", about: "vifd started on a host that has its VIFs", run: start::measure },
+    Measurement { name: "idle", about: "processor and memory while nothing has to be done", run: idle::measure },
+    Measurement { name: "plan", about: "planning a host on which nothing changed", run: plan::measure },
+    Measurement { name: "framing", about: "cutting a stream of JSON into messages", run: framing::measure },
+];

@@ -1,0 +1,1 @@
+//! Programs of others that do what vifd does, or a part of it.
