@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help deps build test fmt-check lint deny unit integration chaos demo demo-down fmt advisories fixtures bench
+.PHONY: help deps build test fmt-check lint deny unit integration chaos demo demo-down fmt advisories fixtures fuzz bench
 
 LAB := $(or $(VIFD_LAB),$(CURDIR)/target/lab)
 # The lab's own Open vSwitch, os-vif and cargo-deny come before the machine's.
@@ -60,6 +60,14 @@ chaos: ## Faults at random moments: N=10000 rounds, SEED=7, ROUND=3 for that one
 bench: deps ## Measurements beside the floor and peers (20 minutes on a quiet machine)
 	cargo build --release --package vifd --package vifd-benches --bins
 	target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+# No sanitizer: the code has no unsafe, and without one any Rust will do. Linking at leisure would take minutes.
+FUZZED := target/fuzz/$(shell rustc -vV | sed -n 's/^host: //p')/release/target
+fuzz: ## Fuzz everything that decodes, T seconds each (60); TARGET=... for one
+	@command -v cargo-fuzz >/dev/null || cargo install --quiet --locked --root $(LAB) cargo-fuzz
+	CARGO_PROFILE_RELEASE_LTO=off cargo fuzz build --fuzz-dir integration/fuzz --target-dir target/fuzz \
+	  --sanitizer none --features libfuzzer target
+	@cargo run --quiet --package vifd-fuzz --bin campaign -- $(FUZZED) target/fuzz $(or $(T),60) $(TARGET)
 
 fixtures: deps ## Write the sample records anew with the real os-vif
 	$(LAB)/venv/bin/python -B -W ignore integration/osvif/driver.py samples integration/fixtures/os-vif

@@ -11,7 +11,7 @@
 //!                     source, backends, operators ──────────────┘
 //! ```
 
-mod orders;
+pub mod orders;
 mod quarrels;
 mod telling;
 mod worker;

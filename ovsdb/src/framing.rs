@@ -5,7 +5,7 @@
 //! message leaves the buffer without being copied.
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr_iter, memchr2};
 
 /// What a peer may ask of us before we give up on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +14,17 @@ pub struct Limits {
     pub max_message: usize,
     /// Arrays and objects within each other. `serde_json` takes no more than 127.
     pub max_depth: usize,
+    /// Values in one message, counted by their commas: `0,` is two bytes on the wire and dozens in memory.
+    pub max_values: usize,
+    /// Rows that the monitored tables have in all.
+    pub max_rows: usize,
 }
 
 impl Default for Limits {
-    /// 256 MiB, 100 deep. OVSDB's own messages are about ten deep.
+    /// 256 MiB, 100 deep, 16 Mi values, 4 Mi rows. OVSDB's own messages are about ten deep, and their values a
+    /// dozen bytes long.
     fn default() -> Self {
-        Self { max_message: 256 << 20, max_depth: 100 }
+        Self { max_message: 256 << 20, max_depth: 100, max_values: 16 << 20, max_rows: 4 << 20 }
     }
 }
 
@@ -35,6 +40,9 @@ pub enum FramingError {
     /// See [`Limits::max_depth`].
     #[error("a message nests deeper than {0}")]
     TooDeep(usize),
+    /// See [`Limits::max_values`].
+    #[error("a message has more than {0} values")]
+    TooMany(usize),
 }
 
 /// A buffer that held a message longer than this is given back instead of kept for the next one.
@@ -92,6 +100,11 @@ impl Splitter {
             return Err(FramingError::TooLong(max_message));
         }
         let Some(len) = complete else { return Ok(None) };
+        // The count is a fraction of what parsing costs; and a message cannot have more commas than bytes.
+        let max_values = self.limits.max_values;
+        if len > max_values && memchr_iter(b',', &self.buffer[..len]).count() > max_values {
+            return Err(FramingError::TooMany(max_values));
+        }
         self.scanned = 0;
         self.grown |= len > KEEP;
         Ok(Some(self.buffer.split_to(len).freeze()))
@@ -175,12 +188,15 @@ mod tests {
 
     #[test]
     fn limits_hold_before_the_message_is_complete() {
-        let limits = Limits { max_message: 10, max_depth: 3 };
+        let limits = Limits { max_message: 10, max_depth: 3, ..Limits::default() };
         assert_eq!(split(limits, &[b"{\"a\":", b"12345}"]), Err(FramingError::TooLong(10)));
         assert_eq!(split(limits, &[b"{\"a\":", b"1234"]).unwrap().len(), 0);
         assert_eq!(split(limits, &[b"{\"a\":", b"1234}"]).unwrap().len(), 1);
         assert_eq!(split(limits, &[b"{[{}]}{}"]).unwrap().len(), 2);
         assert_eq!(split(limits, &[b"{[{["]), Err(FramingError::TooDeep(3)));
+        let few = Limits { max_values: 2, ..Limits::default() };
+        assert_eq!(split(few, &[b"{\"a\":[1,2,3]}"]).unwrap().len(), 1);
+        assert_eq!(split(few, &[b"{\"a\":[1,2,", b"3,4]}"]), Err(FramingError::TooMany(2)));
         // Two short messages that arrive together are not one long one.
         assert_eq!(split(limits, &[b"{\"a\":1234}{\"b\":1234}"]).unwrap().len(), 2);
     }
@@ -213,7 +229,7 @@ mod tests {
         fn hostile_bytes_never_panic(chunks in prop::collection::vec(prop::collection::vec(prop_oneof![
             4 => prop::sample::select(&b"{}[]\"\\ ,:1"[..]), 1 => any::<u8>()], 0..40), 0..8)) {
             let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
-            let _ = split(Limits { max_message: 64, max_depth: 4 }, &chunks);
+            let _ = split(Limits { max_message: 64, max_depth: 4, max_values: 8, ..Limits::default() }, &chunks);
         }
 
         #[test]

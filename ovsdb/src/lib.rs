@@ -47,7 +47,8 @@
 //! - When a transaction is reported as committed, the view has its effects already.
 //! - A transaction is never sent twice. One whose fate is not known is [`outcome::Outcome::Unknown`].
 //! - Updates that cannot be true end the connection; the contents are then read anew.
-//! - Nothing that a server sends makes this library panic or use memory beyond [`framing::Limits`].
+//! - Nothing that a server sends makes this library panic, or use memory without bound: see [`framing::Limits`].
+//! - A server that does not answer, or not in time, is left and tried again, whatever else it sends.
 
 #[cfg(test)]
 mod annotated;

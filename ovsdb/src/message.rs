@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map as Object, Value};
 
-use crate::value::DecodeError;
+use crate::value::{DecodeError, clip};
 
 /// A message from the server. Parameters and results stay text: they can be a whole database, which
 /// [`crate::update`] reads without making a tree of it.
@@ -114,6 +114,9 @@ pub fn response(id: &RawValue, answer: Result<&RawValue, &str>) -> Vec<u8> {
     format!("{{\"id\":{},\"result\":{result},\"error\":{error}}}", id.get()).into_bytes()
 }
 
+/// Characters of each part of a [`ServerError`]. ovsdb-server's own have a few hundred.
+const LONGEST: usize = 1500;
+
 /// An `<error>` (RFC 7047 section 3.1), as the answer to a call or to one operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
@@ -161,9 +164,15 @@ pub enum ErrorKind {
 }
 
 impl ServerError {
-    /// Reads an `<error>`. Servers put a bare string in its place at times, so anything is taken.
+    /// Reads an `<error>`. Servers put a bare string in its place at times, so anything is taken, and a long one
+    /// is cut: errors are logged and kept as the status of what failed.
     #[must_use]
     pub fn decode(json: &Value) -> Self {
+        let Self { error, details } = Self::whole(json);
+        Self { error: clip(&error, LONGEST), details: details.map(|details| clip(&details, LONGEST)) }
+    }
+
+    fn whole(json: &Value) -> Self {
         let text = |object: &Object<String, Value>, name| object.get(name).and_then(Value::as_str).map(str::to_owned);
         match json {
             Value::String(error) => Self { error: error.clone(), details: None },

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::condition::{SessionError, SessionState, Statistics};
 use self::connection::{Connection, Ended, Retained};
@@ -36,6 +36,9 @@ use crate::transact::{Condition, Transaction};
 
 /// Calls on their way from handles to the task. A caller waits for its answer anyway.
 const COMMAND_QUEUE: usize = 64;
+
+/// A connection that was of use for so long was no mistake, and the next one is tried at once.
+const PROVEN: Duration = Duration::from_secs(1);
 
 /// How to reach a server and how patient to be.
 #[derive(Clone)]
@@ -54,13 +57,17 @@ pub struct Config {
     pub probe_interval: Duration,
     /// After so long without a byte from the server since then the connection counts as dead.
     pub probe_timeout: Duration,
+    /// After so long without the answer to a call, or the end of a message, the connection is given up, whatever
+    /// else the server sends. Messages of many bytes have longer, by 64 KiB a second. A transaction that makes the
+    /// server wait for longer than this has no use.
+    pub answer_timeout: Duration,
     /// What the server may send.
     pub limits: Limits,
 }
 
 impl Config {
     /// A server, and usual patience: 5 s to connect, 0.1 s to 8 s between attempts, an echo request after
-    /// 5 s of silence, an end after 15 s more.
+    /// 5 s of silence, an end after 15 s more, and 60 s for the answer to a call.
     pub fn new(server: impl Connect + 'static) -> Self {
         Self {
             servers: vec![Arc::new(server)],
@@ -70,6 +77,7 @@ impl Config {
             max_backoff: Duration::from_secs(8),
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(60),
             limits: Limits::default(),
         }
     }
@@ -310,6 +318,7 @@ impl<R: Replica> Session<R> {
             let Some(attempt) = self.offline(attempt).await else {
                 return;
             };
+            let connected_at = Instant::now();
             let (error, was_ready) = match attempt {
                 Err(_) => {
                     let after = self.config.connect_timeout;
@@ -326,12 +335,12 @@ impl<R: Replica> Session<R> {
                 server = (server + 1) % self.config.servers.len();
                 tried >= self.config.servers.len()
             };
-            // A connection that served is a success; contents that went wrong are not, lest a server that
-            // always sends wrong ones be asked for all of them ten times a second.
-            if was_ready && !error.is_about_contents() {
+            // A connection that served is a success. One that broke at once, or by wrong contents, is not, lest a
+            // server that does so always be asked for all of them ten times a second.
+            if was_ready && connected_at.elapsed() >= PROVEN && !error.is_about_contents() {
                 delays = 0;
             }
-            self.fail(error);
+            self.fail(&connect.target(), error);
             if delay_now {
                 tried = 0;
                 let delay = self.backoff(delays);
@@ -374,15 +383,15 @@ impl<R: Replica> Session<R> {
     }
 
     /// The connection is gone or could not be had.
-    fn fail(&mut self, error: SessionError) {
+    fn fail(&mut self, server: &str, error: SessionError) {
         let again = match &*self.state.borrow() {
             SessionState::Failed(last) => last.reason() == error.reason(),
             _ => false,
         };
         if again {
-            tracing::debug!(error = &error as &dyn std::error::Error, "still no session with the OVSDB server");
+            tracing::debug!(server, error = &error as &dyn std::error::Error, "still no session with the OVSDB server");
         } else {
-            tracing::warn!(error = &error as &dyn std::error::Error, "no session with the OVSDB server");
+            tracing::warn!(server, error = &error as &dyn std::error::Error, "no session with the OVSDB server");
         }
         let had_contents = self.view.send_if_modified(|view| {
             let was_ready = view.ready().is_some();

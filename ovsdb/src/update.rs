@@ -30,6 +30,18 @@ impl Contents {
         Self { tables: vec![BTreeMap::new(); layout.tables().len()] }
     }
 
+    /// How many rows there are in all tables.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// A row, by position of its table.
     #[must_use]
     pub fn get(&self, table: usize, uuid: Uuid) -> Option<&Row> {

@@ -191,7 +191,7 @@ pub fn parse_uuid(text: &str) -> Result<Uuid, DecodeError> {
     {
         return Ok(uuid);
     }
-    Err(DecodeError::new(format!("expected a UUID, found \"{}\"", clip(text))))
+    Err(DecodeError::new(format!("expected a UUID, found \"{}\"", clip(text, 40))))
 }
 
 macro_rules! atom_from {
@@ -404,7 +404,8 @@ pub struct DecodeError {
 impl DecodeError {
     /// A problem right here.
     pub fn new(problem: impl Into<String>) -> Self {
-        Self { at: String::new(), problem: problem.into() }
+        // A parser repeats what it found, and what it found may be a megabyte of a peer's.
+        Self { at: String::new(), problem: clip(&problem.into(), 1000) }
     }
 
     /// `expected X, found Y`, with Y shortened.
@@ -417,7 +418,7 @@ impl DecodeError {
     #[must_use]
     pub fn within(mut self, name: &str) -> Self {
         let separator = if self.at.is_empty() || self.at.starts_with('[') { "" } else { "/" };
-        self.at = format!("{name}{separator}{}", self.at);
+        self.at = format!("{}{separator}{}", clip(name, 100), self.at);
         self
     }
 
@@ -442,10 +443,10 @@ fn describe(json: &Value) -> String {
         Value::Null => "null".to_owned(),
         Value::Bool(b) => b.to_string(),
         Value::Number(n) => n.to_string(),
-        Value::String(s) => format!("\"{}\"", clip(s)),
+        Value::String(s) => format!("\"{}\"", clip(s, 40)),
         Value::Array(items) => match items.first() {
             Some(Value::String(class)) => {
-                format!("an array [\"{}\", …] of {}", clip(class), items.len())
+                format!("an array [\"{}\", …] of {}", clip(class, 40), items.len())
             }
             _ => format!("an array of {}", items.len()),
         },
@@ -453,9 +454,10 @@ fn describe(json: &Value) -> String {
     }
 }
 
-/// At most 40 characters.
-fn clip(text: &str) -> String {
-    let mut chars = text.chars();
-    let head: String = chars.by_ref().take(40).collect();
-    if chars.next().is_some() { format!("{head}…") } else { head }
+/// At most so many characters of what a peer sent, for messages.
+pub(crate) fn clip(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

@@ -58,8 +58,8 @@ impl Api {
         self.status.borrow().clone()
     }
 
-    /// Everything, for the unix socket.
-    fn local(self) -> Router {
+    /// Everything, as the unix socket has it.
+    pub fn local(self) -> Router {
         Router::new()
             .route("/v1/vifs", get(vifs::list))
             .route("/v1/vifs/{id}", get(vifs::get).put(vifs::put).delete(vifs::delete))

@@ -1,9 +1,10 @@
-//! The parameters of a request's query, each refused by name when it makes no sense.
+//! The parameters of a request, those of its query and the VIF in its path, each refused by name when it makes no
+//! sense.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 
 use super::Error;
@@ -60,7 +61,21 @@ impl Parameters {
     }
 }
 
+/// The VIF that the path names.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) VifId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = text.map_err(|rejection| Error::parameter("id", rejection.body_text()))?;
+        vif_id("id", &text).map(Named)
+    }
+}
+
 /// The id of a VIF, as `field` of the request says it.
-pub(super) fn vif_id(field: &str, text: &str) -> Result<VifId, Error> {
+fn vif_id(field: &str, text: &str) -> Result<VifId, Error> {
     text.parse().map_err(|_| Error::parameter(field, format!("{text:?} is not a UUID")))
 }

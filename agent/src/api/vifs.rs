@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::body::{Accepted, Event};
-use super::parameters::{Parameters, vif_id};
+use super::parameters::{Named, Parameters};
 use super::wait::{DEFAULT_TIMEOUT, Goal, parse_timeout, wait};
 use super::{Api, Error};
 use crate::model::{VifId, VifKind};
@@ -49,11 +49,10 @@ async fn read(body: Body) -> Result<Vec<u8>, Error> {
 /// `PUT /v1/vifs/{id}`
 pub(super) async fn put(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     parameters: Parameters,
     body: Body,
 ) -> Result<Response, Error> {
-    let id = vif_id("id", &id)?;
     let goal = goal(parameters, &[Goal::Plugged, Goal::Ready])?;
     let revision = api.source.put(id, read(body).await?).await?;
     match goal {
@@ -68,10 +67,9 @@ pub(super) async fn put(
 /// `DELETE /v1/vifs/{id}`
 pub(super) async fn delete(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     parameters: Parameters,
 ) -> Result<Response, Error> {
-    let id = vif_id("id", &id)?;
     let goal = goal(parameters, &[Goal::Gone])?;
     // What is on the host without a record can be deleted, too.
     known(&api, id)?;
@@ -95,10 +93,9 @@ fn unknown(id: VifId) -> Error {
 /// `GET /v1/vifs/{id}`
 pub(super) async fn get(
     State(api): State<Api>,
-    Path(id): Path<String>,
+    Named(id): Named,
     parameters: Parameters,
 ) -> Result<Json<Option<Arc<VifStatus>>>, Error> {
-    let id = vif_id("id", &id)?;
     match goal(parameters, &[Goal::Plugged, Goal::Ready, Goal::Gone])? {
         Some((goal, time)) => Ok(Json(wait(api.status, id, goal, 0, time).await?)),
         None => match api.status().vifs.get(&id) {
@@ -109,8 +106,7 @@ pub(super) async fn get(
 }
 
 /// `GET /v1/vifs/{id}/record`
-pub(super) async fn record(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Error> {
-    let id = vif_id("id", &id)?;
+pub(super) async fn record(State(api): State<Api>, Named(id): Named) -> Result<Response, Error> {
     match api.source.get(id).await? {
         Some(bytes) => Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response()),
         None => Err(Error::not_found(format!("there is no record of VIF {id}"))),

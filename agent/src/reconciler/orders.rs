@@ -20,6 +20,24 @@ struct Pauses {
     stopped_removals: BTreeSet<VifId>,
 }
 
+/// Reads what the file says.
+///
+/// # Errors
+/// When it is none of ours: what it paused is not known then.
+pub fn decode(bytes: &[u8]) -> serde_json::Result<Orders> {
+    let Pauses { host, vifs, stopped_removals } = serde_json::from_slice(bytes)?;
+    Ok(Orders { paused: host, paused_vifs: vifs, confirmed: BTreeSet::new(), stopped: stopped_removals })
+}
+
+/// What the file says of these orders.
+///
+/// # Errors
+/// None that are known: it is plain data.
+pub fn encode(orders: &Orders) -> serde_json::Result<Vec<u8>> {
+    let Orders { paused, paused_vifs, confirmed: _, stopped } = orders.clone();
+    serde_json::to_vec(&Pauses { host: paused, vifs: paused_vifs, stopped_removals: stopped })
+}
+
 /// The orders and the file they are kept in.
 pub(super) struct OrderBook {
     path: PathBuf,
@@ -31,18 +49,12 @@ impl OrderBook {
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(state_dir)?;
         let path = state_dir.join("pauses.json");
-        let pauses = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+        let orders = match fs::read(&path) {
+            Ok(bytes) => decode(&bytes).map_err(|error| {
                 io::Error::new(io::ErrorKind::InvalidData, format!("{} cannot be read: {error}", path.display()))
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Pauses::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Orders::default(),
             Err(error) => return Err(error),
-        };
-        let orders = Orders {
-            paused: pauses.host,
-            paused_vifs: pauses.vifs,
-            confirmed: BTreeSet::new(),
-            stopped: pauses.stopped_removals,
         };
         Ok(OrderBook { path, orders })
     }
@@ -81,11 +93,9 @@ impl OrderBook {
     }
 
     fn write(&self, orders: &Orders) -> io::Result<()> {
-        let pauses =
-            Pauses { host: orders.paused, vifs: orders.paused_vifs.clone(), stopped_removals: orders.stopped.clone() };
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&pauses)?)?;
+        file.write_all(&encode(orders)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         // The rename itself has to survive as well.

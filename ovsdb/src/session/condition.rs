@@ -56,12 +56,34 @@ pub enum SessionError {
     /// The server said nothing for too long, an echo request notwithstanding.
     #[error("the OVSDB server is silent for {0:?}")]
     Inactive(Duration),
+    /// The server answers, but not this.
+    #[error("the OVSDB server has not answered {method} for {after:?}")]
+    Unanswered {
+        /// The method called.
+        method: &'static str,
+        /// How long it had.
+        after: Duration,
+    },
+    /// A message began and does not come to its end.
+    #[error("the OVSDB server sent {bytes} bytes of a message in {after:?}, and not its end")]
+    Trickle {
+        /// What came of it.
+        bytes: usize,
+        /// Since its first byte.
+        after: Duration,
+    },
+    /// The server sends requests without end and does not read the answers.
+    #[error("the OVSDB server has not read {0} bytes of answers to its own requests")]
+    Unread(usize),
+    /// The database has more rows than [`crate::framing::Limits::max_rows`].
+    #[error("the OVSDB server sent more than {0} rows")]
+    TooManyRows(usize),
     /// Bytes that are no messages.
     #[error("the OVSDB server does not speak JSON-RPC")]
     Framing(#[from] FramingError),
     /// A message that makes no sense.
     #[error("the OVSDB server sent a message that makes no sense: {0}")]
-    Message(#[source] DecodeError),
+    Message(DecodeError),
     /// The server does not give the schema, e.g. because it does not have the database.
     #[error("the OVSDB server refused its schema of {database}: {error}")]
     SchemaRefused {
@@ -72,13 +94,13 @@ pub enum SessionError {
     },
     /// The schema cannot be read.
     #[error("the OVSDB server sent a schema that makes no sense: {0}")]
-    SchemaUndecodable(#[source] DecodeError),
+    SchemaUndecodable(DecodeError),
     /// The schema lacks what we need.
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// No way of monitoring works.
     #[error("the OVSDB server refused to be monitored: {0}")]
-    MonitorRefused(#[source] ServerError),
+    MonitorRefused(ServerError),
     /// The server ended the monitoring, because the database changes its schema or goes.
     #[error("the OVSDB server canceled the monitoring")]
     MonitorCanceled,
@@ -95,8 +117,8 @@ impl SessionError {
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "connect",
             Self::Closed => "closed",
             Self::Io(_) => "io",
-            Self::Inactive(_) => "inactive",
-            Self::Framing(_) | Self::Message(_) => "protocol",
+            Self::Inactive(_) | Self::Unanswered { .. } | Self::Trickle { .. } => "inactive",
+            Self::Framing(_) | Self::Message(_) | Self::Unread(_) | Self::TooManyRows(_) => "protocol",
             Self::SchemaRefused { .. } | Self::SchemaUndecodable(_) | Self::Schema(_) => "schema",
             Self::MonitorRefused(_) => "monitor_refused",
             Self::MonitorCanceled => "monitor_canceled",
@@ -112,7 +134,10 @@ impl SessionError {
 
     /// Whether the contents we hold are worthless after it.
     pub(crate) const fn is_about_contents(&self) -> bool {
-        matches!(self, Self::Framing(_) | Self::Message(_) | Self::MonitorCanceled | Self::Update(_))
+        matches!(
+            self,
+            Self::Framing(_) | Self::Message(_) | Self::MonitorCanceled | Self::Update(_) | Self::TooManyRows(_)
+        )
     }
 }
 

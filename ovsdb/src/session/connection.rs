@@ -2,9 +2,10 @@
 //! ovsdb-server(7). How updates change the replica is in [`crate::update`]; what outlives a connection, in
 //! the parent module.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::value::RawValue;
@@ -22,7 +23,7 @@ use crate::schema::DatabaseSchema;
 use crate::table::Layout;
 use crate::transact::monitor_request;
 use crate::update::{self, Contents, Form};
-use crate::value::{DecodeError, Uuid};
+use crate::value::{DecodeError, Uuid, clip};
 
 /// The name of our only monitor on the connection.
 const MONITOR: &str = "replica";
@@ -32,6 +33,12 @@ const READ_SIZE: usize = 64 << 10;
 
 /// With so many bytes waiting to be written no further commands are taken: callers wait instead.
 const WRITE_BACKLOG: usize = 1 << 20;
+
+/// The same for our answers to a server's own requests, beyond which it is not worth listening to.
+const ANSWER_BACKLOG: usize = 1 << 20;
+
+/// Bytes a second at which a long message has to come.
+const SLOWEST: u64 = 64 << 10;
 
 /// How a connection ended.
 pub(super) enum Ended {
@@ -101,6 +108,19 @@ enum Pending {
     Ignored,
 }
 
+impl Pending {
+    /// What was called, for people.
+    const fn method(&self) -> &'static str {
+        match self {
+            Self::Call { .. } => "a call",
+            Self::Schema => "get_schema",
+            Self::Monitor(method) => method.name(),
+            Self::Lock(_) => "lock",
+            Self::Ignored => "echo",
+        }
+    }
+}
+
 /// The half that writes. Nothing is awaited while there is something to read.
 #[derive(Default)]
 struct Outbox {
@@ -141,7 +161,8 @@ impl Outbox {
 pub(super) struct Connection<'a, R> {
     session: &'a mut Session<R>,
     outbox: Outbox,
-    pending: HashMap<u64, Pending>,
+    /// By id, and so about in the order in which they were sent.
+    pending: BTreeMap<u64, (Instant, Pending)>,
     /// What the monitor feeds, once the schema is known to fit.
     monitored: Option<Monitored>,
     ready: bool,
@@ -153,6 +174,10 @@ pub(super) struct Connection<'a, R> {
     heard_at: Instant,
     /// When an echo request was sent into the silence since then.
     probed_at: Option<Instant>,
+    /// When the message began of which we have a part, and the bytes of that part.
+    partial: Option<(Instant, usize)>,
+    /// Bytes in the outbox, at most, that answer requests of the server.
+    owed: usize,
 }
 
 struct Monitored {
@@ -168,13 +193,15 @@ impl<'a, R: Replica> Connection<'a, R> {
         Self {
             session,
             outbox: Outbox::default(),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             monitored: None,
             ready: false,
             changed: false,
             answers: Vec::new(),
             heard_at: Instant::now(),
             probed_at: None,
+            partial: None,
+            owed: 0,
         }
     }
 
@@ -188,7 +215,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
         let result = self.converse(stream).await;
         self.answer_all();
-        for pending in self.pending.into_values() {
+        for (_, pending) in self.pending.into_values() {
             if let Pending::Call { reply, first_byte } = pending {
                 let sent = first_byte < self.outbox.written;
                 let error = if sent { CallError::Disconnected } else { CallError::NotSent };
@@ -231,6 +258,7 @@ impl<'a, R: Replica> Connection<'a, R> {
                 biased;
                 result = self.outbox.drain(&mut writer), if self.outbox.unflushed => {
                     result.map_err(SessionError::Io)?;
+                    self.owed = 0;
                 }
                 command = self.session.commands.recv(), if self.outbox.buffer.len() < WRITE_BACKLOG => {
                     let Some(command) = command else { return Ok(()) };
@@ -246,9 +274,16 @@ impl<'a, R: Replica> Connection<'a, R> {
                     let messages = self.receive(&mut splitter);
                     self.publish();
                     self.answer_all();
-                    self.count_received(read as u64, messages?);
+                    let messages = messages?;
+                    self.count_received(read as u64, messages);
+                    self.note_partial(messages > 0, splitter.buffer().len());
+                    // A server that never stops sending leaves no silence in which to notice.
+                    self.check_patience()?;
                 }
-                () = silence_until(deadline) => self.probe()?,
+                () = silence_until(deadline) => {
+                    self.check_patience()?;
+                    self.probe()?;
+                }
             }
             lock(&self.session.statistics).bytes_sent += self.outbox.written - written;
         }
@@ -304,8 +339,8 @@ impl<'a, R: Replica> Connection<'a, R> {
         self.publish();
     }
 
-    /// When silence is to be acted upon; `None` when that is beyond what the clock can tell.
-    fn deadline(&self) -> Option<Instant> {
+    /// Until when silence is borne; `None` when that is beyond what the clock can tell.
+    fn silence_ends(&self) -> Option<Instant> {
         let Config { probe_interval, probe_timeout, .. } = &self.session.config;
         match self.probed_at {
             None => self.heard_at.checked_add(*probe_interval),
@@ -313,7 +348,46 @@ impl<'a, R: Replica> Connection<'a, R> {
         }
     }
 
+    /// When there is something to do although nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        let patience = self.overdue_at().map(|(at, _)| at);
+        [self.silence_ends(), patience].into_iter().flatten().min()
+    }
+
+    /// What of the server's is due first, and when.
+    fn overdue_at(&self) -> Option<(Instant, SessionError)> {
+        let (began, bytes) = self.partial.unwrap_or((self.heard_at, 0));
+        // What comes may be the answer, or what has to come before it.
+        let allowance = self.session.config.answer_timeout.checked_add(Duration::from_secs(bytes as u64 / SLOWEST))?;
+        let answer = self.pending.first_key_value().and_then(|(_, (asked_at, pending))| {
+            let error = SessionError::Unanswered { method: pending.method(), after: allowance };
+            Some((asked_at.checked_add(allowance)?, error))
+        });
+        let message = self.partial.and_then(|_| {
+            let error = SessionError::Trickle { bytes, after: allowance };
+            Some((began.checked_add(allowance)?, error))
+        });
+        [answer, message].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Gives up on a server that keeps us waiting although it sends.
+    fn check_patience(&self) -> Result<(), SessionError> {
+        match self.overdue_at() {
+            Some((at, error)) if at <= Instant::now() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in that so many bytes are the beginning of a message, a new one if others were completed just now.
+    fn note_partial(&mut self, completed: bool, bytes: usize) {
+        let began = self.partial.map(|(began, _)| began).filter(|_| !completed);
+        self.partial = (bytes > 0).then(|| (began.unwrap_or(self.heard_at), bytes));
+    }
+
     fn probe(&mut self) -> Result<(), SessionError> {
+        if self.silence_ends().is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
         if self.probed_at.is_some() {
             return Err(SessionError::Inactive(self.heard_at.elapsed()));
         }
@@ -329,7 +403,7 @@ impl<'a, R: Replica> Connection<'a, R> {
 
     fn call(&mut self, method: &str, params: &Value, pending: Pending) {
         let id = self.session.ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.pending.insert(id, pending);
+        self.pending.insert(id, (Instant::now(), pending));
         self.push(&message::request(id, method, params));
     }
 
@@ -340,7 +414,7 @@ impl<'a, R: Replica> Connection<'a, R> {
             }
             Command::Call { id, text, reply, .. } => {
                 let first_byte = self.outbox.position();
-                self.pending.insert(id, Pending::Call { reply, first_byte });
+                self.pending.insert(id, (Instant::now(), Pending::Call { reply, first_byte }));
                 self.push(&text);
             }
             Command::Lock { name, mode, reply } => self.lock(name, mode, reply),
@@ -381,18 +455,20 @@ impl<'a, R: Replica> Connection<'a, R> {
     }
 
     fn requested(&mut self, method: &str, params: &RawValue, id: &RawValue) -> Result<(), SessionError> {
-        // A server that asks and asks and does not read our answers would have us keep all of them.
-        if self.outbox.buffer.len() > self.session.config.limits.max_message {
-            return Err(SessionError::Message(DecodeError::new("a request, with our answers to others unread")));
-        }
         let answer = if method == "echo" { Ok(params) } else { Err("unknown method") };
-        self.push(&message::response(id, answer));
+        let answer = message::response(id, answer);
+        self.owed += answer.len();
+        // A server that asks and asks and does not read our answers would have us keep all of them.
+        if self.owed > ANSWER_BACKLOG {
+            return Err(SessionError::Unread(self.owed));
+        }
+        self.push(&answer);
         Ok(())
     }
 
     fn notified(&mut self, method: &str, params: &RawValue) -> Result<(), SessionError> {
         if !matches!(method, "update" | "update2" | "update3" | "monitor_canceled" | "locked" | "stolen") {
-            tracing::debug!(method, "a notification that means nothing to us");
+            tracing::debug!(method = clip(method, 100), "a notification that means nothing to us");
             return Ok(());
         }
         let params: Vec<&RawValue> = message::read(params).map_err(SessionError::Message)?;
@@ -422,7 +498,7 @@ impl<'a, R: Replica> Connection<'a, R> {
     }
 
     fn answered(&mut self, id: Option<u64>, answer: Result<&RawValue, ServerError>) -> Result<(), SessionError> {
-        let Some(pending) = id.and_then(|id| self.pending.remove(&id)) else {
+        let Some((_, pending)) = id.and_then(|id| self.pending.remove(&id)) else {
             tracing::debug!(id, "an answer to nothing we asked");
             return Ok(());
         };
@@ -535,6 +611,10 @@ impl<'a, R: Replica> Connection<'a, R> {
             return Err(SessionError::Message(DecodeError::new("it comes before the contents")));
         };
         let touched = update::apply(&mut monitored.contents, &monitored.layout, monitored.form, updates.get())?;
+        let max_rows = self.session.config.limits.max_rows;
+        if monitored.contents.len() > max_rows {
+            return Err(SessionError::TooManyRows(max_rows));
+        }
         for row in touched {
             let replica = &mut self.session.replica;
             match monitored.contents.get(row.table, row.uuid) {

@@ -18,7 +18,7 @@ mod perform;
 mod request;
 mod sockets;
 mod statistics;
-mod table;
+pub mod table;
 mod tun;
 
 pub use statistics::{LinkStatistics, ResyncReason};

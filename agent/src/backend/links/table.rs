@@ -21,12 +21,14 @@ const TYPE_TAP: u8 = 2;
 
 /// Whether a message is about a link as such. Bridges and IPv6 speak of their ports and settings in the same
 /// message types: a link that leaves a bridge is reported by `RTM_DELLINK` with family `AF_BRIDGE`, and lives on.
-pub(super) fn speaks_of_a_link(message: &LinkMessage) -> bool {
+#[must_use]
+pub fn speaks_of_a_link(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
 }
 
 /// The link that an `RTM_NEWLINK` describes; `None` when it does not name one (wireless events do not).
-pub(super) fn read(message: &LinkMessage) -> Option<Link> {
+#[must_use]
+pub fn read(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
     let mut name = None;
     let mut mac = None;
@@ -88,14 +90,15 @@ fn read_kind(infos: &[LinkInfo]) -> LinkKind {
 
 /// Every link of the namespace, as the messages so far add up.
 #[derive(Debug, Default)]
-pub(super) struct LinkTable {
+pub struct LinkTable {
     by_name: Table<String, Link>,
     names: HashMap<u32, String>,
 }
 
 impl LinkTable {
     /// Every link by name.
-    pub(super) fn by_name(&self) -> &Table<String, Link> {
+    #[must_use]
+    pub fn by_name(&self) -> &Table<String, Link> {
         &self.by_name
     }
 
@@ -103,7 +106,7 @@ impl LinkTable {
     ///
     /// The latest word on a name wins: while a rename is half reported, the older holder of the name is
     /// forgotten until its own message comes.
-    pub(super) fn seen(&mut self, link: Link) -> bool {
+    pub fn seen(&mut self, link: Link) -> bool {
         if self.by_name.get(&link.name).is_some_and(|known| **known == link) {
             return false;
         }
@@ -116,7 +119,7 @@ impl LinkTable {
     }
 
     /// Forgets a link. Returns whether it was known.
-    pub(super) fn gone(&mut self, index: u32) -> bool {
+    pub fn gone(&mut self, index: u32) -> bool {
         self.names.remove(&index).is_some_and(|name| self.by_name.remove(&name).is_some())
     }
 }

@@ -43,6 +43,8 @@ async fn run(rundir: &Path, alive: &watch::Sender<Option<bool>>) {
             let mut byte = [0];
             let _ = stream.read(&mut byte).await;
             alive.send_replace(Some(false));
+            // Whoever accepts and hangs up at once, or speaks unasked, is not asked without a pause.
+            tokio::time::sleep(SETTLING).await;
             continue;
         }
         alive.send_if_modified(|alive| alive.replace(false) != Some(false));
