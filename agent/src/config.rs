@@ -60,6 +60,8 @@ pub struct Agent {
     pub id: AgentId,
     /// Name of this host in status and logs; the host's own when empty.
     pub host: String,
+    /// The user that the agent becomes where root starts it; it stays root when empty.
+    pub user: String,
     /// Whether the host is changed at all.
     pub mode: Mode,
     /// How often everything is read and compared anew without a cause.
@@ -79,6 +81,7 @@ impl Default for Agent {
         Agent {
             id: AgentId("vifd".into()),
             host: String::new(),
+            user: String::new(),
             mode: Mode::Enforce,
             resync: Resync::default(),
             adopt: Adopt::Never,
@@ -366,7 +369,7 @@ impl Config {
     pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         // Everything is taken apart by name, so that a new key cannot be forgotten here.
         let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser, bridge: _, nic: _, log } = old;
-        let Agent { id, host, mode: _, resync: _, adopt: _, max_removals: _, state_dir } = agent;
+        let Agent { id, host, user, mode: _, resync: _, adopt: _, max_removals: _, state_dir } = agent;
         let Ovsdb { endpoint, key, cert, ca, rundir } = ovsdb;
         let Source { kind, path } = source;
         let Api { socket, mode, group } = api;
@@ -376,6 +379,7 @@ impl Config {
         [
             ("agent.id", *id != new.agent.id),
             ("agent.host", *host != new.agent.host),
+            ("agent.user", *user != new.agent.user),
             ("agent.state_dir", *state_dir != new.agent.state_dir),
             ("ovsdb.endpoint", *endpoint != new.ovsdb.endpoint),
             ("ovsdb.key", *key != new.ovsdb.key),

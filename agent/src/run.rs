@@ -1,7 +1,6 @@
 //! `vifd run`: wiring. Configuration, locks, backends, source, API and signals are joined here and nowhere else.
 
-use std::fs::{self, File, TryLockError};
-use std::io::Write as _;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use crate::record;
 use crate::sessions::Peers;
 use crate::source::Decode;
 use crate::source::dir::{DirSource, Options};
+use crate::state_dir::StateDir;
 use crate::status::HostStatus;
 
 /// Requests of the API that may wait for the reconciler.
@@ -35,6 +35,9 @@ const COMMAND_QUEUE: usize = 64;
 /// What ovsdb-server may send. What vifd reads of a host with 4,000 VIFs takes 15 MB in 1.2 million values and 12,000
 /// rows; a server that sends four times as much is not Open vSwitch's.
 const OVSDB_LIMITS: Limits = Limits { max_message: 64 << 20, max_depth: 100, max_values: 4 << 20, max_rows: 1 << 18 };
+
+/// File of the state directory with the name that the agent had.
+const AGENT_ID: &str = "agent-id";
 
 /// Runs the agent until SIGTERM or SIGINT; what is on the host stays as it is then.
 ///
@@ -46,8 +49,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let state_dir = &config.agent.state_dir;
-    fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let _only_one = only_instance(state_dir)?;
+    let state = StateDir::open(state_dir).context("the state directory")?;
+    let _only_one = only_instance(&state)?;
     let exporter = metrics::install();
     let agent = &config.agent.id;
     let (enforce, enforced) = watch::channel(config.agent.mode == Mode::Enforce);
@@ -80,7 +83,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let sessions_changed = peers.follow();
     let other_instance = ovs.other_instance(agent);
-    let same_name = same_name(state_dir, agent.clone(), &ovs);
+    let same_name = same_name(state, agent.clone(), &ovs);
     let joints = Joints {
         source,
         links,
@@ -181,33 +184,23 @@ fn reload(path: &Path, started_with: &Config, control_sender: &watch::Sender<Con
 }
 
 /// Holds the state directory against a second agent, as long as the answer lives.
-fn only_instance(state_dir: &Path) -> anyhow::Result<File> {
-    let path = state_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+fn only_instance(state: &StateDir) -> anyhow::Result<File> {
+    let path = state.path().join("lock");
+    let file = state.open_file("lock")?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            bail!("another vifd runs with the state directory {} (it holds {})", state_dir.display(), path.display())
+            bail!("another vifd runs with the state directory {} (it holds {})", state.path().display(), path.display())
         }
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 
 /// Refuses a new `agent.id` while objects of the old one are on the host: they would be nobody's.
-fn same_name(state_dir: &Path, agent: AgentId, ovs: &Ovs) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
-    let path = state_dir.join("agent-id");
+fn same_name(state: StateDir, agent: AgentId, ovs: &Ovs) -> impl Future<Output = anyhow::Result<()>> + Send + 'static {
     let mut view = ovs.observe();
     async move {
-        let before = match fs::read_to_string(&path) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        let before = state.read(AGENT_ID)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         if before.as_deref() == Some(&agent.0) {
             return Ok(());
         }
@@ -224,12 +217,7 @@ fn same_name(state_dir: &Path, agent: AgentId, ovs: &Ovs) -> impl Future<Output 
                 );
             }
         }
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        writeln!(file, "{agent}")?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        Ok(())
+        Ok(state.replace(AGENT_ID, format!("{agent}\n").as_bytes())?)
     }
 }
 

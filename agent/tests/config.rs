@@ -94,7 +94,7 @@ fn the_documentation_has_every_key_with_its_default() {
 fn the_documentation_tells_live_keys_from_the_others() {
     let text = fs::read_to_string(repository("docs/configuration.md")).unwrap();
     let changed = parse(
-        "[agent]\nid='b'\nhost='h'\nmode='observe'\nresync='1m'\nadopt='os-vif'\nmax_removals=3\nstate_dir='/s'\n\
+        "[agent]\nid='b'\nhost='h'\nuser='u'\nmode='observe'\nresync='1m'\nadopt='os-vif'\nmax_removals=3\nstate_dir='/s'\n\
          [ovsdb]\nendpoint='tcp:[::1]:6640'\nkey='/k'\ncert='/c'\nca='/a'\nrundir='/r'\n[source]\npath='/p'\n\
          [api]\nsocket='/a.sock'\nmode='0600'\ngroup='g'\n[metrics]\nlisten=''\n\
          [defaults]\nmtu=9000\nqos_type=''\nisolate=true\nper_port_bridge=true\n\

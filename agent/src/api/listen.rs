@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
-use nix::unistd::{Group, chown};
+use nix::unistd::{Gid, Group, chown};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
@@ -22,6 +22,9 @@ pub enum BindError {
     /// The socket's path is taken by something that is no socket.
     #[error("{0} is there and is not a socket")]
     NoSocket(PathBuf),
+    /// Anybody could put a socket of their own in the place of ours.
+    #[error("{0}, in which the socket would be, can be written by everybody: run `chmod o-w {0}`")]
+    Writable(PathBuf),
     /// Anything else.
     #[error("cannot listen on {address}")]
     Io {
@@ -51,11 +54,14 @@ impl Local {
         let parent = path.parent().unwrap_or(Path::new("/"));
         // On a host where nothing has made it yet; one that is there keeps its owner and mode.
         fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(fail)?;
+        private_enough(parent)?;
         let private = Private::create(parent).map_err(fail)?;
         let socket = private.0.join("s");
         let listener = UnixListener::bind(&socket).map_err(fail)?;
         if !config.group.is_empty() {
             match Group::from_name(&config.group).map_err(|error| fail(error.into()))? {
+                // The shipped unit runs in this group, and may not change any.
+                Some(group) if has_group(&socket, group.gid).map_err(fail)? => {}
                 Some(group) => chown(&socket, None, Some(group.gid)).map_err(|error| fail(error.into()))?,
                 None => warn!(
                     group = config.group,
@@ -92,6 +98,18 @@ fn vacant(path: &Path) -> Result<(), BindError> {
         // A full backlog, a missing permission: somebody is there.
         _ => Err(BindError::InUse(path.to_owned())),
     }
+}
+
+/// Whether nobody unknown can take the socket's place: a directory that everybody may write to has to be sticky.
+fn private_enough(directory: &Path) -> Result<(), BindError> {
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.mode() & 0o1002 == 0o0002 => Err(BindError::Writable(directory.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn has_group(path: &Path, group: Gid) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(path)?.gid() == group.as_raw())
 }
 
 /// A directory that only we can enter, removed with this.

@@ -22,6 +22,7 @@ use crate::api::client::{Client, ClientError};
 use crate::api::parse_time;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::model::{VifId, VifKind};
+use crate::privileges;
 use crate::status::Phase;
 
 /// What was asked for is not done.
@@ -300,27 +301,19 @@ impl Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let agent = matches!(arguments.verb, Verb::Run);
-    if agent {
-        // A parent may have left them blocked, and an agent that cannot be told to end has to be killed. Before
-        // the runtime's threads are there, which inherit the mask.
-        let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-        if let Err(error) = signals.thread_unblock() {
-            eprintln!("vifd: cannot unblock signals: {error}");
-        }
+    if matches!(arguments.verb, Verb::Run) {
+        return run(&arguments.common).unwrap_or_else(|error| {
+            eprintln!("vifd: {error:#}");
+            ExitCode::from(FAILED)
+        });
     }
-    let mut builder =
-        if agent { tokio::runtime::Builder::new_multi_thread() } else { tokio::runtime::Builder::new_current_thread() };
-    let runtime = match builder.enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("vifd: cannot start: {error}");
             return ExitCode::from(FAILED);
         }
     };
-    if agent {
-        return runtime.block_on(run(&arguments.common));
-    }
     let output = Output::of_process(arguments.common.output);
     match runtime.block_on(dispatch(&arguments.common, arguments.verb, &output)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -334,15 +327,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(common: &Common) -> ExitCode {
-    let ended = match Config::load(&common.config) {
-        Ok(config) => crate::run::run(common.config.clone(), config).await,
-        Err(error) => Err(error.into()),
-    };
-    ended.unwrap_or_else(|error| {
-        eprintln!("vifd: {error:#}");
-        ExitCode::from(FAILED)
-    })
+/// The agent. What holds for the whole process comes before the runtime, whose threads inherit it.
+fn run(common: &Common) -> anyhow::Result<ExitCode> {
+    // A parent may have left them blocked, and an agent that cannot be told to end has to be killed.
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    if let Err(error) = signals.thread_unblock() {
+        eprintln!("vifd: cannot unblock signals: {error}");
+    }
+    let config = Config::load(&common.config)?;
+    privileges::give_up(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(crate::run::run(common.config.clone(), config))
 }
 
 async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Failure> {

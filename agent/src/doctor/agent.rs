@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Group;
 
@@ -10,8 +11,19 @@ use crate::api::body::HostSummary;
 use crate::api::client::{Client, ClientError};
 use crate::config::Config;
 
+/// For an agent to become ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
-    let answer = Client::new(socket.to_owned()).get::<HostSummary>("/v1/status").await;
+    let client = Client::new(socket.to_owned());
+    let mut answer = client.get::<HostSummary>("/v1/status").await;
+    // One that has only just started is still looking around.
+    let patience = Instant::now() + PATIENCE;
+    while matches!(&answer, Ok(host) if !host.ready) && Instant::now() < patience {
+        tokio::time::sleep(PAUSE).await;
+        answer = client.get::<HostSummary>("/v1/status").await;
+    }
     let lock = config.agent.state_dir.join("lock");
     let held = is_held(&lock);
     let mut findings: Vec<Finding> = group(&config.api.group).into_iter().collect();

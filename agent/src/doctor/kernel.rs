@@ -10,6 +10,9 @@ use super::Finding;
 /// `CAP_NET_ADMIN` of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
 
+/// Name of the finding on capabilities, whoever's they are.
+pub(super) const CAPABILITIES: &str = "capabilities";
+
 pub(super) fn tun() -> Finding {
     tun_at(Path::new("/dev/net/tun"))
 }
@@ -34,7 +37,7 @@ fn tun_at(path: &Path) -> Finding {
 }
 
 pub(super) fn capabilities() -> Finding {
-    let name = "capabilities";
+    let name = CAPABILITIES;
     match fs::read_to_string("/proc/self/status").ok().as_deref().and_then(effective) {
         Some(set) if set & (1 << CAP_NET_ADMIN) != 0 => Finding::ok(name, "CAP_NET_ADMIN is there"),
         Some(_) => Finding::fail(

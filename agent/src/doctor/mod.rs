@@ -1,12 +1,14 @@
 //! `vifd doctor`: checks of this host, each with what to do about it. A check looks and changes nothing; it
 //! works with the agent running and without.
 
+mod access;
 mod agent;
 mod files;
 mod kernel;
 mod openvswitch;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::path::Path;
 
@@ -72,7 +74,10 @@ pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> 
         Ok(config) => {
             // The default one need not be there.
             let how = if config_file.exists() { "is in order" } else { "is not there: the defaults hold" };
-            findings.push(Finding::ok("configuration", format!("{} {how}", config_file.display())));
+            findings.push(match config.settings() {
+                Ok(_) => Finding::ok("configuration", format!("{} {how}", config_file.display())),
+                Err(error) => Finding::fail("configuration", chain(&error), "make it known, or correct the key"),
+            });
             config
         }
         Err(error) => {
@@ -84,10 +89,16 @@ pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> 
     let records = files::records(&config);
     findings.extend(openvswitch::examine(&config, &records.wanted).await);
     findings.push(kernel::tun());
-    findings.push(kernel::capabilities());
     findings.push(records.finding);
     findings.push(files::state(&config));
     findings.extend(files::sockets(&config, &records.wanted));
-    findings.extend(agent::examine(&config, socket.unwrap_or(&config.api.socket)).await);
+    let socket = socket.unwrap_or(&config.api.socket);
+    let user = user::examine(&config, socket, &records.wanted).await;
+    // Those of the agent where it runs; else this process may be run as the agent would be.
+    if user.iter().all(|finding| finding.name != kernel::CAPABILITIES) {
+        findings.push(kernel::capabilities());
+    }
+    findings.extend(user);
+    findings.extend(agent::examine(&config, socket).await);
     findings
 }

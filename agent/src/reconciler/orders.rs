@@ -2,14 +2,17 @@
 //! ones are not kept: whoever confirms sees what happens, and after a crash is asked again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::VifId;
 use crate::plan::Orders;
+use crate::state_dir::StateDir;
+
+/// Its file in the state directory.
+const FILE: &str = "pauses.json";
 
 /// The file's form. A key that we do not know is from a later release and stays unread.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -40,23 +43,22 @@ pub fn encode(orders: &Orders) -> serde_json::Result<Vec<u8>> {
 
 /// The orders and the file they are kept in.
 pub(super) struct OrderBook {
-    path: PathBuf,
+    state: StateDir,
     orders: Orders,
 }
 
 impl OrderBook {
     /// Reads the pauses in `state_dir`.
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(state_dir)?;
-        let path = state_dir.join("pauses.json");
-        let orders = match fs::read(&path) {
-            Ok(bytes) => decode(&bytes).map_err(|error| {
+        let state = StateDir::open(state_dir)?;
+        let orders = match state.read(FILE)? {
+            Some(bytes) => decode(&bytes).map_err(|error| {
+                let path = state.path().join(FILE);
                 io::Error::new(io::ErrorKind::InvalidData, format!("{} cannot be read: {error}", path.display()))
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Orders::default(),
-            Err(error) => return Err(error),
+            None => Orders::default(),
         };
-        Ok(OrderBook { path, orders })
+        Ok(OrderBook { state, orders })
     }
 
     pub(super) fn orders(&self) -> &Orders {
@@ -87,19 +89,17 @@ impl OrderBook {
     fn change(&mut self, change: impl FnOnce(&mut Orders)) -> Result<(), String> {
         let mut orders = self.orders.clone();
         change(&mut orders);
-        self.write(&orders).map_err(|error| format!("cannot keep the pause in {}: {error}", self.path.display()))?;
+        self.write(&orders).map_err(|error| format!("cannot keep the pause in {}: {error}", self.shown()))?;
         self.orders = orders;
         Ok(())
     }
 
     fn write(&self, orders: &Orders) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&encode(orders)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        // The rename itself has to survive as well.
-        self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        self.state.replace(FILE, &encode(orders)?)
+    }
+
+    fn shown(&self) -> String {
+        self.state.path().join(FILE).display().to_string()
     }
 
     /// Lets these removals pass.
@@ -121,13 +121,15 @@ impl OrderBook {
         }
         self.orders.stopped = stopped;
         if let Err(error) = self.write(&self.orders) {
-            tracing::error!(%error, "cannot keep in {} which removals are stopped", self.path.display());
+            tracing::error!(%error, "cannot keep in {} which removals are stopped", self.shown());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use uuid::Uuid;
 
     use super::*;

@@ -18,6 +18,7 @@ use super::shelf::Reading;
 use crate::model::VifId;
 use crate::record::Refused;
 use crate::source::Decode;
+use crate::state_dir::StateDir;
 
 /// Which directory it is, whatever its name: device and inode.
 pub(super) type Identity = (u64, u64);
@@ -45,6 +46,9 @@ impl Open {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty())?;
         let stat = fstat(&fd)?;
+        if stat.st_mode & 0o002 != 0 {
+            return Err(io::Error::other("it can be written by everybody, who could then plug and unplug (chmod o-w)"));
+        }
         Ok(Open { fd, identity: (stat.st_dev, stat.st_ino) })
     }
 
@@ -106,6 +110,11 @@ impl Open {
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(Unread::Refused("is not a regular file".into()));
         }
+        // Who may write to the directory could lend a file of another user's a name here, to have it read for them.
+        if stat.st_nlink > 1 && stat.st_uid != nix::unistd::geteuid().as_raw() {
+            let reason = format!("is one of {} names of a file of user {} (hard links)", stat.st_nlink, stat.st_uid);
+            return Err(Unread::Refused(format!("{reason}: records are written by rename")));
+        }
         let mut bytes = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(max) + 1);
         File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes).map_err(cannot_read)?;
         if bytes.len() > max {
@@ -120,7 +129,9 @@ impl Open {
         let mut temporary = OsString::from(".");
         temporary.push(name);
         temporary.push(".new");
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // Whatever bears that name is not written to: it may be a link, or one more name of another file.
+        self.remove(&temporary)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, temporary.as_os_str(), flags, Mode::from_bits_truncate(0o640))?;
         let mut file = File::from(fd);
         let written = file
@@ -128,7 +139,7 @@ impl Open {
             .and_then(|()| file.sync_all())
             .and_then(|()| Ok(renameat(&self.fd, temporary.as_os_str(), &self.fd, name)?));
         if written.is_err() {
-            // Best effort: a left-over is overwritten by the next attempt.
+            // Best effort: a left-over is removed by the next attempt.
             let _ = unlinkat(&self.fd, temporary.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
         written
@@ -182,38 +193,31 @@ fn id_of_name(name: &OsStr) -> Option<VifId> {
 /// that a crash between the deletion and its execution loses nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Tombstones {
-    directory: PathBuf,
+    directory: Arc<StateDir>,
 }
 
 impl Tombstones {
     /// Below `state`, made when it is missing. Answers those that are there.
     pub(super) fn open(state: &Path) -> io::Result<(Tombstones, Vec<VifId>)> {
-        let directory = state.join("deleted");
-        std::fs::create_dir_all(&directory)?;
+        let directory = StateDir::open(state)?.below("deleted")?;
         let mut ids = Vec::new();
-        for entry in std::fs::read_dir(&directory)? {
+        for entry in std::fs::read_dir(directory.path())? {
             ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<VifId>().ok()));
         }
-        Ok((Tombstones { directory }, ids))
+        Ok((Tombstones { directory: Arc::new(directory) }, ids))
     }
 
     /// Makes tombstones, durable when it returns.
     pub(super) fn add(&self, ids: &[VifId]) -> io::Result<()> {
         for id in ids {
-            File::create(self.directory.join(id.to_string()))?;
+            self.directory.touch(&id.to_string())?;
         }
         // The files are empty: their names are all there is to keep.
-        File::open(&self.directory)?.sync_all()
+        self.directory.sync()
     }
 
     /// Takes tombstones away. One that comes back after a crash is taken away again.
     pub(super) fn remove(&self, ids: &[VifId]) -> io::Result<()> {
-        for id in ids {
-            match std::fs::remove_file(self.directory.join(id.to_string())) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        ids.iter().try_for_each(|id| self.directory.remove(&id.to_string()))
     }
 }
