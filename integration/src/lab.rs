@@ -18,6 +18,7 @@
 
 mod compare;
 mod http;
+mod machine;
 mod namespace;
 mod osvif;
 mod ovs;
@@ -31,6 +32,7 @@ mod wait;
 
 pub use compare::{Host, differences};
 pub use http::{Response, request};
+pub use machine::Machine;
 pub use namespace::{Link, Namespace, Ping};
 pub use osvif::{OsVif, OsVifConfig};
 pub use ovs::{LogRecord, Ovs, Row, Switch};
