@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::VifId;
+use crate::model::{Table, VifId};
 use crate::plan::Facts;
 
 pub use render::Subject;
@@ -81,7 +81,7 @@ pub struct HostStatus {
     /// Revision of the source that this plan was made from; waits compare with it.
     pub revision: u64,
     /// Every VIF that is wanted, rejected or still on the host.
-    pub vifs: BTreeMap<VifId, Arc<VifStatus>>,
+    pub vifs: Table<VifId, VifStatus>,
     /// Records that were refused.
     pub rejections: Arc<Vec<crate::source::Rejection>>,
     /// Why the agent is not ready (`/readyz`), a sentence each; empty when it is.

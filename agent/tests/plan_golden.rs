@@ -14,7 +14,7 @@ use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Observed, View, Vif, VifId};
+use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Observed, Table, View, Vif, VifId};
 use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, Settings, plan, release};
 use vifd::record;
 
@@ -168,7 +168,7 @@ impl Case {
 
     fn unplug(&mut self) -> &mut Self {
         self.say("unplug");
-        self.desired.deleted = std::mem::take(&mut self.desired.vifs).into_keys().collect();
+        self.desired.deleted = std::mem::take(&mut self.desired.vifs).keys().copied().collect();
         self.converge();
         self.show()
     }
@@ -453,7 +453,7 @@ fn absence_beyond_max_removals_removes_nothing() {
     let all = std::mem::take(&mut case.desired.vifs);
     case.converge();
     case.say("five are absent");
-    case.desired.vifs = all.into_iter().take(3).collect();
+    case.desired.vifs = some(&all, 3);
     case.converge();
     case.say("the set is not complete, but one VIF is deleted by name");
     case.desired.synced = false;
@@ -474,7 +474,7 @@ fn a_stopped_removal_stays_stopped_while_records_come_back_one_by_one() {
     case.converge();
     let all = std::mem::take(&mut case.desired.vifs);
     for count in 0..=12 {
-        case.desired.vifs = all.clone().into_iter().take(count).collect();
+        case.desired.vifs = some(&all, count);
         case.converge();
         assert_eq!(case.world.kernel.links.len(), 12, "{count} records are back");
     }
@@ -521,7 +521,7 @@ fn a_hypervisors_port_is_not_deleted_to_be_moved() {
 fn what_cannot_be_seen_is_not_gone() {
     let mut case = Case::new([record(A, &port(&json!({"create_port": true})))]);
     case.converge();
-    case.desired.deleted = std::mem::take(&mut case.desired.vifs).into_keys().collect();
+    case.desired.deleted = std::mem::take(&mut case.desired.vifs).keys().copied().collect();
     let observed = Observed { ovs: View::Syncing, ..case.world.observed() };
     let inputs = Inputs {
         desired: &case.desired,
@@ -573,4 +573,9 @@ fn a_release_takes_the_marks_off_and_nothing_else() {
     case.settings.adopt = true;
     case.converge();
     insta::assert_snapshot!(case.text);
+}
+
+/// The first so many.
+fn some(vifs: &Table<VifId, Vif>, count: usize) -> Table<VifId, Vif> {
+    vifs.iter().take(count).map(|(id, vif)| (*id, Arc::clone(vif))).collect()
 }

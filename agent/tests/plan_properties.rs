@@ -19,7 +19,7 @@ use vifd::model::{
     Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
     ProfileKind, VhostUserMode, View, Vif, VifId, VifKind,
 };
-use vifd::plan::{Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
+use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
 
 const SOCKETS: &str = "/run/vhost";
 
@@ -137,6 +137,29 @@ enum Event {
     Stale(Box<Event>),
     /// The set of wanted VIFs changes: these stay.
     Want(u16),
+    /// Somebody has a word on a VIF.
+    Word(u8, Word),
+}
+
+/// What is said beside the records.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    /// Its record clashes with another, or does so no more.
+    Clash,
+    /// It was deleted by name, or that is forgotten.
+    Deleted,
+    /// It is paused, or resumed.
+    Paused,
+    /// Its database operations are refused, or done.
+    Refused(bool),
+    /// A batch for it is under way, or back.
+    InFlight,
+    /// Its record came again, another one.
+    Record,
+    /// Its port is marked by a later release.
+    Later,
+    /// Ports get a bridge of their own from now on, or no more.
+    PerPortBridge,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -145,6 +168,21 @@ fn event() -> impl Strategy<Value = Event> {
         simple_event().prop_map(|event| Event::Stale(Box::new(event))),
         simple_event(),
     ]
+}
+
+/// Everything that can happen, also what keeps a host from converging.
+fn any_event() -> impl Strategy<Value = Event> {
+    let word = prop_oneof![
+        Just(Word::Clash),
+        Just(Word::Deleted),
+        Just(Word::Paused),
+        any::<bool>().prop_map(Word::Refused),
+        Just(Word::InFlight),
+        Just(Word::Record),
+        Just(Word::Later),
+        Just(Word::PerPortBridge),
+    ];
+    prop_oneof![2 => event(), 1 => (0u8..12, word).prop_map(|(number, word)| Event::Word(number, word))]
 }
 
 fn simple_event() -> impl Strategy<Value = Event> {
@@ -171,6 +209,9 @@ struct Host {
     desired: Desired,
     memo: Memo,
     holds: Holds,
+    clashes: BTreeMap<VifId, Clash>,
+    orders: Orders,
+    in_flight: BTreeSet<VifId>,
     now: Instant,
 }
 
@@ -182,7 +223,18 @@ impl Host {
         let all: Vec<Arc<Vif>> = vifs.into_iter().map(Arc::new).collect();
         let vifs = all.iter().map(|vif| (vif.id, Arc::clone(vif))).collect();
         let desired = Desired { synced: true, vifs, ..Desired::default() };
-        Host { world, settings, all, desired, memo: Memo::default(), holds: Holds::default(), now: Instant::now() }
+        Host {
+            world,
+            settings,
+            all,
+            desired,
+            memo: Memo::default(),
+            holds: Holds::default(),
+            clashes: BTreeMap::new(),
+            orders: Orders::default(),
+            in_flight: BTreeSet::new(),
+            now: Instant::now(),
+        }
     }
 
     fn plan(&mut self) -> Plan {
@@ -191,14 +243,13 @@ impl Host {
     }
 
     fn plan_from(&mut self, observed: &Observed) -> Plan {
-        let clashes = BTreeMap::new();
         let inputs = Inputs {
             desired: &self.desired,
-            clashes: &clashes,
+            clashes: &self.clashes,
             observed,
             holds: &self.holds,
-            orders: &Orders::default(),
-            in_flight: &BTreeSet::new(),
+            orders: &self.orders,
+            in_flight: &self.in_flight,
             settings: &self.settings,
         };
         let memoised = plan(inputs, &mut self.memo, self.now);
@@ -206,6 +257,9 @@ impl Host {
         assert_eq!(memoised.links, fresh.links, "a memo must not change the plan");
         assert_eq!(memoised.ovs, fresh.ovs, "a memo must not change the plan");
         assert_eq!(memoised.judgements, fresh.judgements, "a memo must not change the verdicts");
+        assert_eq!(memoised.gone, fresh.gone);
+        assert_eq!(memoised.stopped_removals, fresh.stopped_removals);
+        assert_eq!(memoised.newer_marks, fresh.newer_marks);
         memoised
     }
 
@@ -387,6 +441,47 @@ impl Host {
                 let wanted = self.all.iter().enumerate().filter(|(place, _)| bits & (1 << place) != 0);
                 self.desired.vifs = wanted.map(|(_, vif)| (vif.id, Arc::clone(vif))).collect();
             }
+            Event::Word(number, word) => self.say(*number, *word),
+        }
+    }
+
+    fn say(&mut self, number: u8, word: Word) {
+        fn toggle(set: &mut BTreeSet<VifId>, id: VifId) {
+            if !set.remove(&id) {
+                set.insert(id);
+            }
+        }
+        if matches!(word, Word::PerPortBridge) {
+            self.settings.per_port_bridge = !self.settings.per_port_bridge;
+            return;
+        }
+        let Some(vif) = self.all.get(usize::from(number)) else { return };
+        let id = vif.id;
+        match word {
+            Word::Clash => {
+                let clash = Clash { field: "vif.address".into(), reason: "somebody has it".into() };
+                if self.clashes.remove(&id).is_none() {
+                    self.clashes.insert(id, clash);
+                }
+            }
+            Word::Deleted => toggle(&mut self.desired.deleted, id),
+            Word::Paused => toggle(&mut self.orders.paused_vifs, id),
+            Word::InFlight => toggle(&mut self.in_flight, id),
+            Word::Refused(true) => self.holds.refused(Some(id), "ovsdb", "no".into(), self.now),
+            Word::Refused(false) => self.holds.succeeded(Some(id), "ovsdb"),
+            Word::Record => {
+                let vif = Arc::new(Vif { generation: vif.generation + 1, active: !vif.active, ..Vif::clone(vif) });
+                self.all[usize::from(number)] = Arc::clone(&vif);
+                if self.desired.vifs.contains_key(&id) {
+                    self.desired.vifs.insert(id, vif);
+                }
+            }
+            Word::Later => {
+                if let Some(interface) = self.world.ovs.interfaces.get_mut(&format!("tap{number}")) {
+                    Arc::make_mut(interface).external_ids.insert("vifd-format".into(), "2".into());
+                }
+            }
+            Word::PerPortBridge => {}
         }
     }
 }
@@ -463,6 +558,21 @@ proptest! {
         let goes = |vif: &&Arc<Vif>| !vif.preserve_on_delete && !host.desired.vifs.contains_key(&vif.id);
         let unwanted = host.all.iter().filter(goes).map(|vif| vif.id).collect();
         prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
+    }
+
+    /// The comparison is in [`Host::plan_from`], after each event and for the very same memory all along.
+    #[test]
+    fn a_memory_changes_no_plan(
+        vifs in vifs(),
+        events in prop::collection::vec(any_event(), 0..60),
+        per_port_bridge: bool,
+        adopt: bool,
+    ) {
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        for event in &events {
+            host.happen(event);
+            host.plan();
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Scene {
     fn want(&self, numbers: impl IntoIterator<Item = u32>) {
         let vifs: BTreeMap<VifId, Arc<Vif>> = numbers.into_iter().map(vif).map(|vif| (vif.id, vif)).collect();
         self.intake.send_modify(|intake| {
-            intake.desired = Arc::new(Desired { synced: true, vifs, ..Desired::default() });
+            intake.desired = Arc::new(Desired { synced: true, vifs: vifs.into(), ..Desired::default() });
             intake.revision += 1;
         });
     }
@@ -312,7 +312,7 @@ async fn who_is_on_the_host_keeps_its_address_also_when_records_come_late() {
     };
     again.intake.send_modify(|intake| {
         let vifs = BTreeMap::from([same_address(3), same_address(9)]);
-        intake.desired = Arc::new(Desired { synced: true, vifs, ..Desired::default() });
+        intake.desired = Arc::new(Desired { synced: true, vifs: vifs.into(), ..Desired::default() });
         intake.revision += 1;
     });
     let status = again

@@ -1,9 +1,8 @@
 //! What the source of records wants of this host.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use super::{Vif, VifId};
+use super::{Table, Vif, VifId};
 
 /// The wanted VIFs, the last good record of each.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,7 +10,7 @@ pub struct Desired {
     /// Whether `vifs` is known to be the whole set. While it is not, absence from it means nothing.
     pub synced: bool,
     /// The wanted VIFs.
-    pub vifs: BTreeMap<VifId, Arc<Vif>>,
+    pub vifs: Table<VifId, Vif>,
     /// VIFs that somebody deleted by name, as opposed to VIFs that are merely absent: their removal is
     /// not counted against `max_removals`. An id leaves this set when nothing of it is left on the host.
     pub deleted: BTreeSet<VifId>,

@@ -3,13 +3,15 @@
 mod desired;
 mod names;
 mod observed;
+mod table;
 mod vif;
 
 pub use desired::Desired;
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
 pub use observed::{
-    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, Table, View,
+    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,
 };
+pub use table::Table;
 pub use vif::{
     AddressPair, DatapathOffload, DevType, DirectMode, FixedIp, Instance, Network, OpenVSwitchProfile, Parent, Policy,
     PortProfile, ProfileKind, Rate, Route, Subnet, VhostUserMode, Vif, VifKind,

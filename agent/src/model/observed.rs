@@ -1,13 +1,12 @@
 //! What the peers say: written by the backends alone, read by the planner alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::MacAddr;
+use super::{MacAddr, Table};
 
 /// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
 #[derive(Debug, Default)]
@@ -36,53 +35,6 @@ impl<T> Clone for View<T> {
             View::Syncing => View::Syncing,
             View::Ready(state) => View::Ready(Arc::clone(state)),
         }
-    }
-}
-
-/// Rows by name or identity; used as the map that it derefs to. A clone shares all of it, and whoever changes one of
-/// two that share pays for the copy. So that two are one and the same ([`Table::is`]) says at once that no row differs.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Table<K, T>(Arc<BTreeMap<K, Arc<T>>>);
-
-impl<K, T> Table<K, T> {
-    /// Whether the two are one: then they are equal. Two that are not one may be equal, too.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl<K, T> Clone for Table<K, T> {
-    fn clone(&self) -> Self {
-        Table(Arc::clone(&self.0))
-    }
-}
-impl<K, T> Default for Table<K, T> {
-    fn default() -> Self {
-        Table(Arc::default())
-    }
-}
-impl<K: Ord, T> FromIterator<(K, Arc<T>)> for Table<K, T> {
-    fn from_iter<I: IntoIterator<Item = (K, Arc<T>)>>(rows: I) -> Self {
-        Table(Arc::new(rows.into_iter().collect()))
-    }
-}
-impl<'a, K, T> IntoIterator for &'a Table<K, T> {
-    type Item = (&'a K, &'a Arc<T>);
-    type IntoIter = std::collections::btree_map::Iter<'a, K, Arc<T>>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
-impl<K, T> Deref for Table<K, T> {
-    type Target = BTreeMap<K, Arc<T>>;
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-impl<K: Clone, T> DerefMut for Table<K, T> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        Arc::make_mut(&mut self.0)
     }
 }
 

@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
 use super::inventory::{Inventory, port_owner};
-use super::memo::Settled;
 use super::rows::{Guard, change_rows, entries, new_port, usable};
-use super::sight::{Evidence, Sight};
-use super::{Clash, Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
+use super::sight::{Look, Sight};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::{OvsOp, StringMap};
-use crate::model::{Interface, Link, LinkKind, Port, Vif, VifId};
+use crate::model::{Interface, Link, LinkKind, Port, Table, Vif, VifId};
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
@@ -24,7 +23,7 @@ pub(super) struct Work<'a> {
     inventory: &'a Inventory,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
-    /// Disposable bridges that some VIF wants, so that an empty one of them is not swept.
+    /// Disposable bridges that the VIFs planned here want, so that an empty one of them is not swept.
     pub(super) wanted_bridges: BTreeSet<String>,
 }
 
@@ -56,21 +55,21 @@ enum InTheWay {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(inputs: Inputs<'a>, inventory: &'a Inventory, now: Instant) -> Self {
+    /// Begins with the verdicts that stand.
+    pub(super) fn new(
+        inputs: Inputs<'a>,
+        inventory: &'a Inventory,
+        judgements: Table<VifId, Judgement>,
+        now: Instant,
+    ) -> Self {
         Work {
             inputs,
             now,
-            plan: Plan::default(),
+            plan: Plan { judgements, ..Plan::default() },
             inventory,
             inserted_bridges: BTreeSet::new(),
             wanted_bridges: BTreeSet::new(),
         }
-    }
-
-    /// A VIF of which everything is as it was, and nothing was to be done.
-    pub(super) fn stand(&mut self, id: VifId, settled: &Settled) {
-        self.wanted_bridges.extend(settled.bridges.iter().cloned());
-        self.plan.judgements.insert(id, Arc::clone(&settled.judgement));
     }
 
     /// Notes the disposable bridges that a VIF wants, whatever becomes of it; answers them.
@@ -82,22 +81,25 @@ impl<'a> Work<'a> {
         disposable
     }
 
-    /// Plans one wanted VIF. The evidence says on what the verdict rests, where there is nothing to do.
+    /// Plans one wanted VIF. Answers on what the verdict rests, where there is nothing to do and that is known.
     pub(super) fn vif(
         &mut self,
         id: VifId,
         vif: &Vif,
         blueprint: Result<&Blueprint, &Unbuildable>,
-        clash: Option<&Clash>,
-    ) -> (Arc<Judgement>, Option<Evidence>) {
+    ) -> Option<Vec<Look>> {
         let rejected =
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
-        if let Some(clash) = clash {
-            return (self.judge(id, rejected(&clash.field, &clash.reason), Facts::default()), None);
+        if let Some(clash) = self.inputs.clashes.get(&id) {
+            self.judge(id, rejected(&clash.field, &clash.reason), Facts::default());
+            return None;
         }
         let blueprint = match blueprint {
             Ok(blueprint) => blueprint,
-            Err(wrong) => return (self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default()), None),
+            Err(wrong) => {
+                self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default());
+                return None;
+            }
         };
         let observed = self.inputs.observed;
         let missing_view = if observed.links.ready().is_none() {
@@ -109,7 +111,8 @@ impl<'a> Work<'a> {
         };
         let (Some(links), None) = (observed.links.ready(), missing_view) else {
             let facts = wanted_facts(vif, blueprint);
-            return (self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts), None);
+            self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts);
+            return None;
         };
         let mut sight = Sight::new(links, observed.ovs.ready());
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
@@ -120,28 +123,22 @@ impl<'a> Work<'a> {
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
         }
-        if sight.ovs.is_some() {
+        if sight.sees_ovs() {
             self.bridges(id, blueprint, &mut sight, &mut found);
             for (place, port) in blueprint.ports.iter().enumerate() {
                 self.port(id, port, place == 0, &mut sight, &mut found);
             }
         }
         let idle = found.links.is_empty() && found.ovs.is_empty();
-        let judgement = self.conclude(id, found);
-        (judgement, sight.into_evidence().filter(|_| idle))
+        self.conclude(id, found);
+        sight.into_looks().filter(|_| idle)
     }
 
     /// A verdict on a VIF for which nothing is done.
-    pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) -> Arc<Judgement> {
+    pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) {
         let judgement =
             Judgement { verdict, link_ready: None, port_ready: None, vhost_connected: None, plugged: false, facts };
-        self.tell(id, judgement)
-    }
-
-    fn tell(&mut self, id: VifId, judgement: Judgement) -> Arc<Judgement> {
-        let judgement = Arc::new(judgement);
-        self.plan.judgements.insert(id, Arc::clone(&judgement));
-        judgement
+        self.plan.judgements.insert(id, Arc::new(judgement));
     }
 
     /// What carries this VIF's mark and is not in its blueprint (any more).
@@ -460,7 +457,7 @@ impl<'a> Work<'a> {
     }
 
     /// Keeps the operations that are allowed now and gives the verdict.
-    fn conclude(&mut self, id: VifId, mut found: Findings) -> Arc<Judgement> {
+    fn conclude(&mut self, id: VifId, mut found: Findings) {
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
@@ -508,7 +505,7 @@ impl<'a> Work<'a> {
             plugged,
             facts: found.facts,
         };
-        self.tell(id, judgement)
+        self.plan.judgements.insert(id, Arc::new(judgement));
     }
 
     /// Adds operations to the plan.

@@ -1,4 +1,4 @@
-//! What on the host is ours, by VIF: read off the marks, once per change of what is seen.
+//! What on the host is ours, by VIF: read off the marks, and kept in step with what is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::blueprint::Layout;
 use super::{Owner, Settings};
-use crate::model::{Bridge, Interface, Link, Observed, OvsState, Port, Vif, VifId, VifKind, cut_name};
+use crate::model::{Bridge, Interface, Link, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
-/// Everything that carries our mark for one VIF.
+/// Everything that carries our mark for one VIF, each kind in order of names.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub(super) ports: Vec<(Arc<Port>, Option<Arc<Interface>>)>,
@@ -19,60 +19,70 @@ pub(super) struct Owned {
     pub(super) preserve: bool,
 }
 
-impl Owned {
-    /// Whether the two hold the very same objects.
-    fn is(&self, other: &Owned) -> bool {
-        fn same<T>(a: &[T], b: &[T], is: impl Fn(&T, &T) -> bool) -> bool {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is(a, b))
-        }
-        // Whether any of it is preserved is read off these objects.
-        same(&self.ports, &other.ports, |a, b| {
-            Arc::ptr_eq(&a.0, &b.0) && a.1.as_ref().map(Arc::as_ptr) == b.1.as_ref().map(Arc::as_ptr)
-        }) && same(&self.taps, &other.taps, Arc::ptr_eq)
-            && same(&self.bridges, &other.bridges, Arc::ptr_eq)
-    }
-}
-
 /// What is ours.
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
-    /// An entry that is the very one of the inventory before says that nothing of that VIF is another.
-    pub(super) by_vif: BTreeMap<VifId, Arc<Owned>>,
+    pub(super) by_vif: BTreeMap<VifId, Owned>,
     /// Bridges that several VIFs share.
-    pub(super) shared_bridges: Vec<Arc<Bridge>>,
+    pub(super) shared_bridges: BTreeMap<String, Arc<Bridge>>,
+    /// Our QoS rows.
+    qos: BTreeSet<Uuid>,
+    /// How many ports refer to a QoS row, whosever they are.
+    qos_users: BTreeMap<Uuid, usize>,
     /// Our QoS rows that no port refers to.
-    pub(super) loose_qos: Vec<Uuid>,
+    pub(super) loose_qos: BTreeSet<Uuid>,
     /// Objects in a later format.
     pub(super) newer: usize,
 }
 
+/// What two views differ in, as far as it is about what has a name.
+#[derive(Debug, Default)]
+pub(super) struct Differences<'a> {
+    /// Names of links, ports and interfaces.
+    pub(super) names: BTreeSet<&'a str>,
+    /// Bridges that came or went.
+    pub(super) bridges: BTreeSet<&'a str>,
+    /// VIFs of which something of ours is another.
+    pub(super) vifs: BTreeSet<VifId>,
+}
+
 impl Inventory {
-    /// Takes it anew, with the entries of the one `before` for VIFs of which nothing is another.
-    pub(super) fn take(observed: &Observed, settings: &Settings, before: &Inventory) -> Self {
-        let mut inventory = Inventory::default();
-        let mut by_vif = BTreeMap::new();
-        if let Some(ovs) = observed.ovs.ready() {
-            inventory.rows(ovs, settings, &mut by_vif);
+    /// Goes from what `before` shows to what `now` shows, and tells what that is.
+    pub(super) fn follow<'a>(
+        &mut self,
+        before: (&'a LinkState, &'a OvsState),
+        now: (&'a LinkState, &'a OvsState),
+        settings: &Settings,
+    ) -> Differences<'a> {
+        let mut differences = Differences::default();
+        let Differences { names, bridges, vifs } = &mut differences;
+        before.0.links.differing(&now.0.links, |name, was, is| {
+            names.insert(name);
+            self.link(name, (was, is), settings, vifs);
+        });
+        // A port and its interface tell together whose they are.
+        let mut rows = BTreeSet::new();
+        before.1.ports.differing(&now.1.ports, |name, was, is| {
+            rows.insert(name.as_str());
+            let (was, is) = (was.and_then(|port| port.qos), is.and_then(|port| port.qos));
+            self.refer(was, is);
+        });
+        before.1.interfaces.differing(&now.1.interfaces, |name, _, _| {
+            rows.insert(name.as_str());
+        });
+        for name in &rows {
+            let of = |ovs: &'a OvsState| Some((ovs.ports.get(*name)?, ovs.interfaces.get(*name)));
+            self.port(name, (of(before.1), of(now.1)), settings, vifs);
         }
-        if let Some(links) = observed.links.ready() {
-            for link in links.links.values() {
-                match settings.link_owner(link.alias.as_deref()) {
-                    Owner::Us { vif: Some(vif), preserve } => {
-                        let owned: &mut Owned = by_vif.entry(vif).or_default();
-                        owned.taps.push(Arc::clone(link));
-                        owned.preserve |= preserve;
-                    }
-                    Owner::Later(_) => inventory.newer += 1,
-                    _ => {}
-                }
+        names.extend(rows);
+        before.1.bridges.differing(&now.1.bridges, |name, was, is| {
+            if was.is_none() || is.is_none() {
+                bridges.insert(name);
             }
-        }
-        let kept = |(id, owned): (VifId, Owned)| match before.by_vif.get(&id).filter(|known| known.is(&owned)) {
-            Some(known) => (id, Arc::clone(known)),
-            None => (id, Arc::new(owned)),
-        };
-        inventory.by_vif = by_vif.into_iter().map(kept).collect();
-        inventory
+            self.bridge(name, (was, is), settings, vifs);
+        });
+        before.1.qos.differing(&now.1.qos, |uuid, _, is| self.qos(*uuid, is.map(AsRef::as_ref), settings));
+        differences
     }
 
     /// How an `openvswitch` VIF is laid out: as it stands, and where nothing of it stands, as is configured. A
@@ -88,33 +98,151 @@ impl Inventory {
         }
     }
 
-    fn rows(&mut self, ovs: &OvsState, settings: &Settings, by_vif: &mut BTreeMap<VifId, Owned>) {
-        for port in ovs.ports.values() {
-            let interface = ovs.interfaces.get(&port.name);
-            match port_owner(port, interface.map(Arc::as_ref), settings) {
-                Owner::Us { vif: Some(vif), preserve } => {
-                    let owned = by_vif.entry(vif).or_default();
-                    owned.ports.push((Arc::clone(port), interface.cloned()));
-                    owned.preserve |= preserve;
-                }
-                Owner::Later(_) => self.newer += 1,
-                _ => {}
+    fn link(
+        &mut self,
+        name: &str,
+        (was, is): (Option<&Arc<Link>>, Option<&Arc<Link>>),
+        settings: &Settings,
+        vifs: &mut BTreeSet<VifId>,
+    ) {
+        let owner = |link: &Arc<Link>| settings.link_owner(link.alias.as_deref());
+        if let Some(vif) = self.disown(was.map(owner), settings, |owned| owned.taps.retain(|tap| tap.name != *name)) {
+            vifs.insert(vif);
+        }
+        let Some(link) = is else { return };
+        vifs.extend(self.own(&owner(link), |owned| put(&mut owned.taps, Arc::clone(link), |tap| &tap.name)));
+    }
+
+    fn port(
+        &mut self,
+        name: &str,
+        (was, is): (Option<PortRows<'_>>, Option<PortRows<'_>>),
+        settings: &Settings,
+        vifs: &mut BTreeSet<VifId>,
+    ) {
+        let owner = |(port, interface): PortRows<'_>| port_owner(port, interface.map(Arc::as_ref), settings);
+        let gone = |owned: &mut Owned| owned.ports.retain(|(port, _)| port.name != *name);
+        if let Some(vif) = self.disown(was.map(owner), settings, gone) {
+            vifs.insert(vif);
+        }
+        let Some((port, interface)) = is else { return };
+        let rows = (Arc::clone(port), interface.cloned());
+        vifs.extend(self.own(&owner((port, interface)), |owned| put(&mut owned.ports, rows, |(port, _)| &port.name)));
+    }
+
+    fn bridge(
+        &mut self,
+        name: &str,
+        (was, is): (Option<&Arc<Bridge>>, Option<&Arc<Bridge>>),
+        settings: &Settings,
+        vifs: &mut BTreeSet<VifId>,
+    ) {
+        self.shared_bridges.remove(name);
+        // Bridges of a later format are not counted: their ports are.
+        let owner = |bridge: &Arc<Bridge>| match settings.owner(&bridge.external_ids) {
+            // Whether a VIF is preserved is said by its port.
+            Owner::Us { vif, .. } => Owner::Us { vif, preserve: false },
+            _ => Owner::Nobody,
+        };
+        let gone = |owned: &mut Owned| owned.bridges.retain(|bridge| bridge.name != *name);
+        if let Some(vif) = self.disown(was.map(owner), settings, gone) {
+            vifs.insert(vif);
+        }
+        let Some(bridge) = is else { return };
+        let owner = owner(bridge);
+        if matches!(owner, Owner::Us { vif: None, .. }) {
+            self.shared_bridges.insert(name.to_owned(), Arc::clone(bridge));
+        }
+        vifs.extend(self.own(&owner, |owned| put(&mut owned.bridges, Arc::clone(bridge), |bridge| &bridge.name)));
+    }
+
+    fn qos(&mut self, uuid: Uuid, is: Option<&Qos>, settings: &Settings) {
+        if is.is_some_and(|qos| matches!(settings.owner(&qos.external_ids), Owner::Us { .. })) {
+            self.qos.insert(uuid);
+        } else {
+            self.qos.remove(&uuid);
+        }
+        self.weigh(uuid);
+    }
+
+    /// A port refers to another QoS row than before.
+    fn refer(&mut self, was: Option<Uuid>, is: Option<Uuid>) {
+        if let Some(uuid) = is {
+            *self.qos_users.entry(uuid).or_default() += 1;
+        }
+        if let Some(uuid) = was
+            && let Some(users) = self.qos_users.get_mut(&uuid)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.qos_users.remove(&uuid);
             }
         }
-        for bridge in ovs.bridges.values() {
-            match settings.owner(&bridge.external_ids) {
-                Owner::Us { vif: Some(vif), .. } => by_vif.entry(vif).or_default().bridges.push(Arc::clone(bridge)),
-                Owner::Us { vif: None, .. } => self.shared_bridges.push(Arc::clone(bridge)),
-                _ => {}
-            }
-        }
-        let referred: BTreeSet<Uuid> = ovs.ports.values().filter_map(|port| port.qos).collect();
-        for qos in ovs.qos.values() {
-            if !referred.contains(&qos.uuid) && matches!(settings.owner(&qos.external_ids), Owner::Us { .. }) {
-                self.loose_qos.push(qos.uuid);
-            }
+        was.into_iter().chain(is).for_each(|uuid| self.weigh(uuid));
+    }
+
+    fn weigh(&mut self, uuid: Uuid) {
+        if self.qos.contains(&uuid) && !self.qos_users.contains_key(&uuid) {
+            self.loose_qos.insert(uuid);
+        } else {
+            self.loose_qos.remove(&uuid);
         }
     }
+
+    /// Something of a VIF's is there; answers which VIF's.
+    fn own(&mut self, owner: &Owner, add: impl FnOnce(&mut Owned)) -> Option<VifId> {
+        match owner {
+            Owner::Us { vif: Some(vif), preserve } => {
+                let owned = self.by_vif.entry(*vif).or_default();
+                add(owned);
+                owned.preserve |= preserve;
+                Some(*vif)
+            }
+            Owner::Later(_) => {
+                self.newer += 1;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Something of a VIF's went; answers which VIF's.
+    fn disown(&mut self, owner: Option<Owner>, settings: &Settings, take: impl FnOnce(&mut Owned)) -> Option<VifId> {
+        match owner? {
+            Owner::Us { vif: Some(vif), .. } => {
+                let owned = self.by_vif.get_mut(&vif)?;
+                take(owned);
+                owned.preserve = owned.is_preserved(settings);
+                if owned.ports.is_empty() && owned.taps.is_empty() && owned.bridges.is_empty() {
+                    self.by_vif.remove(&vif);
+                }
+                Some(vif)
+            }
+            Owner::Later(_) => {
+                self.newer -= 1;
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+type PortRows<'a> = (&'a Arc<Port>, Option<&'a Arc<Interface>>);
+
+impl Owned {
+    fn is_preserved(&self, settings: &Settings) -> bool {
+        let preserved = |owner| matches!(owner, Owner::Us { preserve: true, .. });
+        let port = |(port, interface): &(Arc<Port>, Option<Arc<Interface>>)| {
+            preserved(port_owner(port, interface.as_deref(), settings))
+        };
+        self.ports.iter().any(port) || self.taps.iter().any(|tap| preserved(settings.link_owner(tap.alias.as_deref())))
+    }
+}
+
+/// Puts something in its place in the order of names.
+fn put<T>(all: &mut Vec<T>, new: T, name: impl Fn(&T) -> &String) {
+    let at = all.partition_point(|known| name(known) < name(&new));
+    all.insert(at, new);
 }
 
 /// Whose a port is. The mark stands on the port and on its interface; either counts, so that a hand that

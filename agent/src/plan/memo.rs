@@ -1,16 +1,17 @@
-//! What is kept from one plan to the next. Nothing of it is ever needed: a plan without it is the same plan.
+//! What is kept from one plan to the next, so that a plan costs what changed. Nothing of it is ever needed: with an
+//! empty memory everything has changed, and the plan is the same.
 //!
-//! The verdict on a VIF for which there is nothing to do is kept together with all that was looked at for it, and
-//! stands for as long as that, its record and the settings are the very same. Of the others the blueprint is kept.
+//! The verdict on a VIF for which there is nothing to do stands until its record or something that was looked at for
+//! it is another. Everybody else is planned every time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::blueprint::{Blueprint, Layout, Unbuildable, blueprint};
-use super::inventory::{Inventory, Owned};
-use super::sight::{Evidence, Same};
+use super::inventory::Inventory;
+use super::sight::Look;
 use super::{Inputs, Judgement, Settings};
-use crate::model::{Observed, Vif, VifId};
+use crate::model::{Desired, LinkState, Observed, OvsState, Table, View, Vif, VifId};
 
 type Built = Arc<Result<Blueprint, Unbuildable>>;
 
@@ -20,68 +21,112 @@ pub struct Memo {
     settings: Option<Settings>,
     /// What the last plan saw.
     observed: Observed,
-    inventory: Arc<Inventory>,
-    /// VIFs for which nothing was to be done. All of them were found to stand by the last plan.
-    settled: BTreeMap<VifId, Settled>,
+    /// What the last plan was to bring about.
+    vifs: Table<VifId, Vif>,
+    pub(super) inventory: Inventory,
+    /// The verdicts of the last plan.
+    pub(super) judgements: Table<VifId, Judgement>,
+    /// Those of them that are on VIFs which nobody wanted.
+    pub(super) leaving: BTreeSet<VifId>,
+    /// Wanted VIFs whose verdicts do not stand.
+    restless: BTreeSet<VifId>,
+    /// What the other verdicts rest on.
+    standing: BTreeMap<VifId, Vec<Look>>,
+    /// The same the other way round.
+    looks: BTreeSet<(Look, VifId)>,
+    /// What is wanted for those that are restless.
     blueprints: BTreeMap<VifId, (Arc<Vif>, Layout, Built)>,
 }
 
-/// A verdict and what it rests on.
-#[derive(Debug)]
-pub(super) struct Settled {
-    pub(super) vif: Arc<Vif>,
-    pub(super) owned: Option<Arc<Owned>>,
-    pub(super) evidence: Evidence,
-    pub(super) judgement: Arc<Judgement>,
-    /// Disposable bridges that the VIF wants.
-    pub(super) bridges: Vec<String>,
-}
-
 impl Memo {
-    /// Drops what does not hold any more of what all VIFs share. Answers what is ours on the host.
-    pub(super) fn prepare(&mut self, inputs: &Inputs<'_>) -> (Arc<Inventory>, Option<Same>) {
+    /// Takes in what changed since the last plan. Answers the wanted VIFs that have to be planned.
+    pub(super) fn refresh(&mut self, inputs: &Inputs<'_>) -> BTreeSet<VifId> {
         if self.settings.as_ref() != Some(inputs.settings) {
             *self = Memo { settings: Some(inputs.settings.clone()), ..Memo::default() };
         }
-        let same = Same::of(&self.observed, inputs.observed);
-        if same.is_none() {
-            self.settled.clear();
+        if condition(&self.observed) != condition(inputs.observed) {
+            self.restless.extend(std::mem::take(&mut self.standing).into_keys());
+            self.looks.clear();
         }
-        let same_qos = || match (self.observed.ovs.ready(), inputs.observed.ovs.ready()) {
-            (Some(before), Some(now)) => before.qos.is(&now.qos),
-            _ => false,
-        };
-        if !(same.is_some_and(Same::all) && same_qos()) {
-            self.inventory = Arc::new(Inventory::take(inputs.observed, inputs.settings, &self.inventory));
+        for id in std::mem::take(&mut self.leaving) {
+            self.judgements.remove(&id);
+            self.unsettle(id);
         }
-        self.observed = inputs.observed.clone();
-        let vifs = &inputs.desired.vifs;
-        if self.settled.len() + self.blueprints.len() > vifs.len() {
-            self.settled.retain(|id, _| vifs.contains_key(id));
-            self.blueprints.retain(|id, _| vifs.contains_key(id));
+        self.follow_records(inputs.desired);
+        self.follow_host(inputs);
+        for id in inputs.clashes.keys() {
+            self.unsettle(*id);
         }
-        (Arc::clone(&self.inventory), same)
+        self.restless.clone()
     }
 
-    /// The verdict on a VIF, if the one that was given still stands.
-    pub(super) fn standing(&self, vif: &Arc<Vif>, owned: Option<&Arc<Owned>>, same: Option<Same>) -> Option<&Settled> {
-        let settled = self.settled.get(&vif.id)?;
-        let (links, ovs) = (self.observed.links.ready()?, self.observed.ovs.ready()?);
-        let stands = Arc::ptr_eq(&settled.vif, vif)
-            && settled.owned.as_ref().map(Arc::as_ptr) == owned.map(Arc::as_ptr)
-            && settled.evidence.holds(links, ovs, same?);
-        stands.then_some(settled)
+    fn follow_records(&mut self, desired: &Desired) {
+        let before = std::mem::replace(&mut self.vifs, desired.vifs.clone());
+        before.differing(&desired.vifs, |id, _, is| {
+            self.unsettle(*id);
+            if is.is_some() {
+                self.restless.insert(*id);
+            } else {
+                self.restless.remove(id);
+                self.blueprints.remove(id);
+                self.judgements.remove(id);
+            }
+        });
     }
 
-    /// There is nothing to do for a VIF.
-    pub(super) fn settle(&mut self, id: VifId, settled: Settled) {
+    fn follow_host(&mut self, inputs: &Inputs<'_>) {
+        let before = std::mem::replace(&mut self.observed, inputs.observed.clone());
+        let nothing = (LinkState::default(), OvsState::default());
+        let (was, is) = (seen(&before, &nothing), seen(inputs.observed, &nothing));
+        let differences = self.inventory.follow(was, is, inputs.settings);
+        for name in differences.names {
+            self.stir(&Look::Name(name.into()));
+        }
+        for name in differences.bridges {
+            self.stir(&Look::Bridge(name.into()));
+        }
+        let (was, is) = (&was.0.sockets.directories, &is.0.sockets.directories);
+        if !same_view(&before.links, &inputs.observed.links) && was != is {
+            let differing = was.keys().chain(is.keys()).filter(|path| was.get(*path) != is.get(*path));
+            for path in differing {
+                self.stir(&Look::Directory(path.as_path().into()));
+            }
+        }
+        for id in differences.vifs {
+            self.unsettle(id);
+        }
+    }
+
+    /// What these looks saw is another: the verdicts that rest on it do not stand any more.
+    fn stir(&mut self, look: &Look) {
+        let from = (look.clone(), VifId(uuid::Uuid::nil()));
+        let ids: Vec<VifId> = self.looks.range(from..).take_while(|(of, _)| of == look).map(|(_, id)| *id).collect();
+        for id in ids {
+            self.unsettle(id);
+        }
+    }
+
+    /// The verdict on a VIF stands on these looks until further notice.
+    pub(super) fn settle(&mut self, id: VifId, looks: Vec<Look>) {
+        self.restless.remove(&id);
         self.blueprints.remove(&id);
-        self.settled.insert(id, settled);
+        self.looks.extend(looks.iter().map(|look| (look.clone(), id)));
+        self.standing.insert(id, looks);
     }
 
-    /// There is something to do for a VIF, or it cannot be said on what the verdict rests.
-    pub(super) fn unsettle(&mut self, id: VifId) {
-        self.settled.remove(&id);
+    fn unsettle(&mut self, id: VifId) {
+        if let Some(looks) = self.standing.remove(&id) {
+            for look in looks {
+                self.looks.remove(&(look, id));
+            }
+            self.restless.insert(id);
+        }
+    }
+
+    /// Whether a VIF whose verdict stands wants this disposable bridge.
+    pub(super) fn is_wanted(&self, bridge: &str) -> bool {
+        let look = Look::Wants(bridge.into());
+        self.looks.range((look.clone(), VifId(uuid::Uuid::nil()))..).next().is_some_and(|(of, _)| *of == look)
     }
 
     /// What a VIF wants.
@@ -95,5 +140,22 @@ impl Memo {
         let made = Arc::new(blueprint(vif, layout, settings));
         self.blueprints.insert(vif.id, (Arc::clone(vif), layout, Arc::clone(&made)));
         made
+    }
+}
+
+/// What there is in views; `nothing` in those that are not complete.
+pub(super) fn seen<'a>(observed: &'a Observed, nothing: &'a (LinkState, OvsState)) -> (&'a LinkState, &'a OvsState) {
+    (observed.links.ready().unwrap_or(&nothing.0), observed.ovs.ready().unwrap_or(&nothing.1))
+}
+
+/// What every verdict rests on: which views are complete, and whether ovs-vswitchd runs.
+fn condition(observed: &Observed) -> (bool, Option<bool>) {
+    (observed.links.ready().is_some(), observed.ovs.ready().map(|ovs| ovs.vswitchd_alive))
+}
+
+fn same_view<T>(a: &View<T>, b: &View<T>) -> bool {
+    match (a, b) {
+        (View::Ready(a), View::Ready(b)) => Arc::ptr_eq(a, b),
+        _ => false,
     }
 }

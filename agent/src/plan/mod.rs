@@ -26,7 +26,6 @@ mod verdict;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
 
 pub use holds::{Hold, Holds};
@@ -36,11 +35,11 @@ pub use settings::{FORMAT, MaxRemovals, OWNER, Owner, PRESERVE, Settings, VIF};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
 use self::inventory::Inventory;
-use self::memo::Settled;
+use self::sight::Look;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{Desired, Observed, VifId};
+use crate::model::{Desired, LinkState, Observed, OvsState, Table, VifId};
 
 /// Name of the OVSDB backend in holds and metrics.
 pub const OVSDB: BackendName = "ovsdb";
@@ -90,7 +89,7 @@ pub struct Plan {
     pub ovs: Vec<Attributed<OvsOp>>,
     /// A word on every VIF that is wanted or still on the host; the very same one as in the plan before where nothing
     /// that it was made from is another.
-    pub judgements: BTreeMap<VifId, Arc<Judgement>>,
+    pub judgements: Table<VifId, Judgement>,
     /// Deleted VIFs of which nothing is left.
     pub gone: BTreeSet<VifId>,
     /// VIFs that are absent and stay because of `max_removals`.
@@ -123,33 +122,32 @@ pub struct Inputs<'a> {
 /// Plans the whole host.
 #[must_use]
 pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
-    let (inventory, same) = memo.prepare(&inputs);
-    let mut work = compare::Work::new(inputs, &inventory, now);
-    for (id, vif) in &inputs.desired.vifs {
-        let owned = inventory.by_vif.get(id);
-        let clash = inputs.clashes.get(id);
-        if let Some(settled) = memo.standing(vif, owned, same).filter(|_| clash.is_none()) {
-            work.stand(*id, settled);
-            continue;
-        }
+    let restless = memo.refresh(&inputs);
+    let inventory = std::mem::take(&mut memo.inventory);
+    let mut work = compare::Work::new(inputs, &inventory, std::mem::take(&mut memo.judgements), now);
+    for id in restless {
+        let Some(vif) = inputs.desired.vifs.get(&id) else { continue };
         let blueprint = memo.blueprint(vif, inventory.layout(vif, inputs.settings), inputs.settings);
-        let bridges = work.want_bridges(blueprint.as_ref().as_ref().ok());
-        match work.vif(*id, vif, blueprint.as_ref().as_ref(), clash) {
-            (judgement, Some(evidence)) => {
-                let (vif, owned) = (Arc::clone(vif), owned.cloned());
-                memo.settle(*id, Settled { vif, owned, evidence, judgement, bridges });
-            }
-            (_, None) => memo.unsettle(*id),
+        let wanted = work.want_bridges(blueprint.as_ref().as_ref().ok());
+        if let Some(mut looks) = work.vif(id, vif, blueprint.as_ref().as_ref()) {
+            looks.extend(wanted.into_iter().map(|bridge| Look::Wants(bridge.into())));
+            memo.settle(id, looks);
         }
     }
-    removal::remove(&mut work, &inventory);
-    work.finish()
+    memo.leaving = removal::remove(&mut work, &inventory, |bridge| memo.is_wanted(bridge));
+    let plan = work.finish();
+    memo.judgements = plan.judgements.clone();
+    memo.inventory = inventory;
+    plan
 }
 
 /// The VIFs of which something is on the host, by our marks.
 #[must_use]
 pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
-    Inventory::take(observed, settings, &Inventory::default()).by_vif.into_keys().collect()
+    let nothing = (LinkState::default(), OvsState::default());
+    let mut inventory = Inventory::default();
+    inventory.follow((&nothing.0, &nothing.1), memo::seen(observed, &nothing), settings);
+    inventory.by_vif.into_keys().collect()
 }
 
 impl Plan {

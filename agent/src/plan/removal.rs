@@ -1,6 +1,6 @@
 //! What nobody wants any more: which of it may go, and how.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::compare::{Work, delete_link};
@@ -11,17 +11,17 @@ use crate::backend::ovs::OvsOp;
 use crate::model::{Interface, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
-/// what is left over beside them.
-pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory) {
+/// what is left over beside them. `wanted` tells of a disposable bridge whether a VIF wants it that was not planned in
+/// this plan. Answers the VIFs on which there is a verdict although nobody wants them.
+pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> BTreeSet<VifId> {
+    let mut judged = BTreeSet::new();
     let inputs = work.inputs;
     let desired = inputs.desired;
     let views_ready = inputs.observed.links.ready().is_some() && inputs.observed.ovs.ready().is_some();
     // What is to be preserved keeps its marks, so that the VIF finds it again when it comes back.
-    let unwanted: Vec<(VifId, &Owned)> = inventory
-        .by_vif
-        .iter()
-        .filter(|(id, owned)| !owned.preserve && !desired.vifs.contains_key(id) && !desired.unreadable.contains(id))
-        .map(|(id, owned)| (*id, owned.as_ref()))
+    let unwanted: Vec<(VifId, &Owned)> = without(&inventory.by_vif, &desired.vifs)
+        .filter(|(id, owned)| !owned.preserve && !desired.unreadable.contains(id))
+        .map(|(id, owned)| (*id, owned))
         .collect();
     let absent: Vec<VifId> = unwanted
         .iter()
@@ -38,6 +38,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory) {
         work.plan.stopped_removals = stays.iter().copied().collect();
     }
     for (id, owned) in unwanted {
+        judged.insert(id);
         if stays.contains(&id) {
             work.judge(id, Verdict::RemovalStopped, facts(owned));
         } else if inputs.in_flight.contains(&id) {
@@ -52,10 +53,12 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory) {
             // What cannot be seen is not known to be gone.
             let missing = if inputs.observed.ovs.ready().is_none() { OVSDB } else { LINKS };
             if !work.plan.judgements.contains_key(id) {
+                judged.insert(*id);
                 work.judge(*id, Verdict::Waiting(Missing::View(missing)), Facts::default());
             }
         } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
             if inputs.in_flight.contains(id) {
+                judged.insert(*id);
                 work.judge(*id, Verdict::Removing, Facts::default());
             } else {
                 work.plan.gone.insert(*id);
@@ -63,8 +66,21 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory) {
         }
     }
     if views_ready && desired.synced && !inputs.orders.paused {
-        sweep(work, inventory);
+        sweep(work, inventory, wanted);
     }
+    judged
+}
+
+/// The entries of `all` whose keys `some` does not have, by one walk over the keys of both.
+fn without<'a, K: Ord, A, B>(
+    all: &'a BTreeMap<K, A>,
+    some: &'a BTreeMap<K, B>,
+) -> impl Iterator<Item = (&'a K, &'a A)> {
+    let mut others = some.keys().peekable();
+    all.iter().filter(move |(key, _)| {
+        while others.next_if(|other| other < key).is_some() {}
+        others.peek() != Some(key)
+    })
 }
 
 /// What there is of a VIF whose record is gone.
@@ -128,15 +144,16 @@ fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
 }
 
 /// Trunk bridges of ours without ports, QoS rows of ours without a port.
-fn sweep(work: &mut Work<'_>, inventory: &Inventory) {
+fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) {
     let settings = work.inputs.settings;
     let mut ops = Vec::new();
     if work.inputs.holds.in_force(None, OVSDB, work.now).is_some() {
         return;
     }
-    for bridge in &inventory.shared_bridges {
+    for bridge in inventory.shared_bridges.values() {
         let empty = bridge.ports.iter().all(|port| *port == bridge.name);
-        if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !work.wanted_bridges.contains(&bridge.name) {
+        let wanted = work.wanted_bridges.contains(&bridge.name) || wanted(&bridge.name);
+        if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !wanted {
             let marks = settings.guard();
             ops.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
         }

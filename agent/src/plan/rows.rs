@@ -109,7 +109,7 @@ pub(super) fn usable(
     sight: &mut Sight<'_>,
     found: &mut Findings,
 ) {
-    if !sight.ovs.is_some_and(|ovs| ovs.vswitchd_alive) {
+    if !sight.sees_vswitchd() {
         found.unanswered.get_or_insert(Missing::Vswitchd);
         return;
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::backend::Attributed;
 use crate::metrics;
-use crate::model::{Desired, Observed, Vif, VifId};
+use crate::model::{Desired, Observed, Table, Vif, VifId};
 use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
@@ -30,7 +30,7 @@ pub(super) struct Scene<'a> {
 struct Told {
     vif: Option<Arc<Vif>>,
     rejection: Option<Rejection>,
-    judgement: Option<Judgement>,
+    judgement: Option<Arc<Judgement>>,
     enforce: bool,
     status: Arc<VifStatus>,
     /// Since when the record in force is known; taken away when its VIF first gets ready.
@@ -43,38 +43,57 @@ struct Told {
 pub(super) struct Teller {
     status: watch::Sender<Arc<HostStatus>>,
     told: BTreeMap<VifId, Told>,
+    /// What was told of last: only VIFs of which something differs from it are looked at.
+    intake: Intake,
+    judgements: Table<VifId, Judgement>,
+    enforce: bool,
+    /// The statuses of `told`.
+    statuses: Table<VifId, VifStatus>,
+    conflicts: BTreeSet<VifId>,
+    unseen: BTreeSet<VifId>,
 }
 
 impl Teller {
     pub(super) fn new(status: watch::Sender<Arc<HostStatus>>) -> Self {
-        Teller { status, told: BTreeMap::new() }
+        Teller {
+            status,
+            told: BTreeMap::new(),
+            intake: Intake::default(),
+            judgements: Table::default(),
+            enforce: false,
+            statuses: Table::default(),
+            conflicts: BTreeSet::new(),
+            unseen: BTreeSet::new(),
+        }
     }
 
     /// VIFs whose record is another than the one last told of.
     pub(super) fn changed(&self, desired: &Desired) -> Vec<VifId> {
-        let known = |vif: &Arc<Vif>| {
-            let told = self.told.get(&vif.id).and_then(|told| told.vif.as_ref());
-            told.is_some_and(|told| Arc::ptr_eq(told, vif))
-        };
-        desired.vifs.values().filter(|vif| !known(vif)).map(|vif| vif.id).collect()
+        let mut changed = Vec::new();
+        self.intake.desired.vifs.differing(&desired.vifs, |id, _, is| changed.extend(is.map(|_| *id)));
+        changed
     }
 
     pub(super) fn tell(&mut self, scene: &Scene<'_>, now: Instant, today: SystemTime) {
         let Scene { intake, plan, .. } = scene;
+        let ids = self.differing(scene);
         let rejections: BTreeMap<VifId, &Rejection> =
             intake.rejections.iter().filter_map(|rejection| Some((rejection.vif?, rejection))).collect();
-        let ids: BTreeSet<VifId> =
-            intake.desired.vifs.keys().chain(rejections.keys()).chain(plan.judgements.keys()).copied().collect();
-        self.told.retain(|id, _| ids.contains(id));
         for id in ids {
-            let vif = intake.desired.vifs.get(&id);
-            let (rejection, judgement) = (rejections.get(&id).copied(), plan.judgements.get(&id).map(AsRef::as_ref));
-            let subject = Subject { id, vif: vif.map(AsRef::as_ref), rejection, judgement, enforce: scene.enforce };
-            self.tell_vif(subject, vif, (now, today));
+            let (vif, judgement) = (intake.desired.vifs.get(&id), plan.judgements.get(&id));
+            note(&mut self.conflicts, id, judgement.is_some_and(|of| matches!(of.verdict, Verdict::Conflict { .. })));
+            note(&mut self.unseen, id, judgement.is_some_and(|of| is_unseen(of)));
+            let rejection = rejections.get(&id).copied();
+            if vif.is_none() && judgement.is_none() && rejection.is_none() {
+                self.told.remove(&id);
+                self.statuses.remove(&id);
+                continue;
+            }
+            self.tell_vif(id, (vif, rejection, judgement), scene.enforce, (now, today));
         }
         let status = HostStatus {
             revision: intake.revision,
-            vifs: self.told.iter().map(|(id, told)| (*id, Arc::clone(&told.status))).collect(),
+            vifs: self.statuses.clone(),
             rejections: Arc::clone(&intake.rejections),
             not_ready: not_ready(scene, now),
             stopped_removals: plan.stopped_removals.clone(),
@@ -82,20 +101,39 @@ impl Teller {
             paused_vifs: scene.orders.paused_vifs.iter().copied().collect(),
             mode: if scene.enforce { "enforce" } else { "observe" }.to_owned(),
             planned: words(LINKS, &plan.links).chain(words(OVSDB, &plan.ovs)).collect(),
-            foreign_conflicts: plan
-                .judgements
-                .values()
-                .filter(|judgement| matches!(judgement.verdict, Verdict::Conflict { .. }))
-                .count(),
+            foreign_conflicts: self.conflicts.len(),
             holds: scene.holds.count(now),
             sessions: scene.sessions.clone(),
-            unseen: plan.judgements.iter().filter(|(_, judgement)| is_unseen(judgement)).map(|(id, _)| *id).collect(),
+            unseen: self.unseen.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }
 
-    fn tell_vif(&mut self, subject: Subject<'_>, vif: Option<&Arc<Vif>>, (now, today): (Instant, SystemTime)) {
-        let Subject { id, rejection, judgement, enforce, .. } = subject;
+    /// VIFs of which there may be something new to tell.
+    fn differing(&mut self, scene: &Scene<'_>) -> BTreeSet<VifId> {
+        let Scene { intake, plan, enforce, .. } = scene;
+        let mut ids = BTreeSet::new();
+        self.judgements.differing(&plan.judgements, |id, _, _| ids.extend([*id]));
+        self.intake.desired.vifs.differing(&intake.desired.vifs, |id, _, _| ids.extend([*id]));
+        if !Arc::ptr_eq(&self.intake.rejections, &intake.rejections) {
+            ids.extend(self.intake.rejections.iter().chain(&*intake.rejections).filter_map(|rejection| rejection.vif));
+        }
+        if self.enforce != *enforce {
+            ids.extend(self.told.keys());
+        }
+        self.judgements = plan.judgements.clone();
+        self.intake = (*intake).clone();
+        self.enforce = *enforce;
+        ids
+    }
+
+    fn tell_vif(
+        &mut self,
+        id: VifId,
+        (vif, rejection, judgement): (Option<&Arc<Vif>>, Option<&Rejection>, Option<&Arc<Judgement>>),
+        enforce: bool,
+        (now, today): (Instant, SystemTime),
+    ) {
         let before = self.told.get(&id);
         let same_record = match (before.and_then(|told| told.vif.as_ref()), vif) {
             (Some(told), Some(vif)) => Arc::ptr_eq(told, vif),
@@ -103,7 +141,7 @@ impl Teller {
             _ => false,
         };
         // While the database cannot be seen, nothing says that what was right is not any more.
-        let blind = judgement.is_some_and(is_unseen) && before.is_some_and(|told| told.judgement.is_some());
+        let blind = judgement.is_some_and(|of| is_unseen(of)) && before.is_some_and(|told| told.judgement.is_some());
         if blind && same_record && before.is_some_and(|told| told.rejection.as_ref() == rejection) {
             return;
         }
@@ -116,6 +154,8 @@ impl Teller {
         if unchanged {
             return;
         }
+        let (record, word) = (vif.map(AsRef::as_ref), judgement.map(AsRef::as_ref));
+        let subject = Subject { id, vif: record, rejection, judgement: word, enforce };
         let status = VifStatus::render(subject, before.map(|told| told.status.as_ref()), now, today);
         let was_ready = before.is_some_and(|told| told.status.phase == Phase::Ready);
         let is_ready = status.phase == Phase::Ready;
@@ -145,7 +185,16 @@ impl Teller {
             wanted_since,
             drifted_since,
         };
+        self.statuses.insert(id, Arc::clone(&told.status));
         self.told.insert(id, told);
+    }
+}
+
+fn note(set: &mut BTreeSet<VifId>, id: VifId, is_in: bool) {
+    if is_in {
+        set.insert(id);
+    } else {
+        set.remove(&id);
     }
 }
 

@@ -44,7 +44,7 @@ fn planned(vif: Vif, settings: &Settings) {
     world.add_bridge("br-int", "", BTreeMap::new());
     world.add_socket_dir(&settings.socket_dir);
     let id = vif.id;
-    let desired = Desired { synced: true, vifs: BTreeMap::from([(id, Arc::new(vif))]), ..Desired::default() };
+    let desired = Desired { synced: true, vifs: BTreeMap::from([(id, Arc::new(vif))]).into(), ..Desired::default() };
     let mut memo = Memo::default();
     for round in 0.. {
         let observed = world.observed();

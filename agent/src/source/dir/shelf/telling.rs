@@ -55,7 +55,7 @@ impl Shelf {
         Intake {
             desired: Arc::new(Desired {
                 synced: problem.is_none(),
-                vifs,
+                vifs: vifs.into(),
                 deleted: self.tombstones.keys().copied().collect(),
                 unreadable,
             }),
