@@ -440,6 +440,29 @@ fn drift_is_repaired_entry_by_entry() {
 }
 
 #[test]
+fn a_tap_that_the_userspace_datapath_still_holds_comes_after_its_port_has_gone() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.say("plug");
+    case.converge();
+    case.say("somebody deletes the tap, and ovs-vswitchd shows the port as it was");
+    case.world.kernel.links.clear();
+    case.converge();
+    case.say("the same, and ovs-vswitchd has not carried out the deletion of the port yet");
+    case.world.kernel.links.clear();
+    case.world.delete_port("tapdc065497-3c");
+    case.world.ovs.vswitchd_behind = true;
+    case.converge();
+    case.say("now it has");
+    case.world.ovs.vswitchd_behind = false;
+    case.converge();
+    case.say("the same, and ovs-vswitchd does not run");
+    case.world.kernel.links.clear();
+    case.world.ovs.vswitchd_alive = false;
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
 fn absence_beyond_max_removals_removes_nothing() {
     let vif = |number: u32| {
         let id = format!("dc065497-3c8d-4f44-8fb4-{number:012x}");

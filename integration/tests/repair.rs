@@ -3,9 +3,10 @@
 //! without a notification. The times are printed, not judged: they are the machine's as much as
 //! vifd's.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vifd_integration::lab::{Namespace, Ovs, Record, Switch, Vifd};
 
@@ -95,6 +96,53 @@ fn what_others_break_is_mended() -> Result<()> {
         |ovs, name| Ok(ovs.namespace().link(name)?.is_some_and(|link| link.up)),
     )?;
     scene.mended("a deleted bridge", |ovs, _| vsctl(ovs, &["del-br", "br-int"]), usable)
+}
+
+/// The userspace datapath moves the packets of a tap through a packet socket on it. It does not notice that a tap was
+/// deleted and made again, and shows the port as it was; then nothing passes.
+#[test]
+fn a_deleted_tap_is_back_in_the_datapath() -> Result<()> {
+    let Scene { mut ovs, mut vifd, record } = scene()?;
+    let (name, id) = (record.vif_name(), record.id());
+    let index = |ovs: &Ovs| -> Result<_> { Ok(ovs.namespace().link(&name)?.map(|link| link.index)) };
+    let passes = |ovs: &Ovs| -> Result<bool> {
+        // proc(5), /proc/net/packet: the fifth column is the link's index.
+        let sockets = ovs.namespace().enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/packet")?))?;
+        let index = index(ovs)?.map(|index| index.to_string());
+        Ok(sockets.lines().any(|line| line.split_whitespace().nth(4) == index.as_deref()))
+    };
+    assert!(passes(&ovs)?, "before any harm");
+    let mut mended = |ovs: &mut Ovs, harm: &str, damage: &dyn Fn(&mut Vifd, &mut Ovs) -> Result<()>| -> Result<()> {
+        let before = index(ovs)?.context("the tap")?;
+        damage(&mut vifd, ovs)?;
+        vifd.until(&format!("{harm}: there is a new tap"), |_| {
+            Ok(index(ovs)?.is_some_and(|index| index != before).then_some(()))
+        })?;
+        vifd.wait_for(&id, "ready")?;
+        assert!(passes(ovs)?, "{harm}: ready, and ovs-vswitchd does not listen on the new tap");
+        Ok(())
+    };
+    let delete = |ovs: &Ovs| ovs.namespace().run("ip", ["link", "del", &name]).map(drop);
+    mended(&mut ovs, "deleted", &|_, ovs| delete(ovs))?;
+    mended(&mut ovs, "deleted while vifd is away", &|vifd, ovs| {
+        vifd.stop()?;
+        delete(ovs)?;
+        vifd.start()
+    })?;
+    mended(&mut ovs, "deleted while ovs-vswitchd stands still", &|vifd, ovs| {
+        let switch = ovs.vswitchd().context("ovs-vswitchd")?;
+        switch.signal(Signal::SIGSTOP)?;
+        delete(ovs)?;
+        vifd.until("vifd has taken the port away", |_| Ok(ovs.row("Interface", &name)?.is_none().then_some(())))?;
+        // Now it would make tap and port within milliseconds.
+        std::thread::sleep(Duration::from_millis(300));
+        switch.signal(Signal::SIGCONT)
+    })?;
+    mended(&mut ovs, "deleted while ovs-vswitchd is away", &|_, ovs| {
+        ovs.stop_vswitchd(Signal::SIGKILL)?;
+        delete(ovs)?;
+        ovs.start_vswitchd()
+    })
 }
 
 #[test]

@@ -118,6 +118,8 @@ pub struct FileOwner {
 pub struct OvsState {
     /// Whether ovs-vswitchd is running. While it is not, `ofport`, `error` and `status` are stale.
     pub vswitchd_alive: bool,
+    /// Whether it runs and has not carried out yet what somebody waits for: `cur_cfg` is behind `next_cfg`.
+    pub vswitchd_behind: bool,
     /// Bridges by name.
     pub bridges: Table<String, Bridge>,
     /// Ports by name.
@@ -141,6 +143,14 @@ pub struct Bridge {
     pub ports: BTreeSet<String>,
     /// `external_ids`.
     pub external_ids: BTreeMap<String, String>,
+}
+
+impl Bridge {
+    /// Whether ovs-vswitchd switches itself, without the kernel.
+    #[must_use]
+    pub fn is_userspace(&self) -> bool {
+        self.datapath_type == "netdev"
+    }
 }
 
 /// A row of table Port.

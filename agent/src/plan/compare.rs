@@ -118,7 +118,8 @@ impl<'a> Work<'a> {
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
         self.stale(id, blueprint, &mut sight, &mut found);
         for tap in &blueprint.taps {
-            self.tap(id, tap, &mut sight, &mut found);
+            let port = blueprint.ports.iter().find(|port| port.name == tap.name);
+            self.tap(id, tap, port, &mut sight, &mut found);
         }
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
@@ -171,7 +172,14 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
     }
 
-    fn tap(&self, id: VifId, wanted: &WantedTap, sight: &mut Sight<'_>, found: &mut Findings) {
+    fn tap(
+        &self,
+        id: VifId,
+        wanted: &WantedTap,
+        port: Option<&WantedPort>,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
         let Some(link) = sight.link(&wanted.name) else {
@@ -186,6 +194,11 @@ impl<'a> Work<'a> {
                     found.conflict.get_or_insert(reason);
                     return;
                 }
+            }
+            if let Some(port) = port
+                && !self.may_be_taken(port, sight, found)
+            {
+                return;
             }
             found.links.push(LinkOp::CreateTap {
                 name: wanted.name.clone(),
@@ -250,6 +263,33 @@ impl<'a> Work<'a> {
             up: (link.up != wanted.up).then_some(wanted.up),
             alias: (link.alias.as_ref() != Some(&wanted.alias)).then(|| wanted.alias.clone()),
         });
+    }
+
+    /// Whether Open vSwitch would take a new tap for what it is. The userspace datapath keeps a netdev open that was
+    /// deleted, and takes a new one of the same name for the old: the port looks usable, and no packet passes until
+    /// ovs-vswitchd is started again. So its port goes first, and the tap comes when ovs-vswitchd has seen that; a
+    /// port that goes and comes between two of its looks stays as it was.
+    fn may_be_taken(&self, wanted: &WantedPort, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+        if !sight.ovs.is_some_and(|ovs| ovs.vswitchd_alive) {
+            return true;
+        }
+        let (port, interface) = (sight.port(&wanted.name), sight.interface(&wanted.name));
+        match (port, interface) {
+            (Some(port), Some(interface))
+                if sight.is_userspace(&port.bridge)
+                    && interface.ofport.is_some_and(|ofport| ofport > 0)
+                    && matches!(port_owner(port, Some(interface), self.inputs.settings), Owner::Us { .. }) =>
+            {
+                found.ovs.push(self.delete_port(port, Some(interface)));
+                false
+            }
+            (None, _) if sight.is_userspace(&wanted.bridge) && sight.vswitchd_is_behind() => {
+                let busy = format!("ovs-vswitchd has yet to let go of what port {} was before", wanted.name);
+                found.blocked.get_or_insert(Missing::Busy(busy));
+                false
+            }
+            _ => true,
+        }
     }
 
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
@@ -325,6 +365,9 @@ impl<'a> Work<'a> {
             if wanted.kind.starts_with("dpdkvhostuser") {
                 found.vhost_connected = Some(false);
             }
+        }
+        if found.ovs.iter().any(|op| matches!(op, OvsOp::DeletePort { name, .. } if *name == wanted.name)) {
+            return;
         }
         let settings = self.inputs.settings;
         let interface = sight.interface(&wanted.name);

@@ -66,6 +66,18 @@ impl<'a> Sight<'a> {
         there
     }
 
+    /// Whether a bridge is one of the userspace datapath, which never changes while it lives.
+    pub(super) fn is_userspace(&self, bridge: &str) -> bool {
+        self.ovs.and_then(|ovs| ovs.bridges.get(bridge)).is_some_and(|bridge| bridge.is_userspace())
+    }
+
+    /// Whether ovs-vswitchd has yet to carry out something, such as the deletion of a port.
+    pub(super) fn vswitchd_is_behind(&mut self) -> bool {
+        let behind = self.ovs.is_some_and(|ovs| ovs.vswitchd_behind);
+        self.fleeting |= behind;
+        behind
+    }
+
     pub(super) fn directory(&mut self, path: &Path) -> Option<&'a FileOwner> {
         self.looks.push(Look::Directory(path.into()));
         self.links.sockets.directories.get(path)

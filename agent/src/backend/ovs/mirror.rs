@@ -68,6 +68,7 @@ impl Mirror {
         self.unanswered.retain(|uuid, until| open(*until) && snapshot.interfaces.contains_key(uuid));
         let state = &mut self.state;
         state.vswitchd_alive = vswitchd_alive;
+        state.vswitchd_behind = vswitchd_alive && cur_cfg < next_cfg;
         if bridges_changed {
             state.bridges = by_name(&self.bridges, |row| &row.name);
         }

@@ -24,6 +24,8 @@ pub(super) struct Batch {
     length: usize,
     /// Interfaces that ovs-vswitchd has to make anew: what the database has of them is about the old one.
     pub(super) remade: Vec<Uuid>,
+    /// Whether it matters when ovs-vswitchd has carried this out.
+    awaited: bool,
 }
 
 /// Bridges' port sets change once per bridge and transaction: with N mutations of a set of N members the
@@ -43,6 +45,7 @@ impl Batch {
             known: BTreeMap::new(),
             length: ops.len(),
             remade: Vec::new(),
+            awaited: false,
         };
         batch.transaction.assert(lock);
         let mut sets = PortSets::default();
@@ -53,7 +56,7 @@ impl Batch {
             }
         }
         batch.transaction.tag(WHOLE);
-        if !batch.remade.is_empty() {
+        if batch.awaited || !batch.remade.is_empty() {
             // `cur_cfg` follows when ovs-vswitchd has carried this out.
             batch.transaction.mutate(root, [OpenVSwitch::NEXT_CFG.increase_by(1)]);
         }
@@ -102,6 +105,8 @@ impl Batch {
                     txn.require(Where::from(*interface).and(Interface::EXTERNAL_IDS.includes(marks)));
                 }
                 txn.require(Where::from(*uuid).and(Port::NAME.equals(name)));
+                // A device of its name must not come before ovs-vswitchd has let go of this one.
+                self.awaited |= bridge_row.is_userspace();
                 if let Some(qos) = qos {
                     // References are counted before the port, which nobody refers to any more, is collected.
                     txn.update(*uuid, &Values::new().with(Port::QOS, None::<Uuid>));
