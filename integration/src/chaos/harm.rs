@@ -44,6 +44,31 @@ pub const HARMS: &[Harm] = &[
         does: |ovs, vif| vsctl(ovs, &["del-port", &vif.vif_name()]),
     },
     Harm {
+        name: "port made again by its hypervisor",
+        damage: Damage::Port,
+        fits: |guest| guest.form == Form::Tended,
+        does: |ovs, vif| {
+            let name = vif.vif_name();
+            vsctl(
+                ovs,
+                &[
+                    "--if-exists",
+                    "del-port",
+                    &name,
+                    "--",
+                    "add-port",
+                    &vif.bridge(),
+                    &name,
+                    "--",
+                    "set",
+                    "Interface",
+                    &name,
+                    &iface_id(vif),
+                ],
+            )
+        },
+    },
+    Harm {
         name: "iface-id changed",
         damage: Damage::Contents,
         fits: port,
@@ -100,12 +125,23 @@ pub const HARMS: &[Harm] = &[
     },
 ];
 
+/// What a hypervisor does when a guest with a tended port starts.
+pub(super) fn start_guest(ovs: &Ovs, vif: &Record) -> Result<()> {
+    let name = vif.vif_name();
+    vsctl(ovs, &["--may-exist", "add-port", &vif.bridge(), &name, "--", "set", "Interface", &name, &iface_id(vif)])
+        .map(drop)
+}
+
+fn iface_id(vif: &Record) -> String {
+    format!("external_ids:iface-id={}", vif.id())
+}
+
 fn port(guest: &Guest) -> bool {
     guest.form.has_port()
 }
 
 fn tap(guest: &Guest) -> bool {
-    guest.form.has_tap() && guest.form != Form::Port
+    guest.form.has_tap()
 }
 
 /// ovs-vsctl that does not wait long: its database may be stopped.

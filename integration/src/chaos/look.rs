@@ -1,6 +1,6 @@
 //! A look at everything on the host, for the oracle. Nothing is judged here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -40,6 +40,8 @@ pub struct Look {
     pub rows: BTreeMap<String, BTreeMap<String, Row>>,
     /// Links by name, the loopback and the switch's own left out.
     pub links: BTreeMap<String, Link>,
+    /// Indexes of the links that packet sockets are bound to: through them the userspace datapath moves packets.
+    pub taken: BTreeSet<u64>,
     /// What is in the directory of records, by file name.
     pub records: BTreeMap<String, String>,
     /// Names in the state directory, and in `deleted` below it.
@@ -60,6 +62,10 @@ impl Look {
         let links = ovs.namespace().links()?;
         let own = |name: &str| name == ignored || name.starts_with("ovs-") || bridges.contains(&name);
         let links = links.into_iter().filter(|(name, _)| !own(name)).collect();
+        // proc(5), /proc/net/packet: the fifth column.
+        let sockets = ovs.namespace().enter(|| Ok(fs::read_to_string("/proc/thread-self/net/packet")?))?;
+        let index = |line: &str| line.split_whitespace().nth(4)?.parse().ok();
+        let taken = sockets.lines().skip(1).filter_map(index).collect();
         let mut records = BTreeMap::new();
         for name in names(&vifd.records())? {
             let text = fs::read_to_string(vifd.records().join(&name)).with_context(|| name.clone())?;
@@ -68,7 +74,7 @@ impl Look {
         let mut state = names(&vifd.state())?;
         state.extend(names(&vifd.state().join("deleted"))?.into_iter().map(|name| format!("deleted/{name}")));
         let statuses = vifd.statuses()?;
-        Ok(Look { rows, links, records, state, statuses })
+        Ok(Look { rows, links, taken, records, state, statuses })
     }
 
     /// The rows of a table.

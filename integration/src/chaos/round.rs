@@ -15,6 +15,7 @@ use super::oracle::{self, Judged};
 use super::scenario::{self, Scenario};
 use super::scene::{Scene, sleep_until};
 use super::wanted::{Guest, Wanted};
+use crate::lab::Switch;
 
 /// Acts and faults begin within so many milliseconds.
 const SPAN: u64 = 500;
@@ -202,6 +203,8 @@ impl Round {
                 },
                 Act::Remove { .. } => Touch::Remade,
                 Act::Harm { harm, .. } => match harm.damage {
+                    // Of the userspace datapath the port has to be made again with its link.
+                    Damage::Link if self.life.switch == Switch::Userspace => Touch::Remade,
                     Damage::Contents | Damage::Link => Touch::Contents,
                     Damage::Port => Touch::Remade,
                 },

@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 
+use super::harm;
 use super::life::{Clock, Life};
 use super::look::{Look, Process};
 use super::proxy::Proxy;
-use super::wanted::{Guest, SHARED, Wanted};
+use super::wanted::{Form, Guest, SHARED, Wanted};
 use crate::lab::{Daemon, Ovs, Record, Switch, Vifd, find_tool, tools_folder, until};
 
 /// Keeps a failed round from hanging. Longer than the longest pause that vifd makes (60 s).
@@ -131,11 +132,9 @@ impl Scene {
         for link in [POKED, "foreign0", "foreign1"] {
             space.run("ip", ["tuntap", "add", "dev", link, "mode", "tap"])?;
         }
-        // Long notifications, so that fewer of them fill a socket.
-        for n in 0..30 {
-            let name = format!("{POKED}-{n:-<100}");
-            space.run("ip", ["link", "property", "add", "dev", POKED, "altname", &name])?;
-        }
+        // Long notifications, so that few of them fill a socket.
+        let names = (0..100).map(|n| format!("link property add dev {POKED} altname {POKED}-{n:-<112}\n"));
+        self.ip_batch(&names.collect::<String>())?;
         space.run("ip", ["link", "set", "foreign1", "alias", "somebody else's", "up"])?;
         let datapath = if self.life.switch == Switch::Userspace { "netdev" } else { "system" };
         for bridge in [SHARED, "br-foreign"] {
@@ -180,6 +179,10 @@ impl Scene {
         self.wanted.next = self.wanted.next.max(number + 1);
         self.wanted.guests.insert(number, guest);
         let handed_over = if over_api { self.put_over_api(&record) } else { self.vifd.put(&record) };
+        if handed_over.is_ok() && self.wanted.guests[&number].form == Form::Tended {
+            // What cannot be done now is done when everything is to be ready.
+            let _ = harm::start_guest(&self.ovs, &record);
+        }
         self.note(number, handed_over.is_ok());
         Ok(())
     }
@@ -297,9 +300,13 @@ impl Scene {
 
     /// So many notifications about a link that nobody cares for.
     pub(super) fn flood(&self, count: usize) -> Result<()> {
+        let lines = (0..count).map(|n| format!("link set dev {POKED} mtu {}\n", 1400 + n % 2));
+        self.ip_batch(&lines.collect::<String>())
+    }
+
+    fn ip_batch(&self, lines: &str) -> Result<()> {
         let mut command = self.ovs.namespace().command("ip")?;
         let mut child = command.args(["-batch", "-"]).stdin(Stdio::piped()).spawn()?;
-        let lines: String = (0..count).map(|n| format!("link set dev {POKED} mtu {}\n", 1400 + n % 2)).collect();
         child.stdin.take().context("its input")?.write_all(lines.as_bytes())?;
         let status = child.wait()?;
         if !status.success() {
@@ -338,6 +345,9 @@ impl Scene {
         self.vifd.until("the API of vifd answers", |vifd| Ok(vifd.api("GET", "/healthz", None).ok()))?;
         self.pay_debts()?;
         let wanted = self.ids()?;
+        let tended: Vec<&Guest> = self.wanted.guests.values().filter(|guest| guest.form == Form::Tended).collect();
+        let tended = tended.into_iter().map(|guest| self.record(guest)).collect::<Result<Vec<Record>>>()?;
+        let ovs = &self.ovs;
         let mut odd = String::new();
         let settled = self.vifd.until_within(LIMIT, "everything is ready and nothing is left to do", |vifd| {
             let statuses = vifd.statuses()?;
@@ -345,6 +355,12 @@ impl Scene {
                 status["phase"] != "ready" || !wanted.contains(status["id"].as_str().unwrap_or_default())
             });
             odd = other.map(ToString::to_string).unwrap_or_default();
+            // What is plugged waits for its hypervisor. The bridge may not be there yet: then once more.
+            if let Some(record) = other.and_then(|other| tended.iter().find(|record| other["id"] == record.id()))
+                && other.is_some_and(|other| other["phase"] == "plugged")
+            {
+                let _ = harm::start_guest(ovs, record);
+            }
             if !odd.is_empty() || statuses.len() != wanted.len() {
                 return Ok(None);
             }

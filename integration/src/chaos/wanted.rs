@@ -21,6 +21,8 @@ pub enum Form {
     Multiqueue,
     /// vifd makes the port alone. On the dummy switch, which needs no device.
     Port,
+    /// The hypervisor makes the port and vifd tends it, as Nova has it by default. On the dummy switch.
+    Tended,
     /// A tap that is attached to nothing.
     Generic,
 }
@@ -30,7 +32,7 @@ impl Form {
     #[must_use]
     pub fn on(switch: Switch) -> &'static [Form] {
         match switch {
-            Switch::Dummy => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Port, Form::Generic],
+            Switch::Dummy => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Port, Form::Tended, Form::Generic],
             Switch::Userspace | Switch::Dpdk => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Generic],
         }
     }
@@ -38,10 +40,10 @@ impl Form {
     /// Whether vifd makes a tap.
     #[must_use]
     pub fn has_tap(self) -> bool {
-        self != Form::Port
+        !matches!(self, Form::Port | Form::Tended)
     }
 
-    /// Whether vifd makes a port.
+    /// Whether it is a port of Open vSwitch.
     #[must_use]
     pub fn has_port(self) -> bool {
         self != Form::Generic
@@ -52,6 +54,7 @@ impl Form {
             Form::Tap => "openvswitch-create-tap",
             Form::Multiqueue => "openvswitch-multiqueue",
             Form::Port => "openvswitch-create-port",
+            Form::Tended => "openvswitch",
             Form::Generic => "generic",
         }
     }

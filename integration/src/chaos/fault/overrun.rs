@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use super::Fault;
 use crate::chaos::{Daemons, Dice, Scene};
 
-/// vifd asks for 16 MiB, the kernel takes twice that (socket(7), `SO_RCVBUF`), and one of these fills some 5 KiB.
-const NOTIFICATIONS: usize = 8_000;
+/// vifd asks for 16 MiB, the kernel takes twice that (socket(7), `SO_RCVBUF`), and one of these fills some 16 KiB.
+const NOTIFICATIONS: usize = 3_000;
 
 struct Overrun {
     lost_before: u64,
@@ -23,7 +23,16 @@ impl Fault for Overrun {
     fn strike(&mut self, scene: &mut Scene) -> Result<()> {
         self.lost_before = scene.lost_notifications()?;
         scene.signal(Daemons::Vifd, Signal::SIGSTOP)?;
-        scene.flood(NOTIFICATIONS)
+        // ovs-vswitchd would list routes and addresses for each of them, and the flood would take seconds.
+        let switch_too = scene.answers(Daemons::Switch);
+        if switch_too {
+            scene.signal(Daemons::Switch, Signal::SIGSTOP)?;
+        }
+        scene.flood(NOTIFICATIONS)?;
+        if switch_too {
+            scene.signal(Daemons::Switch, Signal::SIGCONT)?;
+        }
+        Ok(())
     }
 
     fn lift(&mut self, scene: &mut Scene) -> Result<()> {

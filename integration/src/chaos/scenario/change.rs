@@ -2,7 +2,7 @@
 
 use super::Scenario;
 use crate::chaos::wanted::{MADE, SHARED};
-use crate::chaos::{Act, Dice, Guest};
+use crate::chaos::{Act, Dice, Form, Guest};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "change",
@@ -17,7 +17,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 fn changed(mut guest: Guest, dice: &mut Dice) -> Guest {
-    match dice.from_to(0, 9) {
+    // Where a tended port is, and under which id, is the hypervisor's to change.
+    let most = if guest.form == Form::Tended { 5 } else { 9 };
+    match dice.from_to(0, most) {
         0..=2 => guest.mac = guest.mac.wrapping_add(1),
         3..=5 => guest.mtu = if guest.mtu == 1450 { 1400 } else { 1450 },
         6..=7 => {
