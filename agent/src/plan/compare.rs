@@ -270,7 +270,7 @@ impl<'a> Work<'a> {
     /// ovs-vswitchd is started again. So its port goes first, and the tap comes when ovs-vswitchd has seen that; a
     /// port that goes and comes between two of its looks stays as it was.
     fn may_be_taken(&self, wanted: &WantedPort, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
-        if !sight.ovs.is_some_and(|ovs| ovs.vswitchd_alive) {
+        if !sight.sees_vswitchd() {
             return true;
         }
         let (port, interface) = (sight.port(&wanted.name), sight.interface(&wanted.name));
