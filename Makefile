@@ -57,6 +57,7 @@ integration: ## Tests against real daemons, in namespaces of their own
 chaos: ## Faults at random moments: N=10000 rounds, SEED=7, ROUND=3 for that one alone (docs/testing.md)
 	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin chaos
 	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND),$(if $(N),--rounds $(N))) $(CHAOS)
+
 bench: deps ## Measurements beside the floor and peers (20 minutes on a quiet machine)
 	cargo build --release --package vifd --package vifd-benches --bins
 	target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)

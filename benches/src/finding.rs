@@ -33,6 +33,8 @@ pub struct Chart {
     pub x: String,
     /// What the samples are.
     pub unit: Unit,
+    /// What is aimed at in this unit, where that is one value for every size.
+    pub limit: Option<f64>,
     /// The floor first, then vifd, then peers.
     pub series: Vec<Series>,
 }
@@ -109,14 +111,19 @@ impl Finding {
         }
     }
 
+    /// Adds an aim.
+    pub fn aim(&mut self, what: &str, found: String, met: bool) {
+        self.aims.push(Aim { what: what.to_owned(), found, met });
+    }
+
     /// Adds an aim that `value` must not exceed.
     pub fn at_most(&mut self, what: &str, value: f64, limit: f64, shown: impl Fn(f64) -> String) {
-        self.aims.push(Aim { what: what.to_owned(), found: shown(value), met: value <= limit });
+        self.aim(what, shown(value), value <= limit);
     }
 
     /// Adds an aim that `value` must reach.
     pub fn at_least(&mut self, what: &str, value: f64, limit: f64, shown: impl Fn(f64) -> String) {
-        self.aims.push(Aim { what: what.to_owned(), found: shown(value), met: value >= limit });
+        self.aim(what, shown(value), value >= limit);
     }
 }
 
@@ -124,7 +131,7 @@ impl Chart {
     /// A chart without series yet.
     #[must_use]
     pub fn new(name: &str, title: &str, x: &str, unit: Unit) -> Chart {
-        Chart { name: name.to_owned(), title: title.to_owned(), x: x.to_owned(), unit, series: Vec::new() }
+        Chart { name: name.to_owned(), title: title.to_owned(), x: x.to_owned(), unit, limit: None, series: Vec::new() }
     }
 
     /// Adds samples of `who` at size `x`. A series comes to be with its first samples.

@@ -1,1 +1,68 @@
-//! Programs of others that do what vifd does, or a part of it.
+//! Programs of others that do what vifd does, or a part of it. os-vif is the lab's
+//! ([`vifd_integration::lab::OsVif`]): a process that stays, as nova-compute's does.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use vifd_integration::lab::{Ovs, Record, find_tool, tools_folder};
+
+use crate::hand::BRIDGE;
+
+/// The arguments by which ovs-vsctl adds the ports of these records, in one transaction.
+#[must_use]
+pub fn vsctl_add(records: &[Record]) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for record in records {
+        let (name, id) = (record.vif_name(), record.id());
+        let words = [
+            "--",
+            "add-port",
+            BRIDGE,
+            &name,
+            "--",
+            "set",
+            "Port",
+            &name,
+            &format!("external_ids:vsctl-vif={id}"),
+            "other_config:transient=true",
+            "--",
+            "set",
+            "Interface",
+            &name,
+            &format!("external_ids:iface-id={id}"),
+            "external_ids:iface-status=active",
+            &format!("external_ids:attached-mac=\"{}\"", record.mac()),
+            "external_ids:vm-uuid=6b0c1c1a-7a52-4b5f-8f0e-3a1d8c6f2b01",
+        ];
+        arguments.extend(words.map(str::to_owned));
+    }
+    arguments
+}
+
+/// Seconds that ovsdb-client takes to dump the database to nobody.
+///
+/// # Errors
+/// When it fails.
+pub fn dump(ovs: &Ovs) -> Result<f64> {
+    let mut command = Command::new(find_tool("ovsdb-client")?);
+    command.args(["--timeout=120", "dump", &ovs.endpoint()]).stdout(Stdio::null());
+    let start = Instant::now();
+    let status = command.status().context("starting ovsdb-client")?;
+    ensure!(status.success(), "ovsdb-client: {status}");
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Seconds from python-ovs' `Idl` being made until it holds the database: these columns of these tables. The
+/// interpreter's start is not part of it.
+///
+/// # Errors
+/// When it fails.
+pub fn python_idl(ovs: &Ovs, columns: &serde_json::Value) -> Result<f64> {
+    let mut command = Command::new(tools_folder().join("venv/bin/python"));
+    command.args(["-B", "-W", "ignore", "-c", include_str!("peer/idl.py"), &ovs.endpoint(), &columns.to_string()]);
+    let output = command.output().context("starting python")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "python-ovs: {}\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).trim().parse().context("seconds")
+}

@@ -4,7 +4,7 @@
 pub mod ovsdb;
 pub mod tap;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,6 +16,9 @@ use self::tap::{Kernel, Tap};
 
 /// Name of the bridge of the records that are measured.
 pub const BRIDGE: &str = "br-int";
+
+/// How many links are deleted in one request.
+const TOGETHER: usize = 100;
 
 /// Somebody who knows what to do.
 pub struct Hand<'a> {
@@ -71,16 +74,9 @@ impl<'a> Hand<'a> {
     /// When the kernel or the database refuse.
     pub fn plug(&mut self, records: &[Record]) -> Result<(Vec<Plugged>, Took)> {
         let taps: Vec<Tap> = records.iter().map(tap_of).collect();
-        let mut operations = vec![json!("Open_vSwitch")];
-        let mut ports = Vec::new();
-        for (number, record) in records.iter().enumerate() {
-            operations.extend(insert(number, record));
-            ports.push(json!(["named-uuid", format!("p{number}")]));
-        }
-        operations.push(json!({"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
-            "mutations": [["ports", "insert", ["set", ports]]]}));
-        let request = self.database.request("transact", &Value::Array(operations));
-        self.database.forget();
+        let names = names(records);
+        let request = self.insertion(records);
+        self.drain()?;
         let (database, namespace) = (&mut self.database, self.ovs.namespace());
 
         let (results, took) = namespace.enter(|| {
@@ -92,7 +88,7 @@ impl<'a> Hand<'a> {
             let links = start.elapsed();
             let results = database.transact(&request)?;
             let answered = start.elapsed();
-            wait_for_ofports(database, taps.len())?;
+            wait_for_ofports(database, &names)?;
             Ok((results, Took { links, answered, whole: start.elapsed() }))
         })?;
         let plugged = taps.into_iter().zip(results.iter().step_by(2)).map(|(tap, result)| {
@@ -102,17 +98,58 @@ impl<'a> Hand<'a> {
         Ok((plugged.collect::<Result<_>>()?, took))
     }
 
-    /// Unplugs: one transaction, until ovs-vswitchd has acted on it, and then the taps in one request.
+    /// Inserts ports and waits for nothing: for a database that no ovs-vswitchd reads.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn insert(&mut self, records: &[Record]) -> Result<()> {
+        let request = self.insertion(records);
+        self.database.transact(&request).map(drop)
+    }
+
+    /// Makes the taps of records and nothing else.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn make_taps(&self, records: &[Record]) -> Result<()> {
+        self.ovs.namespace().enter(|| {
+            let kernel = Kernel::open()?;
+            records.iter().try_for_each(|record| kernel.make(&tap_of(record)))
+        })
+    }
+
+    /// Deletes the taps of records and nothing else.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_taps(&self, records: &[Record]) -> Result<()> {
+        let names: Vec<String> = records.iter().map(Record::vif_name).collect();
+        self.ovs.namespace().enter(|| {
+            let kernel = Kernel::open()?;
+            names.chunks(TOGETHER).try_for_each(|some| kernel.delete_together(some.iter().map(String::as_str)))
+        })
+    }
+
+    /// Puts ports whose taps are there back: one transaction, until each has its `ofport`.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn put_back(&mut self, records: &[Record]) -> Result<()> {
+        let request = self.insertion(records);
+        self.drain()?;
+        self.database.transact(&request)?;
+        wait_for_ofports(&mut self.database, &names(records))
+    }
+
+    /// Unplugs: one transaction, until ovs-vswitchd has acted on it, and then the taps. Both at the same time take
+    /// longer (`docs/adr/0009-bulk-removal.md`).
     ///
     /// # Errors
     /// When the kernel or the database refuse.
     pub fn unplug(&mut self, plugged: &[Plugged]) -> Result<Took> {
         let next = self.next_cfg()? + 1;
         let ports: Vec<Value> = plugged.iter().map(|plugged| json!(["uuid", plugged.port])).collect();
-        let operations = json!(["Open_vSwitch",
-            {"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
-             "mutations": [["ports", "delete", ["set", ports]]]},
-            self.raise_next_cfg()]);
+        let operations = json!(["Open_vSwitch", self.removal(&ports), self.raise_next_cfg()]);
         let request = self.database.request("transact", &operations);
         let (database, namespace) = (&mut self.database, self.ovs.namespace());
         namespace.enter(|| {
@@ -122,13 +159,50 @@ impl<'a> Hand<'a> {
             let answered = start.elapsed();
             wait_for_cfg(database, next)?;
             let switched = start.elapsed();
-            match plugged {
-                [one] => kernel.delete(&one.tap)?,
-                _ => kernel.delete_together(plugged.iter().map(|plugged| plugged.tap.as_str()))?,
+            // Not all in one: the kernel's lock of all links is held as long as one request takes.
+            for some in plugged.chunks(TOGETHER) {
+                kernel.delete_together(some.iter().map(|plugged| plugged.tap.as_str()))?;
             }
             let whole = start.elapsed();
             Ok(Took { links: whole - switched, answered, whole })
         })
+    }
+
+    /// Takes a port out of the bridge, and its row with it, and does not wait for ovs-vswitchd.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn remove(&mut self, port: &Value) -> Result<()> {
+        let operation = self.removal(std::slice::from_ref(port));
+        self.transact(&[operation]).map(drop)
+    }
+
+    /// Waits until new interfaces of these records have their `ofport`, as told since [`Hand::drain`].
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn until_usable(&mut self, records: &[Record]) -> Result<()> {
+        wait_for_ofports(&mut self.database, &names(records))
+    }
+
+    /// Forgets what was told until now.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn drain(&mut self) -> Result<()> {
+        self.database.call("echo", &json!([]))?;
+        self.database.forget();
+        Ok(())
+    }
+
+    /// The rows of a table in which `column` is `value`, with these columns.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub fn look(&mut self, table: &str, column: &str, value: &str, columns: &[&str]) -> Result<Vec<Value>> {
+        let select = json!({"op": "select", "table": table, "where": [[column, "==", value]], "columns": columns});
+        let mut answer = self.transact(&[select])?;
+        Ok(answer[0]["rows"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// Waits until ovs-vswitchd has acted on everything that is in the database.
@@ -160,10 +234,22 @@ impl<'a> Hand<'a> {
         &mut self.database
     }
 
-    /// The row of the bridge, as `["uuid", …]`.
-    #[must_use]
-    pub fn bridge(&self) -> &Value {
-        &self.bridge
+    /// One transaction with everything in it.
+    fn insertion(&mut self, records: &[Record]) -> (u64, String) {
+        let mut operations = vec![json!("Open_vSwitch")];
+        let mut ports = Vec::new();
+        for (number, record) in records.iter().enumerate() {
+            operations.extend(insert(number, record));
+            ports.push(json!(["named-uuid", format!("p{number}")]));
+        }
+        operations.push(json!({"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
+            "mutations": [["ports", "insert", ["set", ports]]]}));
+        self.database.request("transact", &Value::Array(operations))
+    }
+
+    fn removal(&self, ports: &[Value]) -> Value {
+        json!({"op": "mutate", "table": "Bridge", "where": [["_uuid", "==", self.bridge]],
+            "mutations": [["ports", "delete", ["set", ports]]]})
     }
 
     fn raise_next_cfg(&self) -> Value {
@@ -209,15 +295,22 @@ fn insert(number: usize, record: &Record) -> [Value; 2] {
     ]
 }
 
-/// Waits until `count` new interfaces have a positive `ofport`.
-fn wait_for_ofports(database: &mut Connection, count: usize) -> Result<()> {
-    let mut ready = BTreeMap::new();
-    while ready.values().filter(|ofport| **ofport > 0).count() < count {
+fn names(records: &[Record]) -> BTreeSet<String> {
+    records.iter().map(Record::vif_name).collect()
+}
+
+/// Waits until every interface of these names has a positive `ofport`.
+fn wait_for_ofports(database: &mut Connection, names: &BTreeSet<String>) -> Result<()> {
+    let mut usable = BTreeSet::new();
+    while usable.len() < names.len() {
         let update = database.update()?;
-        for (uuid, change) in update["params"][1]["Interface"].as_object().into_iter().flatten() {
-            match change["new"]["ofport"].as_i64() {
-                Some(ofport) => ready.insert(uuid.clone(), ofport),
-                None => ready.remove(uuid),
+        for change in update["params"][1]["Interface"].as_object().into_iter().flat_map(|rows| rows.values()) {
+            let new = &change["new"];
+            let known = new["name"].as_str().and_then(|name| names.get(name));
+            match (known, new["ofport"].as_i64()) {
+                (Some(name), Some(1..)) => usable.insert(name),
+                (Some(name), _) => usable.remove(name),
+                (None, _) => false,
             };
         }
     }

@@ -64,27 +64,6 @@ impl Kernel {
         self.ask(up).with_context(|| format!("setting tap {} up", tap.name))
     }
 
-    /// Sets links down.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn down(&self, name: &str) -> Result<()> {
-        let mut message = Message::new(RTM_NEWLINK, 0);
-        message.change_flags(IFF_UP);
-        message.attribute(IFLA_IFNAME, &with_nul(name));
-        self.ask(message)
-    }
-
-    /// Deletes one link.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub fn delete(&self, name: &str) -> Result<()> {
-        let mut message = Message::new(RTM_DELLINK, 0);
-        message.attribute(IFLA_IFNAME, &with_nul(name));
-        self.ask(message).with_context(|| format!("deleting {name}"))
-    }
-
     /// Deletes several links in one request, by putting them into a group first: the kernel then waits once for
     /// the processors to have let go of them, and not once for each.
     ///

@@ -5,18 +5,23 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use vifd_integration::lab::{Record, Vifd};
+use vifd_integration::lab::{OsVif, OsVifConfig, Record, Vifd};
 
+use super::stage::Stage;
 use crate::finding::times;
 use crate::hand::Hand;
 use crate::host::{self, Watch};
-use crate::{Chart, Finding, Role, Scale, Unit, rounds};
+use crate::show::table::grouped;
+use crate::{Chart, Finding, Role, Unit, peer, rounds};
 
 const FLOOR: &str = "floor";
 const VIFD: &str = "vifd";
+const OS_VIF: &str = "os-vif";
+const VSCTL: &str = "ovs-vsctl";
 
 /// Measures.
-pub(super) fn measure(scale: Scale) -> Result<Finding> {
+pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
+    let scale = stage.scale;
     let mut finding = Finding::new(
         "bulk",
         "VIFs with taps in bulk: plug and unplug",
@@ -24,12 +29,14 @@ pub(super) fn measure(scale: Scale) -> Result<Finding> {
          until the last VIF is ready. The floor: taps by hand, one transaction, until every `ofport` is read.
          Unplug, all but one: from a directory with one record being renamed into place (which vifd watches for half
          a second before it believes absence) until every row and tap is gone and ovs-vswitchd has acted on it; the
-         floor: one transaction, until ovs-vswitchd has acted on it, and the taps deleted in one request.",
+         floor: one transaction, until ovs-vswitchd has acted on it, and then the taps, a hundred per request. os-vif
+         is asked for one after another, in a process that stays. ovs-vsctl gets everything in one call, and its taps
+         by hand.",
     );
     let mut plug = Chart::new("bulk-plug", "Plugging VIFs with taps in bulk", "VIFs", Unit::Seconds);
     let mut unplug = Chart::new("bulk-unplug", "Unplugging VIFs with taps in bulk", "VIFs", Unit::Seconds);
     for count in scale.pick(&[250, 500, 1000, 2000, 4000][..], &[100, 250, 500]) {
-        let turns = if *count <= 1000 { scale.pick(3, 1) } else { 1 };
+        let turns = if *count < 1000 { scale.pick(3, 1) } else { 1 };
         let samples: [Vec<Sample>; 2] = rounds(turns, |side, _| match side {
             0 => by_hand(*count),
             _ => by_vifd(*count),
@@ -40,15 +47,25 @@ pub(super) fn measure(scale: Scale) -> Result<Finding> {
             plug.add(who, role, x, part(|sample| sample.plug));
             unplug.add(who, role, x, part(|sample| sample.unplug));
         }
+        // os-vif does one after another, each of which makes ovs-vswitchd look at all: beyond these sizes it takes
+        // longer than the rest of the run.
+        for (who, work, most) in [(OS_VIF, by_os_vif as fn(u32) -> Result<Sample>, 500), (VSCTL, by_vsctl, 1000)] {
+            if *count <= scale.pick(most, 100) {
+                let sample = work(*count).with_context(|| format!("{count} VIFs by {who}"))?;
+                plug.add(who, Role::Peer, f64::from(*count), vec![sample.plug]);
+                unplug.add(who, Role::Peer, f64::from(*count), vec![sample.unplug]);
+            }
+        }
     }
     for (what, chart) in [("plug", &plug), ("unplug", &unplug)] {
         for x in chart.sizes() {
-            finding.at_most(
-                &format!("{what} of {x}: at most 1.10 × the floor"),
-                chart.ratio(VIFD, FLOOR, x),
-                1.1,
-                times,
-            );
+            let grouped = grouped(x);
+            let what = format!("{what} of {grouped}");
+            finding.at_most(&format!("{what}: at most 1.10 × the floor"), chart.ratio(VIFD, FLOOR, x), 1.1, times);
+            let faster = chart.ratio(OS_VIF, VIFD, x);
+            if !faster.is_nan() {
+                finding.at_least(&format!("{what}: at least 10 × as fast as os-vif"), faster, 10.0, times);
+            }
         }
         if let (Some(ours), Some(floor)) = (chart.series(VIFD), chart.series(FLOOR)) {
             let more = ours.slope() - floor.slope();
@@ -95,6 +112,44 @@ fn by_vifd(count: u32) -> Result<Sample> {
     let start = Instant::now();
     swap(&vifd, &prepared)?;
     watch.until_left(1)?;
+    hand.catch_up()?;
+    Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
+}
+
+fn by_os_vif(count: u32) -> Result<Sample> {
+    let ovs = host::switch()?;
+    let mut os_vif = OsVif::beside(&ovs, OsVifConfig::default())?;
+    let records = host::records(0..count + 1)?;
+    // The first one has it import and connect.
+    os_vif.plug(&records[0])?;
+    let mut hand = Hand::on(&ovs)?;
+    let start = Instant::now();
+    records[1..].iter().try_for_each(|record| os_vif.plug(record))?;
+    hand.until_usable(&records[1..])?;
+    let plug = start.elapsed();
+    hand.catch_up()?;
+    let start = Instant::now();
+    records[1..].iter().try_for_each(|record| os_vif.unplug(record))?;
+    hand.catch_up()?;
+    Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
+}
+
+fn by_vsctl(count: u32) -> Result<Sample> {
+    let ovs = host::switch()?;
+    let records = host::records(0..count)?;
+    let mut hand = Hand::on(&ovs)?;
+    let arguments = peer::vsctl_add(&records);
+    let start = Instant::now();
+    hand.make_taps(&records)?;
+    ovs.vsctl(arguments)?;
+    hand.until_usable(&records)?;
+    let plug = start.elapsed();
+    hand.catch_up()?;
+    let arguments: Vec<String> =
+        records[1..].iter().flat_map(|record| ["--".into(), "del-port".into(), record.vif_name()]).collect();
+    let start = Instant::now();
+    ovs.vsctl(arguments)?;
+    hand.delete_taps(&records[1..])?;
     hand.catch_up()?;
     Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
 }

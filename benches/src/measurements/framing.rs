@@ -6,8 +6,9 @@ use std::hint::black_box;
 use anyhow::{Result, ensure};
 use ovsdb::framing::{Limits, Splitter};
 
+use super::stage::Stage;
 use crate::timing::least;
-use crate::{Chart, Finding, Role, Scale, Unit};
+use crate::{Chart, Finding, Role, Unit};
 
 /// What one read of a socket brings.
 const PIECE: usize = 64 * 1024;
@@ -48,7 +49,8 @@ fn copy(text: &[u8]) -> usize {
 }
 
 /// Measures.
-pub(super) fn measure(scale: Scale) -> Result<Finding> {
+pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
+    let scale = stage.scale;
     let mut finding = Finding::new(
         "framing",
         "Cutting a stream of JSON into messages",

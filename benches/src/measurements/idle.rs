@@ -7,15 +7,17 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use vifd_integration::lab::Vifd;
 
+use super::stage::{Host, Stage};
 use crate::hand::Hand;
 use crate::host;
-use crate::{Chart, Finding, Role, Scale, Unit};
+use crate::{Chart, Finding, Role, Unit};
 
 /// How often ovs-vswitchd writes statistics by default.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Measures.
-pub(super) fn measure(scale: Scale) -> Result<Finding> {
+pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
+    let scale = stage.scale;
     let mut finding = Finding::new(
         "idle",
         "Idle while statistics churn",
@@ -25,16 +27,17 @@ pub(super) fn measure(scale: Scale) -> Result<Finding> {
     );
     let mut processor = Chart::new("idle-processor", "Processor while idle", "VIFs", Unit::Percent);
     let mut memory = Chart::new("idle-memory", "Memory while idle", "VIFs", Unit::Octets);
+    (processor.limit, memory.limit) = (Some(0.5), Some(40e6));
     let watched = Duration::from_secs(scale.pick(30, 6));
     for count in scale.pick(&[0, 1000, 4000][..], &[0, 250]) {
-        let (ovs, mut vifd) = host::with_vifs(*count)?;
+        let Host { vifd, ovs } = stage.with_vifs(*count)?;
         // As after a restart: what plugging the VIFs took is not what keeping them takes.
         vifd.stop()?;
         vifd.start()?;
-        host::Watch::on(&vifd)?.until_ready(*count as usize)?;
+        host::Watch::on(vifd)?.until_ready(*count as usize)?;
         std::thread::sleep(Duration::from_secs(2));
-        let pid = pid(&mut vifd)?;
-        let mut hand = Hand::on(&ovs)?;
+        let pid = pid(vifd)?;
+        let mut hand = Hand::on(ovs)?;
         let (before, start) = (processor_time(pid)?, Instant::now());
         let mut number = 0;
         while start.elapsed() < watched {

@@ -1,15 +1,19 @@
-//! The measurements, a file each. To join: a file with a function from a [`Scale`] to a [`Finding`], and a line here.
+//! The measurements, a file each. To join: a file with a function from a [`Stage`] to a [`Finding`], and a line here.
 
 mod bulk;
+mod drift;
 mod framing;
 mod idle;
 mod plan;
 mod plug;
+mod snapshot;
+pub mod stage;
 mod start;
 
 use anyhow::Result;
 
-use crate::{Finding, Scale};
+use self::stage::Stage;
+use crate::Finding;
 
 /// A measurement.
 pub struct Measurement {
@@ -18,15 +22,18 @@ pub struct Measurement {
     /// What it measures, a line.
     pub about: &'static str,
     /// Does it.
-    pub run: fn(Scale) -> Result<Finding>,
+    pub run: fn(&mut Stage) -> Result<Finding>,
 }
 
-/// Every measurement, in the order of `make bench`.
+/// Every measurement, in the order of `make bench`: those that share hosts come last, so that no other is measured
+/// beside an Open vSwitch that has nothing to do with it.
 pub const ALL: &[Measurement] = &[
-    Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
-    Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
-    Measurement { name: "start", about: "vifd started on a host that has its VIFs", run: start::measure },
-    Measurement { name: "idle", about: "processor and memory while nothing has to be done", run: idle::measure },
     Measurement { name: "plan", about: "planning a host on which nothing changed", run: plan::measure },
     Measurement { name: "framing", about: "cutting a stream of JSON into messages", run: framing::measure },
+    Measurement { name: "snapshot", about: "15 MB of database into the replica", run: snapshot::measure },
+    Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
+    Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
+    Measurement { name: "drift", about: "what somebody else changed until it is right again", run: drift::measure },
+    Measurement { name: "start", about: "vifd started on a host that has its VIFs", run: start::measure },
+    Measurement { name: "idle", about: "processor and memory while nothing has to be done", run: idle::measure },
 ];

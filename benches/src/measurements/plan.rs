@@ -16,8 +16,9 @@ use vifd::model::{Desired, Observed, OvsState, View, Vif, VifId};
 use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, plan};
 use vifd::record;
 
+use super::stage::Stage;
 use crate::timing::least;
-use crate::{Chart, Finding, Role, Scale, Series, Unit};
+use crate::{Chart, Finding, Role, Series, Unit};
 
 fn vif(number: u32) -> Arc<Vif> {
     let id = Uuid::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
@@ -115,7 +116,8 @@ const SAME: &str = "vifd, same view";
 const ONE_ROW: &str = "vifd, one row changed";
 
 /// Measures.
-pub(super) fn measure(scale: Scale) -> Result<Finding> {
+pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
+    let scale = stage.scale;
     let mut finding = Finding::new(
         "plan",
         "Planning a host on which all is as it should be",
@@ -124,6 +126,7 @@ pub(super) fn measure(scale: Scale) -> Result<Finding> {
          link once. Within this process, without daemons.",
     );
     let mut chart = Chart::new("plan", "Planning a host on which all is well", "VIFs", Unit::Seconds);
+    chart.limit = Some(0.020);
     for count in scale.pick(&[250u32, 500, 1000, 2000, 4000][..], &[250, 1000]) {
         let (desired, observed) = host(*count);
         let clashes = record::clashes(&desired.vifs, &[], false);

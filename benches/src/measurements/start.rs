@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use vifd_integration::lab::{Ovs, Vifd};
 
+use super::stage::{Host, Stage};
 use crate::hand::ovsdb::Connection;
-use crate::host;
-use crate::{Chart, Finding, Role, Scale, Unit, rounds};
+use crate::{Chart, Finding, Role, Unit, rounds};
 
 const FLOOR: &str = "floor";
 const VIFD: &str = "vifd";
@@ -18,7 +18,8 @@ const VIFD: &str = "vifd";
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Measures.
-pub(super) fn measure(scale: Scale) -> Result<Finding> {
+pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
+    let scale = stage.scale;
     let mut finding = Finding::new(
         "start",
         "Start on a host that has its VIFs",
@@ -27,17 +28,19 @@ pub(super) fn measure(scale: Scale) -> Result<Finding> {
          written. The floor reads every record's file and asks the database for the same columns on a raw socket.",
     );
     let mut chart = Chart::new("start", "Start on a host that has its VIFs", "VIFs present", Unit::Seconds);
+    chart.limit = Some(1.0);
     let mut writes = 0.0;
     for count in scale.pick(&[1000, 4000][..], &[250]) {
-        let (ovs, mut vifd) = host::with_vifs(*count)?;
+        let Host { vifd, ovs } = stage.with_vifs(*count)?;
         vifd.stop()?;
         let samples: [Vec<f64>; 2] = rounds(scale.pick(5, 2), |side, _| match side {
-            0 => by_hand(&ovs, &vifd),
-            _ => start(&mut vifd, *count as usize, &mut writes),
+            0 => by_hand(ovs, vifd),
+            _ => start(vifd, *count as usize, &mut writes),
         })?;
         for ((who, role), samples) in [(FLOOR, Role::Floor), (VIFD, Role::Ours)].into_iter().zip(samples) {
             chart.add(who, role, f64::from(*count), samples);
         }
+        vifd.start()?;
     }
     for x in chart.sizes() {
         let took = chart.median(VIFD, x);

@@ -1,5 +1,7 @@
 //! How a run is shown: tables in a terminal and in Markdown, plots. Nothing here measures anything.
 
+pub mod page;
+pub mod plot;
 pub mod table;
 
 use serde::{Deserialize, Serialize};
