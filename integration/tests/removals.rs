@@ -121,7 +121,7 @@ struct Mount(std::path::PathBuf);
 impl Mount {
     fn tmpfs(vifd: &Vifd) -> Result<Mount> {
         let path = vifd.records();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&path).status()?;
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs"]).arg(&path).status()?;
         ensure!(mount.success(), "mounting a tmpfs: {mount}");
         Ok(Mount(path))
     }
