@@ -50,7 +50,11 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { seed, round, schedule, error, kept } = self;
-        writeln!(f, "{schedule}{error:#}\nlogs: {}", kept.display())?;
+        writeln!(f, "{schedule}{error:#}")?;
+        // Of a lab that did not come up the error has the ends of the logs.
+        if round.is_some() {
+            writeln!(f, "logs: {}", kept.display())?;
+        }
         match round {
             None => writeln!(f, "again: make chaos SEED={seed} N=1"),
             Some(round) => {
