@@ -51,6 +51,7 @@ unit: ## Tests that need no daemon of the lab's
 	cargo test --quiet --workspace --exclude vifd-integration
 
 integration: ## Tests against real daemons, in namespaces of their own
+	@integration/previous
 	cargo build --package vifd
 	cargo test --package vifd-integration
 

@@ -33,7 +33,7 @@ mod wait;
 pub use compare::{Host, differences};
 pub use http::{Response, request};
 pub use machine::Machine;
-pub use namespace::{Link, Namespace, Ping};
+pub use namespace::{Link, Namespace, Ping, Pinging};
 pub use osvif::{OsVif, OsVifConfig};
 pub use ovs::{LogRecord, Ovs, Row, Switch};
 pub use process::{Daemon, Lifetime};

@@ -284,3 +284,208 @@ fn vhost_user_takes_its_drop_ins() -> Result<()> {
     assert!(left.symlink_metadata().is_err(), "the socket is left over");
     Ok(())
 }
+
+/// Exposure as `systemd-analyze` puts it, in tenths.
+fn exposure(text: &str) -> Option<u32> {
+    let (whole, tenth) = text.trim().split_once('.')?;
+    Some(whole.parse::<u32>().ok()? * 10 + tenth.get(..1)?.parse::<u32>().ok()?)
+}
+
+#[test]
+fn the_sandbox_is_as_tight_as_the_documentation_says() -> Result<()> {
+    let machine = Machine::boot()?;
+    machine.bring_repository()?;
+    let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deployment.md"))?;
+    // systemd-analyze takes the drop-ins beside a unit with it.
+    machine.run("install target/release/vifd /usr/bin; mkdir /tmp/alone; cp deploy/vifd.service /tmp/alone")?;
+    for (unit, row) in [
+        ("/tmp/alone/vifd.service", "| `deploy/vifd.service` | "),
+        ("deploy/vifd.service", "| with `vifd.service.d/vhost-user.conf` | "),
+    ] {
+        let said =
+            documented.lines().find_map(|line| line.strip_prefix(row)).context("the row of the documentation")?;
+        let found = machine.run(&format!("systemd-analyze security --no-pager --offline=true {unit}"))?;
+        let (_, last) = found.rsplit_once("vifd.service: ").context("the overall exposure")?;
+        let (found, said) = (exposure(last).context("a number")?, exposure(said).context("a number")?);
+        assert_eq!(found, said, "tenths of exposure of {unit}: say so in docs/deployment.md if it is meant");
+    }
+    // systemd understands every line of what is shipped.
+    let verified = machine.output("systemd-analyze verify deploy/vifd.service 2>&1 | grep vifd.service: || true")?;
+    assert_eq!(String::from_utf8_lossy(&verified.stdout), "");
+    Ok(())
+}
+
+#[test]
+fn systemd_starts_reloads_revives_and_stops_it_under_traffic() -> Result<()> {
+    let mut machine = Machine::with_vifd()?;
+    let guests = [netdev("openvswitch-create-port")?.numbered(1), netdev("openvswitch-create-port")?.numbered(2)];
+    for record in &guests {
+        let name = record.vif_name();
+        machine.run(&format!(
+            "ip netns add {name}; ip link add {name} type veth peer name eth0 netns {name}; ip link set {name} up
+             ip -n {name} link set eth0 address {} up; ip -n {name} addr add {}/8 dev eth0",
+            record.mac(),
+            record.ip()
+        ))?;
+        machine.put(record)?;
+        machine.wait_for(record, "ready")?;
+    }
+    machine.run(&format!(
+        "ip netns exec {} ping -n -q -i 0.02 {} >/tmp/ping.log 2>&1 & echo $! >/tmp/ping.pid",
+        guests[0].vif_name(),
+        guests[1].ip()
+    ))?;
+
+    // `systemctl` comes back when READY=1 has come, or fails.
+    machine.run("systemctl restart vifd")?;
+    machine.run("sed -i 's/^level = .*/level = \"debug\"/' /etc/vifd/vifd.toml; systemctl reload vifd")?;
+    machine.until("it was read again", |machine| {
+        let journal = machine.run("journalctl --no-pager --unit=vifd")?;
+        Ok(journal.contains("the configuration was read again").then_some(()))
+    })?;
+    assert!(machine.output("systemctl is-active vifd")?.status.success(), "after the reload");
+
+    let was = machine.main_pid("vifd")?;
+    machine.run("systemctl kill --signal=KILL vifd")?;
+    machine
+        .until("systemd has started it again", |machine| Ok(machine.main_pid("vifd").ok().filter(|pid| *pid != was)))?;
+    machine.wait_for(&guests[0], "ready")?;
+
+    // One that hangs gives no sign of life. It is 30 s as shipped, which a test need not wait for.
+    machine.run(
+        "mkdir -p /run/systemd/system/vifd.service.d
+         printf '[Service]\\nWatchdogSec=2\\n' >/run/systemd/system/vifd.service.d/watchdog.conf
+         systemctl daemon-reload; systemctl restart vifd",
+    )?;
+    let was = machine.main_pid("vifd")?;
+    machine.run(&format!("kill -STOP {was}"))?;
+    machine.until("the watchdog has noticed", |machine| Ok(machine.main_pid("vifd").ok().filter(|pid| *pid != was)))?;
+    assert!(machine.run("journalctl --no-pager --unit=vifd")?.contains("Watchdog timeout"));
+    machine.wait_for(&guests[0], "ready")?;
+    let metrics = machine.run("perl -MIO::Socket::INET -e '
+        my $s = IO::Socket::INET->new(\"127.0.0.1:9466\") or die; print $s \"GET /metrics HTTP/1.0\\r\\n\\r\\n\"; print <$s>'")?;
+    let writes: Vec<&str> = metrics.lines().filter(|line| line.starts_with("vifd_writes_total")).collect();
+    assert!(writes.iter().all(|line| line.ends_with(" 0")), "{writes:?}");
+
+    let rows = "ovs-vsctl --columns=_uuid,name,ofport,external_ids list Interface; ip -o link show type veth";
+    let before = machine.run(rows)?;
+    machine.run("systemctl stop vifd")?;
+    assert_eq!(machine.run(rows)?, before, "stopping it changed something");
+    machine.run("systemctl start vifd")?;
+    machine.wait_for(&guests[1], "ready")?;
+    let counts = machine.run(
+        "kill -INT $(cat /tmp/ping.pid); while kill -0 $(cat /tmp/ping.pid) 2>/dev/null; do sleep 0.1; done
+        sed -n 's/^\\([0-9]*\\) packets transmitted, \\([0-9]*\\) received.*/\\1 \\2/p' /tmp/ping.log",
+    )?;
+    let (sent, received) = counts.trim().split_once(' ').with_context(|| format!("counts of ping: {counts:?}"))?;
+    let (sent, received): (u32, u32) = (sent.parse()?, received.parse()?);
+    assert!(sent > 100 && received + 1 >= sent, "{sent} sent, {received} received");
+    Ok(())
+}
+
+#[test]
+fn started_by_hand_it_gives_up_what_it_does_not_need() -> Result<()> {
+    let mut machine = Machine::with_vifd()?;
+    machine.run("systemctl stop vifd; rm -rf /run/vifd /var/lib/vifd/state")?;
+    // As root and not told otherwise it stays root, and the doctor says so.
+    machine.run("(exec setsid vifd run >/tmp/vifd.log 2>&1) & echo $! >/tmp/vifd.pid")?;
+    machine.until("it answers", |machine| Ok(machine.output("vifd status")?.status.success().then_some(())))?;
+    let said = complaints(&machine)?;
+    assert!(said.iter().any(|one| one["name"] == "user" && one["message"].to_string().contains("as root")), "{said:?}");
+    machine.run("kill $(cat /tmp/vifd.pid); while [ -e /run/vifd/api.sock ]; do sleep 0.1; done")?;
+    machine.run("rm -rf /run/vifd /var/lib/vifd/state; sed -i 's/^user = .*/user = \"vifd\"/' /etc/vifd/vifd.toml")?;
+    machine.run("(exec setsid vifd run >/tmp/vifd.log 2>&1) & echo $! >/tmp/vifd.pid")?;
+    let record = netdev("openvswitch-create-tap")?;
+    machine.put(&record)?;
+    machine.wait_for(&record, "ready")?;
+    let status = machine.run("cat /proc/$(cat /tmp/vifd.pid)/task/*/status")?;
+    for (field, wanted) in [("CapPrm:", NET_ADMIN), ("CapEff:", NET_ADMIN), ("CapBnd:", NET_ADMIN), ("CapInh:", 0)] {
+        let found: Vec<u64> =
+            status.lines().filter_map(|line| u64::from_str_radix(line.strip_prefix(field)?.trim(), 16).ok()).collect();
+        assert!(found.len() > 1, "one of each thread");
+        assert!(found.iter().all(|one| *one == wanted), "{field} {found:x?}");
+    }
+    assert!(!status.contains("Uid:\t0") && !status.contains("NoNewPrivs:\t0"), "{status}");
+    assert_eq!(complaints(&machine)?, [] as [Value; 0]);
+    machine.unplug(&record)?;
+    machine.run("kill $(cat /tmp/vifd.pid); while [ -e /run/vifd/api.sock ]; do sleep 0.1; done")?;
+
+    machine.run("sed -i 's/^user = .*/user = \"nobody-here\"/' /etc/vifd/vifd.toml")?;
+    let refused = machine.output("vifd run")?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("there is no user") && said.contains("nobody-here"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_an_attacker_lays_is_refused_by_name() -> Result<()> {
+    let mut machine = Machine::with_vifd()?;
+    machine.run("systemctl stop vifd; useradd --system mallory; install -d -o vifd /tmp/own; echo precious >/tmp/victim; chown vifd /tmp/victim")?;
+    let config = "[agent]\nstate_dir = '/tmp/own/state'\n[api]\nsocket = '/tmp/own/run/api.sock'\n";
+    fs_write(&machine, "tmp/vifd.toml", config)?;
+    for (laid, path) in [
+        ("install -d -o mallory /tmp/elsewhere; ln -s /tmp/elsewhere /tmp/own/state", "/tmp/own/state"),
+        ("install -d -o mallory /tmp/own/state", "/tmp/own/state"),
+        ("install -d -o vifd -m 0777 /tmp/own/state", "/tmp/own/state"),
+        ("install -d -o vifd /tmp/own/state; ln -s /tmp/victim /tmp/own/state/lock", "/tmp/own/state/lock"),
+        (
+            "install -d -o vifd /tmp/own/state; ln -s /tmp/victim /tmp/own/state/pauses.json",
+            "/tmp/own/state/pauses.json",
+        ),
+        ("install -d -o vifd /tmp/own/state; ln -s /tmp /tmp/own/state/deleted", "/tmp/own/state/deleted"),
+        ("install -d -o vifd /tmp/own/run; ln -s /tmp/victim /tmp/own/run/api.sock", "/tmp/own/run/api.sock"),
+        ("install -d -o vifd /tmp/own/run; echo x >/tmp/own/run/api.sock", "/tmp/own/run/api.sock"),
+        ("install -d -o vifd -m 0777 /tmp/own/run", "/tmp/own/run"),
+    ] {
+        machine.run(&format!("rm -rf /tmp/own/* /tmp/elsewhere; {laid}"))?;
+        let output = machine.output_as("vifd", "timeout 10 vifd run --config /tmp/vifd.toml")?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "started in spite of {laid}: {said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(last.contains(path), "{laid}: {last}");
+        assert_eq!(machine.run("cat /tmp/victim")?, "precious\n", "{laid}");
+    }
+
+    // A directory of records into which mallory may write, as a careless host has it.
+    machine.run(
+        "systemctl start vifd; groupadd drop; usermod --append --groups drop mallory; chgrp drop /var/lib/vifd/vifs
+        chmod 2770 /var/lib/vifd/vifs; chmod o+x /var/lib/vifd; echo hush-hush >/tmp/secret; chmod 0644 /tmp/secret",
+    )?;
+    let record = netdev("openvswitch-create-tap")?;
+    let laid = machine.output_as(
+        "mallory",
+        &format!(
+            "cd /var/lib/vifd/vifs && ln -s /tmp/secret a.json && mkfifo b.json && ln -s /tmp/victim .{}.json.new",
+            record.id()
+        ),
+    )?;
+    assert!(laid.status.success(), "{laid:?}");
+    // The kernel's fs.protected_hardlinks would keep mallory from it; where it is off, she could.
+    machine.run("ln /tmp/secret /var/lib/vifd/vifs/c.json")?;
+    for (file, why) in [("a.json", "symbolic link"), ("b.json", "not a regular file"), ("c.json", "hard links")] {
+        machine.until(&format!("{file} is refused"), |machine| {
+            let status = machine.run("vifd status -o json")?;
+            Ok((status.contains(file) && status.contains(why)).then_some(()))
+        })?;
+    }
+    assert!(
+        !machine.run("vifd status -o json; journalctl --no-pager --unit=vifd")?.contains("hush"),
+        "told to who may not read it"
+    );
+    fs_write(&machine, "tmp/vif.json", &record.0.to_string())?;
+    machine.run("vifd plug /tmp/vif.json --wait")?;
+    assert_eq!(machine.run("cat /tmp/victim")?, "precious\n", "written through a link");
+    let written = machine.path(&format!("var/lib/vifd/vifs/{}.json", record.id())).symlink_metadata()?;
+    assert!(written.is_file());
+
+    // Everybody may write: nothing of it is believed any more, and what is there stays.
+    machine.run("chmod o+w /var/lib/vifd/vifs")?;
+    machine.until("it is refused", |machine| {
+        let status = machine.run("vifd status -o json")?;
+        Ok(status.contains("can be written by everybody").then_some(()))
+    })?;
+    machine.run(&format!("ip link show {}", record.vif_name()))?;
+    machine.run("chmod o-w /var/lib/vifd/vifs")?;
+    machine.wait_for(&record, "ready")?;
+    Ok(())
+}

@@ -92,7 +92,10 @@ impl Machine {
     }
 
     /// Copies what an installation takes from the repository, as a release build would lie there.
-    fn bring_repository(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the program was not built.
+    pub fn bring_repository(&self) -> Result<()> {
         let there = self.path(REPOSITORY);
         fs::create_dir_all(there.join("target/release"))?;
         fs::copy(Vifd::program()?, there.join("target/release/vifd"))?;

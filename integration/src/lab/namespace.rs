@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::machine::{control_groups, remove_control_groups};
 use super::process::{Daemon, Lifetime, output};
 use super::tools::find_tool;
 
@@ -60,6 +61,28 @@ pub struct Ping {
     pub sent: u32,
     /// Replies that came.
     pub received: u32,
+}
+
+/// A ping that goes on. Dropping it ends it.
+#[derive(Debug)]
+pub struct Pinging {
+    daemon: Daemon,
+    log: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Pinging {
+    /// Ends it and counts. A reply that was on its way when it ended may be missing.
+    ///
+    /// # Errors
+    /// When it ended by itself or printed no counts.
+    pub fn stop(mut self) -> Result<Ping> {
+        self.daemon.check_running()?;
+        self.daemon.signal(Signal::SIGINT)?;
+        self.daemon.wait(std::time::Duration::from_secs(10))?;
+        let text = fs::read_to_string(&self.log)?;
+        ping_counts(&text).with_context(|| format!("ping gave no counts: {text}"))
+    }
 }
 
 impl Namespace {
@@ -221,6 +244,20 @@ impl Namespace {
         })
     }
 
+    /// Goes on sending an echo request to `address` every 20 ms until [`Pinging::stop`].
+    ///
+    /// # Errors
+    /// When ping is missing.
+    pub fn keep_pinging(&self, address: &str) -> Result<Pinging> {
+        let directory = private_directory()?;
+        let log = directory.path().join("ping.log");
+        let configure = |command: &mut Command| {
+            command.args(["-n", "-q", "-i", "0.02", address]);
+        };
+        let daemon = self.daemon(&find_tool("ping")?, configure, &log, Lifetime::Test)?;
+        Ok(Pinging { daemon, log, _directory: directory })
+    }
+
     /// The link of that name, if there is one.
     ///
     /// # Errors
@@ -313,7 +350,7 @@ fn remove(name: &str) {
     let _ = ip(["netns", "del", name]).and_then(output);
 }
 
-/// Removes what test runs that were killed left behind: namespaces and directories that carry the
+/// Removes what test runs that were killed left behind: namespaces, directories and control groups that carry the
 /// id of a process that no longer exists.
 fn sweep() {
     for name in abandoned(Path::new(MOUNTS)) {
@@ -322,6 +359,11 @@ fn sweep() {
     let folder = std::env::temp_dir();
     for name in abandoned(&folder) {
         let _ = fs::remove_dir_all(folder.join(name));
+    }
+    if let Ok(groups) = control_groups() {
+        for name in abandoned(&groups) {
+            remove_control_groups(&groups.join(name));
+        }
     }
 }
 

@@ -64,6 +64,8 @@ impl Default for Config {
 pub struct Vifd {
     /// Written to the configuration file at [`Vifd::start`].
     pub config: Config,
+    /// What is started and asked, if it is not [`Vifd::program`].
+    pub program: Option<PathBuf>,
     daemon: Option<Daemon>,
     lifetime: Lifetime,
     directory: PathBuf,
@@ -104,6 +106,7 @@ impl Vifd {
         fs::create_dir(directory.join("state"))?;
         Ok(Vifd {
             config: Config::default(),
+            program: None,
             daemon: None,
             lifetime,
             directory,
@@ -144,6 +147,25 @@ impl Vifd {
             .context("the vifd program is not built: run `cargo build -p vifd`")
     }
 
+    /// The program of the release before this one, and its version.
+    ///
+    /// # Errors
+    /// When it was not built; with the reason.
+    pub fn previous() -> Result<(PathBuf, String)> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let release = fs::read_to_string(here.join("previous-release"))?;
+        let version = release.split_whitespace().next().context("integration/previous-release names no version")?;
+        let built = here.join("../target/previous");
+        if let Ok(missing) = fs::read_to_string(built.join("missing")) {
+            bail!("{}", missing.trim());
+        }
+        let program = built.join("vifd");
+        if !program.is_file() {
+            bail!("vifd {version} is not built: run `integration/previous`");
+        }
+        Ok((program, version.to_owned()))
+    }
+
     /// Writes the configuration and starts the agent; waits until its API answers.
     ///
     /// # Errors
@@ -168,7 +190,7 @@ impl Vifd {
             command.env("NO_COLOR", "1");
             command.envs(environment.iter().map(|(name, value)| (name, value)));
         };
-        self.daemon = Some(namespace.daemon(&Vifd::program()?, configure, &self.log_file(), self.lifetime)?);
+        self.daemon = Some(namespace.daemon(&self.chosen_program()?, configure, &self.log_file(), self.lifetime)?);
         Ok(())
     }
 
@@ -443,7 +465,7 @@ impl Vifd {
         let mut command = Command::new(super::tools::find_tool("ip")?);
         command
             .args(["netns", "exec", &self.namespace])
-            .arg(Vifd::program()?)
+            .arg(self.chosen_program()?)
             .args(args)
             .arg("--config")
             .arg(self.config_file());
@@ -457,6 +479,10 @@ impl Vifd {
     pub fn cli(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.client(args)?;
         command.env("NO_COLOR", "1").output().with_context(|| format!("running vifd {args:?}"))
+    }
+
+    fn chosen_program(&self) -> Result<PathBuf> {
+        self.program.clone().map_or_else(Vifd::program, Ok)
     }
 
     fn namespace(&self) -> Result<Namespace> {
