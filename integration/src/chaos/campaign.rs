@@ -15,6 +15,9 @@ use super::round::{Report, Round};
 use super::scene::Scene;
 use super::wanted::Wanted;
 
+/// Logs of a round that takes longer to settle are kept.
+const SLOW: Duration = Duration::from_secs(5);
+
 /// Which rounds are to be played.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -80,6 +83,8 @@ pub struct Tally {
     pub settled: Vec<Duration>,
     /// Which round took longest to settle: its seed and number.
     pub slowest: Option<(Duration, u64, u32)>,
+    /// Where the logs of rounds are that took long to settle.
+    pub slow: Vec<PathBuf>,
     /// How often the wire was cut.
     pub cuts: u64,
     /// What failed.
@@ -150,6 +155,13 @@ impl Campaign {
                     if tally.slowest.is_none_or(|(slowest, ..)| slowest < report.settled) {
                         tally.slowest = Some((report.settled, seed, number));
                     }
+                    if report.settled > SLOW {
+                        // No failure, no promise has a time; but somebody will want to know why.
+                        let folder = self.keep.join(format!("slow-{seed}-{number}"));
+                        if scene.keep(&folder).is_ok() {
+                            tally.slow.push(folder);
+                        }
+                    }
                     progress(&drawn, &report);
                 }
                 Err(error) => {
@@ -199,6 +211,7 @@ impl fmt::Display for Tally {
             write!(f, "ready after the last fault: {half:.1?} in half of them, {most:.1?} in 95 of 100, ")?;
             writeln!(f, "{longest:.1?} at most (seed {seed}, round {round})")?;
         }
+        self.slow.iter().try_for_each(|folder| writeln!(f, "slow, its logs: {}", folder.display()))?;
         Ok(())
     }
 }
