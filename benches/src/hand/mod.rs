@@ -136,7 +136,6 @@ impl<'a> Hand<'a> {
     /// When the database refuses.
     pub fn put_back(&mut self, records: &[Record]) -> Result<()> {
         let request = self.insertion(records);
-        self.drain()?;
         self.database.transact(&request)?;
         wait_for_ofports(&mut self.database, &names(records))
     }

@@ -20,11 +20,10 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
     let mut finding = Finding::new(
         "drift",
         "Drift and its repair",
-        "A row: somebody changes `iface-id` of an interface; from the moment a raw socket brings the news until it
-         brings the news that the row is right again (so with ovsdb-server's time for the repair). A port: somebody
-         deletes it; from the news until the new port has its `ofport`. The floor is a program that does nothing but
-         wait for that news and send one transaction that is made already; vifd is stopped meanwhile. A VIF is
-         used once.",
+        "A row: somebody changes `iface-id` of an interface; from the moment that ovsdb-server has answered him, which
+         is when it tells everybody else, until it tells that the row is right again (so with its own time for the
+         repair). A port: somebody deletes it; likewise, until the new port has its `ofport`. The floor is a program
+         that knows and sends one transaction that is made already; vifd is stopped meanwhile. A VIF is used once.",
     );
     let mut rows = Chart::new("drift-row", "A changed row until it is right again", "VIFs present", Unit::Seconds);
     let mut ports = Chart::new("drift-port", "A deleted port until its ofport is back", "VIFs present", Unit::Seconds);
@@ -62,27 +61,28 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
     Ok(finding)
 }
 
-/// One's own monitor of every `iface-id`.
+/// A connection that is told of every `iface-id`. Whoever changes a row over it is told of it before the answer; over
+/// another one, what was changed and changed back may be told as nothing.
 fn watcher(host: &Host) -> Result<Hand<'_>> {
     let mut hand = Hand::on(&host.ovs)?;
     let monitor = json!(["Open_vSwitch", "drift", {
         "Interface": {"columns": ["name", "external_ids"], "select": {"initial": false}}}]);
     hand.database().call("monitor", &monitor)?;
+    hand.drain()?;
     Ok(hand)
 }
 
-/// Waits for the news that an interface has, or has not, the `iface-id` of its record.
-fn until(hand: &mut Hand<'_>, record: &Record, right: bool) -> Result<Instant> {
+/// Waits for the news that an interface has the `iface-id` of its record.
+fn until_right(hand: &mut Hand<'_>, record: &Record) -> Result<()> {
     loop {
         let update = hand.database().update()?;
-        let now = Instant::now();
-        let rows = update["params"][1]["Interface"].as_object().into_iter().flat_map(|rows| rows.values());
-        for new in rows.map(|row| &row["new"]).filter(|new| new["name"] == record.vif_name()) {
-            // None in the updates of the other monitor.
-            let Some(pairs) = new["external_ids"][1].as_array() else { continue };
-            if pairs.contains(&json!(["iface-id", record.id()])) == right {
-                return Ok(now);
-            }
+        let mut rows = update["params"][1]["Interface"].as_object().into_iter().flat_map(|rows| rows.values());
+        let right = json!(["iface-id", record.id()]);
+        if rows.any(|row| {
+            let pairs = row["new"]["external_ids"][1].as_array();
+            row["new"]["name"] == record.vif_name() && pairs.is_some_and(|pairs| pairs.contains(&right))
+        }) {
+            return Ok(());
         }
     }
 }
@@ -94,58 +94,56 @@ fn set_id(record: &Record, id: &str) -> [Value; 1] {
 }
 
 fn row(host: &Host, record: &Record) -> Result<f64> {
-    let (mut hand, mut other) = (watcher(host)?, Hand::on(&host.ovs)?);
-    hand.drain()?;
-    other.transact(&set_id(record, "drifted"))?;
-    let wrong = until(&mut hand, record, false)?;
-    let right = until(&mut hand, record, true)?;
+    let mut hand = watcher(host)?;
+    hand.transact(&set_id(record, "drifted"))?;
+    let start = Instant::now();
+    until_right(&mut hand, record)?;
+    let took = start.elapsed();
     rest();
-    Ok((right - wrong).as_secs_f64())
+    Ok(took.as_secs_f64())
 }
 
 fn row_by_hand(host: &Host, record: &Record) -> Result<f64> {
+    let mut hand = watcher(host)?;
     host.vifd.signal(Signal::SIGSTOP)?;
-    let (mut hand, mut other) = (watcher(host)?, Hand::on(&host.ovs)?);
-    hand.drain()?;
-    other.transact(&set_id(record, "drifted"))?;
-    let wrong = until(&mut hand, record, false)?;
+    hand.transact(&set_id(record, "drifted"))?;
+    let start = Instant::now();
     hand.transact(&set_id(record, &record.id()))?;
-    let right = until(&mut hand, record, true)?;
+    until_right(&mut hand, record)?;
+    let took = start.elapsed();
     host.vifd.signal(Signal::SIGCONT)?;
     rest();
-    Ok((right - wrong).as_secs_f64())
+    Ok(took.as_secs_f64())
 }
 
 fn port(host: &Host, record: &Record) -> Result<f64> {
-    let (mut hand, mut other) = (Hand::on(&host.ovs)?, Hand::on(&host.ovs)?);
-    let port = find_port(&mut other, record)?;
+    let mut hand = Hand::on(&host.ovs)?;
+    let port = find_port(&mut hand, record)?;
     hand.drain()?;
-    other.remove(&port)?;
-    let start = gone(&mut hand, record)?;
+    hand.remove(&port)?;
+    let start = Instant::now();
     hand.until_usable(std::slice::from_ref(record))?;
     let took = start.elapsed();
-    other.catch_up()?;
+    hand.catch_up()?;
     rest();
     Ok(took.as_secs_f64())
 }
 
 fn port_by_hand(host: &Host, record: &Record) -> Result<f64> {
+    let mut hand = Hand::on(&host.ovs)?;
     host.vifd.signal(Signal::SIGSTOP)?;
-    let (mut hand, mut other) = (Hand::on(&host.ovs)?, Hand::on(&host.ovs)?);
-    let port = find_port(&mut other, record)?;
-    hand.drain()?;
-    other.remove(&port)?;
-    let start = gone(&mut hand, record)?;
+    let port = find_port(&mut hand, record)?;
+    hand.remove(&port)?;
+    let start = Instant::now();
     hand.put_back(std::slice::from_ref(record))?;
     let took = start.elapsed();
     // The port is nobody's now: vifd shall make its own again.
-    let port = find_port(&mut other, record)?;
-    other.remove(&port)?;
-    other.catch_up()?;
-    hand.drain()?;
+    let port = find_port(&mut hand, record)?;
+    hand.remove(&port)?;
+    hand.catch_up()?;
     host.vifd.signal(Signal::SIGCONT)?;
     hand.until_usable(std::slice::from_ref(record))?;
-    other.catch_up()?;
+    hand.catch_up()?;
     rest();
     Ok(took.as_secs_f64())
 }
@@ -153,18 +151,6 @@ fn port_by_hand(host: &Host, record: &Record) -> Result<f64> {
 fn find_port(hand: &mut Hand<'_>, record: &Record) -> Result<Value> {
     let rows = hand.look("Port", "name", &record.vif_name(), &["_uuid"])?;
     rows.first().map(|row| row["_uuid"].clone()).context("the port to delete")
-}
-
-/// Waits for the news that the interface of a record is deleted.
-fn gone(hand: &mut Hand<'_>, record: &Record) -> Result<Instant> {
-    loop {
-        let update = hand.database().update()?;
-        let now = Instant::now();
-        let mut rows = update["params"][1]["Interface"].as_object().into_iter().flat_map(|rows| rows.values());
-        if rows.any(|row| row.get("new").is_none() && row["old"]["name"] == record.vif_name()) {
-            return Ok(now);
-        }
-    }
 }
 
 /// Lets everybody take in what happened.
