@@ -17,6 +17,7 @@
 //! name which tool is missing. A scenario is one file in `tests/`.
 
 mod compare;
+mod hostile;
 mod http;
 mod machine;
 mod namespace;
@@ -26,11 +27,13 @@ mod process;
 mod prometheus;
 mod record;
 mod tools;
+mod usage;
 mod vhost;
 mod vifd;
 mod wait;
 
 pub use compare::{Host, differences};
+pub use hostile::{Hostile, Mischief, Wire};
 pub use http::{Response, request};
 pub use machine::Machine;
 pub use namespace::{Link, Namespace, Ping, Pinging};
@@ -40,6 +43,7 @@ pub use process::{Daemon, Lifetime};
 pub use prometheus::{Prometheus, check_metrics};
 pub use record::Record;
 pub use tools::{find_tool, tools_folder};
+pub use usage::Usage;
 pub use vhost::{Testpmd, VhostPeer};
 pub use vifd::{Config, Vifd};
 pub use wait::{interrupt, until};

@@ -169,7 +169,8 @@ impl ServerError {
     #[must_use]
     pub fn decode(json: &Value) -> Self {
         let Self { error, details } = Self::whole(json);
-        Self { error: clip(&error, LONGEST), details: details.map(|details| clip(&details, LONGEST)) }
+        let error = if error.is_empty() { "an error without a name" } else { &error };
+        Self { error: clip(error, LONGEST), details: details.map(|details| clip(&details, LONGEST)) }
     }
 
     fn whole(json: &Value) -> Self {
@@ -306,5 +307,8 @@ mod tests {
         }
         // Not as the RFC has it, and taken all the same.
         assert_eq!(ServerError::decode(&Value::from(5)).error, "5");
+        assert_eq!(ServerError::decode(&Value::from("")).to_string(), "an error without a name");
+        let long = ServerError::decode(&serde_json::json!({"error": "é".repeat(5000), "details": "x".repeat(5000)}));
+        assert_eq!(long.to_string().chars().count(), 2 * (LONGEST + 1) + 2);
     }
 }

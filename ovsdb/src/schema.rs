@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::value::{AtomType, Datum, DecodeError, Map};
+use crate::value::{AtomType, Datum, DecodeError, Map, clip};
 
 /// The type of a column (RFC 7047 section 3.2, `<type>`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl ColumnType {
                 .and_then(|n| usize::try_from(n).ok())
                 .ok_or_else(|| DecodeError::expected("a count", member))
         };
-        Ok(Self {
+        let ty = Self {
             key: base_type(key).map_err(|e| e.within("key"))?,
             value: object.get("value").map(base_type).transpose().map_err(|e| e.within("value"))?,
             min: object.get("min").map_or(Ok(1), count).map_err(|e| e.within("min"))?,
@@ -78,7 +78,12 @@ impl ColumnType {
                 Some(Value::String(word)) if word == "unlimited" => None,
                 Some(number) => Some(count(number).map_err(|e| e.within("max"))?),
             },
-        })
+        };
+        // Both as the RFC has it; otherwise a column could be unable to hold its own default.
+        if ty.min > 1 || ty.max == Some(0) {
+            return Err(DecodeError::new("min is neither 0 nor 1, or max is 0"));
+        }
+        Ok(ty)
     }
 }
 
@@ -114,7 +119,7 @@ impl DatabaseSchema {
         };
         let mut schema = Self {
             name: name.to_owned(),
-            version: json.get("version").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            version: clip(json.get("version").and_then(Value::as_str).unwrap_or_default(), 40),
             tables: BTreeMap::new(),
         };
         for (table, json) in tables {
@@ -175,6 +180,9 @@ mod tests {
 
     #[test]
     fn defaults_follow_the_least_number_of_members() {
+        for wrong in [json!({"key": "string", "min": 2, "max": 3}), json!({"key": "string", "min": 0, "max": 0})] {
+            assert!(ColumnType::decode(&wrong).is_err(), "{wrong}");
+        }
         let ty = |json| ColumnType::decode(&json).unwrap().default_datum();
         assert_eq!(ty(json!("string")), Datum::from(""));
         assert_eq!(ty(json!({"key": "string", "min": 0})), Datum::empty_set());

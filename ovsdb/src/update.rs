@@ -101,7 +101,14 @@ pub enum UpdateError {
     },
     /// Not what the protocol or the schema says.
     #[error("undecodable update at {0}")]
-    Undecodable(#[from] DecodeError),
+    Undecodable(DecodeError),
+}
+
+/// Not as its source: what is wrong is said already.
+impl From<DecodeError> for UpdateError {
+    fn from(error: DecodeError) -> Self {
+        Self::Undecodable(error)
+    }
 }
 
 /// Applies the JSON text of `<table-updates>` or `<table-updates2>` and tells which rows it touched.

@@ -34,8 +34,11 @@ pub struct HostSummary {
     pub phases: BTreeMap<Phase, usize>,
     /// VIFs whose removal waits for `vifd confirm-removals`.
     pub stopped_removals: Vec<VifId>,
-    /// Records that were refused.
+    /// Records that were refused: the first hundred by name.
     pub rejections: Vec<Rejection>,
+    /// How many there are in all.
+    #[serde(default)]
+    pub rejected: usize,
     /// The peers.
     pub sessions: Vec<SessionStatus>,
     /// Holds in force, by backend.

@@ -47,6 +47,11 @@ impl Error {
         Error::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// Too many clients want the like.
+    pub(super) fn busy() -> Error {
+        Error::unavailable("too many requests like this one are being served")
+    }
+
     /// The agent is not in a state to do it.
     pub(super) fn unavailable(message: impl Into<String>) -> Error {
         Error::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)

@@ -17,6 +17,9 @@ use super::{Api, Error, host_info};
 use crate::reconciler::Command;
 use crate::status::{HostStatus, Phase};
 
+/// Refused records that are told one by one. Somebody who moves another directory here has more.
+const MOST_REJECTIONS: usize = 100;
+
 /// `GET /v1/status`
 pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
     let status = api.status();
@@ -39,7 +42,8 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
         not_ready,
         phases,
         stopped_removals: stopped_removals.clone(),
-        rejections: rejections.to_vec(),
+        rejections: rejections.iter().take(MOST_REJECTIONS).cloned().collect(),
+        rejected: rejections.len(),
         sessions: status.sessions.clone(),
         holds: status.holds.iter().map(|(backend, holds)| ((*backend).to_owned(), *holds)).collect(),
         foreign_conflicts: *foreign_conflicts,

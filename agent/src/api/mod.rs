@@ -4,7 +4,7 @@
 //! * `vifs`: single VIFs and their list; `wait`: answering when a VIF is so; `host`: everything else
 //! * `parameters`: the query of a request
 //! * `body`: the JSON of answers, also for the client; `error`: the JSON of refusals
-//! * `listen`: sockets; `serve`: connections, within bounds
+//! * `listen`: sockets; `serve`: connections, within bounds; `seats`: whose they are
 //! * `client`: the other end, for the command line
 
 pub mod body;
@@ -14,6 +14,7 @@ mod host;
 mod host_info;
 mod listen;
 mod parameters;
+mod seats;
 mod serve;
 #[cfg(test)]
 mod tests;

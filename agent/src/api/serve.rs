@@ -1,5 +1,6 @@
 //! Connections, within bounds: how many there are at a time, how long a client may take to ask and to read.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -8,21 +9,28 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use axum::response::IntoResponse as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, warn};
 
 use super::Api;
+use super::error::Error;
 use super::listen::{self, BindError, Local};
+use super::seats::{Guest, Seats};
 use crate::config;
 
-/// Connections at a time, those that wait or watch included.
+/// Connections at a time. Another one takes the seat of one that asks for nothing.
 const LOCAL_CONNECTIONS: usize = 512;
 /// The same for the TCP listener: scrapers and probes.
 const REMOTE_CONNECTIONS: usize = 32;
@@ -30,6 +38,8 @@ const REMOTE_CONNECTIONS: usize = 32;
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// How long a client may leave an answer unread.
 const STALL_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head, and of what is read ahead.
+const HEAD_SIZE: usize = 64 << 10;
 /// Where accepting fails (no descriptors left), before the next attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often metrics are taken in, scraped or not.
@@ -99,12 +109,13 @@ async fn accept<S>(limit: usize, router: Router, mut next: impl FnMut(&mut Conte
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let seats = Arc::new(Semaphore::new(limit));
+    let mut seats = Seats::new(limit);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = poll_fn(&mut next) => accepted,
+            biased;
             Some(_) = connections.join_next() => continue,
+            accepted = poll_fn(&mut next) => accepted,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -114,30 +125,46 @@ where
                 continue;
             }
         };
-        match Arc::clone(&seats).try_acquire_owned() {
-            Ok(seat) => {
+        match seats.take() {
+            Some(guest) => {
                 let router = router.clone();
                 connections.spawn(async move {
-                    serve(stream, router).await;
-                    drop(seat);
+                    tokio::select! {
+                        () = serve(stream, router, &guest) => {}
+                        () = guest.asked_to_leave() => {}
+                    }
                 });
             }
-            Err(_) => {
+            None => {
                 connections.spawn(turn_away(stream));
             }
         }
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router, guest: &Arc<Guest>) {
     let io = TokioIo::new(Attentive { stream, stall: None });
+    let service = service_fn(|request| answer(request, router.clone(), Arc::clone(guest)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .serve_connection(io, TowerToHyperService::new(router));
+        .max_buf_size(HEAD_SIZE)
+        .serve_connection(io, service);
     if let Err(error) = connection.await {
         debug!(%error, "a connection to the API ended");
     }
+}
+
+/// Answers a request, unless there are too many of its kind. It counts as being served until its answer is taken.
+async fn answer(request: Request<Incoming>, router: Router, guest: Arc<Guest>) -> Result<Response<Body>, Infallible> {
+    let Some(visit) = guest.begin(&request).await else { return Ok(Error::busy().into_response()) };
+    let answer = TowerToHyperService::new(router).call(request).await?;
+    Ok(answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _until_the_end = &visit;
+            frame
+        }))
+    }))
 }
 
 /// Says why to a client that finds no seat.
@@ -238,7 +265,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_ask_is_given_up() {
         let (near, mut far) = duplex(100);
-        let served = tokio::spawn(serve(near, Router::new()));
+        let guest = Seats::new(1).take().unwrap();
+        let served = tokio::spawn(async move { serve(near, Router::new(), &guest).await });
         far.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         tokio::time::timeout(2 * HEAD_TIME, served).await.unwrap().unwrap();
     }

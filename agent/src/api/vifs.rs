@@ -1,6 +1,6 @@
 //! Single VIFs and their list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,10 @@ use crate::status::{HostStatus, Phase, VifStatus};
 
 /// For a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// A list is written in pieces of about so many bytes, each when the last one was taken: what a client does not read
+/// is not made.
+const PIECE: usize = 32 << 10;
 
 /// What to wait for and how long; `allowed` is what makes sense for the request.
 fn goal(parameters: Parameters, allowed: &[Goal]) -> Result<Option<(Goal, Duration)>, Error> {
@@ -160,51 +164,96 @@ pub(super) async fn list(State(api): State<Api>, parameters: Parameters) -> Resu
     let watched = parameters.flag("watch")?;
     let filter = Filter::new(&mut parameters)?;
     if !watched {
-        let vifs: Vec<Arc<VifStatus>> = filter.of(&api.status()).into_values().collect();
-        return Ok(Json(vifs).into_response());
+        let vifs: VecDeque<Arc<VifStatus>> = filter.of(&api.status()).into_values().collect();
+        return Ok(([(header::CONTENT_TYPE, "application/json")], array(vifs)).into_response());
     }
     let told: Option<BTreeMap<VifId, Arc<VifStatus>>> = None;
-    let lines = stream::unfold((api.status, filter, told), |(mut status, filter, mut told)| async {
-        loop {
+    let state = (api.status, filter, told, VecDeque::new());
+    let lines = stream::unfold(state, |(mut status, filter, mut told, mut changed)| async {
+        while changed.is_empty() {
             if told.is_some() && status.changed().await.is_err() {
                 return None;
             }
             let now = filter.of(&status.borrow_and_update());
-            let text = changes(told.as_ref(), &now);
+            changed = changes(told.as_ref(), &now);
             told = Some(now);
-            if !text.is_empty() {
-                return Some((Ok::<_, Infallible>(Bytes::from(text)), (status, filter, told)));
-            }
         }
+        let mut text = Vec::new();
+        while text.len() < PIECE
+            && let Some(change) = changed.pop_front()
+        {
+            write(&mut text, &change.event());
+            text.push(b'\n');
+        }
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (status, filter, told, changed)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// The lines that lead from what was told to what is; with nothing told yet, all of it and the mark behind it.
-fn changes(told: Option<&BTreeMap<VifId, Arc<VifStatus>>>, now: &BTreeMap<VifId, Arc<VifStatus>>) -> String {
+/// A list, written as it is read.
+fn array(vifs: VecDeque<Arc<VifStatus>>) -> Body {
+    let pieces = stream::unfold(Some((vifs, b'[')), |state| async {
+        let (mut vifs, mut before) = state?;
+        let mut text = Vec::new();
+        if vifs.is_empty() && before == b'[' {
+            text.push(before);
+        }
+        while text.len() < PIECE
+            && let Some(vif) = vifs.pop_front()
+        {
+            text.push(before);
+            write(&mut text, &vif);
+            before = b',';
+        }
+        let rest = if vifs.is_empty() {
+            text.push(b']');
+            None
+        } else {
+            Some((vifs, before))
+        };
+        Some((Ok::<_, Infallible>(Bytes::from(text)), rest))
+    });
+    Body::from_stream(pieces)
+}
+
+fn write(text: &mut Vec<u8>, value: &impl serde::Serialize) {
+    if let Err(error) = serde_json::to_writer(text, value) {
+        // Plain data with string keys always has a JSON form.
+        tracing::error!(%error, "a status cannot be written as JSON");
+    }
+}
+
+/// A line of a stream, before it is one: clients that do not read cost a reference for each VIF.
+enum Change {
+    Set(Arc<VifStatus>),
+    Unset(VifId),
+    Listed,
+}
+
+impl Change {
+    fn event(&self) -> Event {
+        match self {
+            Change::Set(vif) => Event::Set { vif: Box::new(VifStatus::clone(vif)) },
+            Change::Unset(id) => Event::Unset { id: *id },
+            Change::Listed => Event::Listed,
+        }
+    }
+}
+
+/// What leads from what was told to what is; with nothing told yet, all of it and the mark behind it.
+fn changes(told: Option<&BTreeMap<VifId, Arc<VifStatus>>>, now: &BTreeMap<VifId, Arc<VifStatus>>) -> VecDeque<Change> {
     let before = |id: &VifId| told.and_then(|told| told.get(id));
-    let mut events = Vec::new();
+    let mut changes = VecDeque::new();
     for (id, vif) in now {
         if before(id).is_none_or(|old| !Arc::ptr_eq(old, vif) && old != vif) {
-            events.push(Event::Set { vif: Box::new(VifStatus::clone(vif)) });
+            changes.push_back(Change::Set(Arc::clone(vif)));
         }
     }
     for id in told.into_iter().flat_map(BTreeMap::keys).filter(|id| !now.contains_key(id)) {
-        events.push(Event::Unset { id: *id });
+        changes.push_back(Change::Unset(*id));
     }
     if told.is_none() {
-        events.push(Event::Listed);
+        changes.push_back(Change::Listed);
     }
-    let mut text = String::new();
-    for event in &events {
-        match serde_json::to_string(event) {
-            Ok(line) => {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            // Plain data with string keys always has a JSON form.
-            Err(error) => tracing::error!(%error, "a status cannot be written as JSON"),
-        }
-    }
-    text
+    changes
 }

@@ -180,6 +180,9 @@ fn wrongs(text: &mut String, host: &HostSummary, paint: Paint) {
         let field = if rejection.field.is_empty() { String::new() } else { format!("{}: ", rejection.field) };
         wrongs.push(format!("record {} is refused: {field}{}", rejection.record, rejection.reason));
     }
+    if host.rejected > host.rejections.len() {
+        wrongs.push(format!("{} more records are refused", host.rejected - host.rejections.len()));
+    }
     for (backend, holds) in host.holds.iter().filter(|(_, holds)| **holds > 0) {
         let operations = if *holds == 1 { "operation" } else { "operations" };
         wrongs.push(format!("{backend} refused {holds} {operations}, tried again later"));
@@ -251,6 +254,7 @@ mod tests {
             phases,
             stopped_removals: vec![],
             rejections: vec![],
+            rejected: 0,
             sessions: vec![
                 SessionStatus { peer: "ovsdb".into(), up: true, detail: "unix:/run/openvswitch/db.sock".into() },
                 SessionStatus { peer: "kernel".into(), up: true, detail: String::new() },

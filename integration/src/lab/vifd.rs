@@ -25,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What the tests vary in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// `agent.id`.
+    pub id: String,
     /// `agent.mode`.
     pub mode: String,
     /// `agent.resync`. Off here: everything that happens must come from an event.
@@ -47,6 +49,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            id: "vifd".into(),
             mode: "enforce".into(),
             resync: "off".into(),
             max_removals: "10%".into(),
@@ -199,12 +202,12 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config { mode, resync, max_removals, metrics, defaults, more, environment: _, endpoint } = &self.config;
+        let Config { id, mode, resync, max_removals, metrics, defaults, more, environment: _, endpoint } = &self.config;
         let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
         let endpoint = endpoint.as_ref().unwrap_or(&self.endpoint);
         let sockets = self.run_directory.display();
         let text = format!(
-            "[agent]\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
+            "[agent]\nid = \"{id}\"\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
              max_removals = \"{max_removals}\"\nstate_dir = \"{directory}/state\"\n\
              [ovsdb]\nendpoint = \"{endpoint}\"\n\
              [source]\nkind = \"dir\"\npath = \"{directory}/vifs\"\n\

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::dir::Dir;
-use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::shelf::Reading;
@@ -95,21 +95,23 @@ impl Open {
 
     /// The bytes of one record.
     pub(super) fn bytes(&self, name: &OsStr, max: usize) -> Result<Vec<u8>, Unread> {
+        // Looked at before it is opened: opening a device can do anything. What is put in its place in between is
+        // looked at again.
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => regular(stat.st_mode)?,
+            Err(nix::Error::ENOENT) => return Err(Unread::Absent),
+            Err(error) => return Err(Unread::Refused(format!("cannot be looked at: {}", error.desc()))),
+        }
         // O_NONBLOCK: opening a FIFO must not wait for its writer.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(nix::Error::ENOENT) => return Err(Unread::Absent),
-            Err(nix::Error::ELOOP) => {
-                return Err(Unread::Refused("is a symbolic link, and those are not followed".into()));
-            }
             Err(error) => return Err(Unread::Refused(format!("cannot be opened: {}", error.desc()))),
         };
         let cannot_read = |error: io::Error| Unread::Refused(format!("cannot be read: {error}"));
         let stat = fstat(&fd).map_err(|error| cannot_read(error.into()))?;
-        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return Err(Unread::Refused("is not a regular file".into()));
-        }
+        regular(stat.st_mode)?;
         // Who may write to the directory could lend a file of another user's a name here, to have it read for them.
         if stat.st_nlink > 1 && stat.st_uid != nix::unistd::geteuid().as_raw() {
             let reason = format!("is one of {} names of a file of user {} (hard links)", stat.st_nlink, stat.st_uid);
@@ -156,6 +158,15 @@ impl Open {
     /// Makes names that were made, changed or removed durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(nix::unistd::fsync(self.fd.as_fd())?)
+    }
+}
+
+/// Refuses what is not a file of bytes.
+fn regular(mode: nix::libc::mode_t) -> Result<(), Unread> {
+    match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => Ok(()),
+        SFlag::S_IFLNK => Err(Unread::Refused("is a symbolic link, and those are not followed".into())),
+        _ => Err(Unread::Refused("is not a regular file".into())),
     }
 }
 

@@ -76,6 +76,7 @@ fn fuzz(program: &Path, folder: &Path, target: &Target, seconds: u64) -> Result<
     let before = list(&crashes)?;
     let mut child = Command::new(program)
         .env("VIFD_FUZZ_TARGET", target.name)
+        .env("RUST_BACKTRACE", "0")
         .args(MEMORY)
         .args([PATIENCE, "-print_final_stats=1"])
         .arg(format!("-max_total_time={seconds}"))
