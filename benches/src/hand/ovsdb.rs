@@ -40,12 +40,19 @@ impl Connection {
         (self.id, json!({"method": method, "params": params, "id": self.id}).to_string())
     }
 
-    /// Sends a request that is ready and waits for its answer. Updates that come before it are kept.
+    /// Sends a request that is ready.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn post(&mut self, (_, text): &(u64, String)) -> Result<()> {
+        Ok(self.stream.write_all(text.as_bytes())?)
+    }
+
+    /// Waits for the answer to a request that was sent. Updates that come before it are kept.
     ///
     /// # Errors
     /// When the connection ends or the server answers with an error.
-    pub fn send(&mut self, (id, text): &(u64, String)) -> Result<Value> {
-        self.stream.write_all(text.as_bytes())?;
+    pub fn answer(&mut self, (id, _): &(u64, String)) -> Result<Value> {
         loop {
             let mut message = self.message()?;
             if message["id"] == *id && message.get("method").is_none() {
@@ -61,18 +68,28 @@ impl Connection {
     /// Calls a method.
     ///
     /// # Errors
-    /// As [`Connection::send`].
+    /// As [`Connection::answer`].
     pub fn call(&mut self, method: &str, params: &Value) -> Result<Value> {
         let request = self.request(method, params);
-        self.send(&request)
+        self.post(&request)?;
+        self.answer(&request)
     }
 
-    /// The operations of a transaction, each with its result.
+    /// Sends a transaction and waits for the result of each of its operations.
     ///
     /// # Errors
-    /// As [`Connection::send`]; when an operation was refused.
+    /// As [`Connection::results`].
     pub fn transact(&mut self, request: &(u64, String)) -> Result<Vec<Value>> {
-        let answer = self.send(request)?;
+        self.post(request)?;
+        self.results(request)
+    }
+
+    /// Waits for the results of a transaction that was sent.
+    ///
+    /// # Errors
+    /// As [`Connection::answer`]; when an operation was refused.
+    pub fn results(&mut self, request: &(u64, String)) -> Result<Vec<Value>> {
+        let answer = self.answer(request)?;
         let results = answer.as_array().cloned().unwrap_or_default();
         match results.iter().find(|result| result.get("error").is_some_and(|error| !error.is_null())) {
             Some(refused) => bail!("a transaction by hand was refused: {refused}"),

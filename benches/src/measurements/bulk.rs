@@ -26,7 +26,8 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
         "bulk",
         "VIFs with taps in bulk: plug and unplug",
         "Each run on a fresh switch. Plug, vifd: from a directory with all of the records being renamed into place
-         until the last VIF is ready. The floor: taps by hand, one transaction, until every `ofport` is read.
+         until the last VIF is ready. The floor: one transaction, and the taps by hand, until every `ofport`
+         is read.
          Unplug, all but one: from a directory with one record being renamed into place (which vifd watches for half
          a second before it believes absence) until every row and tap is gone and ovs-vswitchd has acted on it; the
          floor: one transaction, until ovs-vswitchd has acted on it, and then the taps, a hundred per request. os-vif
@@ -90,7 +91,7 @@ fn by_hand(count: u32) -> Result<Sample> {
     let (plugged, plug) = hand.plug(&host::records(0..count)?)?;
     hand.catch_up()?;
     let unplug = hand.unplug(&plugged[1..])?;
-    Ok(Sample { plug: plug.whole.as_secs_f64(), unplug: unplug.whole.as_secs_f64() })
+    Ok(Sample { plug: plug.as_secs_f64(), unplug: unplug.as_secs_f64() })
 }
 
 fn by_vifd(count: u32) -> Result<Sample> {

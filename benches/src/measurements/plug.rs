@@ -27,8 +27,8 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
         "plug",
         "One VIF more: record written → ready",
         "vifd: from just before the record's file is renamed into the directory, or the request is sent to the API,
-         until a client that waits for `ready` has its answer. The floor: from just before the tap is made by hand
-         until the update with its `ofport` is read off a raw socket. os-vif, in a process that stays: from the
+         until a client that waits for `ready` has its answer. The floor: from just before the transaction is
+         sent, and the tap made by hand, until the update with its `ofport` is read off a raw socket. os-vif, in a process that stays: from the
          request until it has returned and the `ofport` is there. ovs-vsctl: the same, the tap made by hand before
          it. Each is unplugged again before the next one's turn. vifd is stopped (SIGSTOP) while it is the turn of
          others.",
@@ -101,7 +101,7 @@ fn by_hand(hand: &mut Hand<'_>, record: &Record) -> Result<f64> {
     hand.catch_up()?;
     hand.unplug(&plugged)?;
     hand.catch_up()?;
-    Ok(took.whole.as_secs_f64())
+    Ok(took.as_secs_f64())
 }
 
 fn by_file(hand: &mut Hand<'_>, vifd: &Vifd, record: &Record) -> Result<f64> {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use super::table::grouped;
@@ -16,7 +17,12 @@ const SIZE: (u32, u32) = (760, 440);
 /// Colours that people who see few colours can tell apart (Okabe and Ito).
 const OURS: [RGBColor; 3] = [RGBColor(0, 114, 178), RGBColor(86, 180, 233), RGBColor(0, 158, 115)];
 const PEERS: [RGBColor; 3] = [RGBColor(213, 94, 0), RGBColor(230, 159, 0), RGBColor(204, 121, 167)];
-const AIM: RGBColor = RGBColor(150, 150, 150);
+const PART: RGBColor = RGBColor(170, 170, 170);
+const AIM: RGBColor = RGBColor(190, 30, 45);
+
+/// The dashes of the floor, and the dots of what is aimed at: pixels drawn, pixels left out.
+const DASHES: (i32, i32) = (7, 5);
+const DOTS: (i32, i32) = (2, 4);
 
 /// An axis: values, where they lie, and which are named.
 struct Axis {
@@ -121,28 +127,35 @@ fn paint(chart: &Chart, root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shif
         places.collect::<Vec<_>>()
     };
     let (mut ours, mut peers) = (OURS.iter().cycle(), PEERS.iter().cycle());
-    for series in &chart.series {
+    // What explains is drawn beneath what counts.
+    let mut series: Vec<&Series> = chart.series.iter().collect();
+    series.sort_by_key(|series| series.role != Role::Part);
+    for series in series {
         let colour = match series.role {
             Role::Floor => BLACK,
             Role::Ours => *ours.next().unwrap_or(&BLACK),
             Role::Peer => *peers.next().unwrap_or(&BLACK),
-            Role::Part => AIM,
+            Role::Part => PART,
         };
         let style = colour.stroke_width(2);
-        let drawn = if series.role == Role::Floor {
-            canvas.draw_series(DashedLineSeries::new(at(series), 7, 5, style))
+        if series.role == Role::Floor {
+            let drawn = canvas.draw_series(DashedLineSeries::new(at(series), DASHES.0, DASHES.1, style));
+            drawn.map_err(told)?.label(&series.who).legend(move |place| sample(place, DASHES, style));
         } else {
-            canvas.draw_series(LineSeries::new(at(series), style))
-        };
-        drawn.map_err(told)?.label(&series.who).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            let drawn = canvas.draw_series(LineSeries::new(at(series), style));
+            drawn
+                .map_err(told)?
+                .label(&series.who)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
         let dots = at(series).into_iter().map(|place| Circle::new(place, 3, colour.filled()));
         canvas.draw_series(dots).map_err(told)?;
     }
     if let Some(limit) = chart.limit {
         let line = ends.map(|size| (size, limit));
         let style = AIM.stroke_width(2);
-        let drawn = canvas.draw_series(DashedLineSeries::new(line, 2, 4, style)).map_err(told)?;
-        drawn.label("aim").legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        let drawn = canvas.draw_series(DashedLineSeries::new(line, DOTS.0, DOTS.1, style));
+        drawn.map_err(told)?.label("aim").legend(move |place| sample(place, DOTS, style));
     }
     canvas
         .configure_series_labels()
@@ -153,6 +166,15 @@ fn paint(chart: &Chart, root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shif
         .draw()
         .map_err(told)?;
     root.present().map_err(told)
+}
+
+/// A piece of an interrupted line for the legend.
+fn sample(
+    (x, y): (i32, i32),
+    (drawn, left_out): (i32, i32),
+    style: ShapeStyle,
+) -> DashedPathElement<std::array::IntoIter<(i32, i32), 2>, i32> {
+    DashedPathElement::new([(x, y), (x + 18, y)], drawn, left_out, style)
 }
 
 #[cfg(test)]
