@@ -66,16 +66,17 @@ impl<'a> Sight<'a> {
         there
     }
 
-    /// Whether a bridge is one of the userspace datapath, which never changes while it lives.
-    pub(super) fn is_userspace(&self, bridge: &str) -> bool {
+    /// Whether a bridge is one of the userspace datapath. Somebody can change that while it lives (`datapath_type` is
+    /// mutable), and no more is noted of a bridge than that it is there.
+    pub(super) fn is_userspace(&mut self, bridge: &str) -> bool {
+        self.fleeting = true;
         self.ovs.and_then(|ovs| ovs.bridges.get(bridge)).is_some_and(|bridge| bridge.is_userspace())
     }
 
     /// Whether ovs-vswitchd has yet to carry out something, such as the deletion of a port.
     pub(super) fn vswitchd_is_behind(&mut self) -> bool {
-        let behind = self.ovs.is_some_and(|ovs| ovs.vswitchd_behind);
-        self.fleeting |= behind;
-        behind
+        self.fleeting = true;
+        self.ovs.is_some_and(|ovs| ovs.vswitchd_behind)
     }
 
     pub(super) fn directory(&mut self, path: &Path) -> Option<&'a FileOwner> {

@@ -1,13 +1,10 @@
-//! Properties of the planner over a host in memory: from any state it converges in a bounded number of rounds,
-//! a converged host gets no operation, a batch cut short anywhere changes neither, and nothing that is not ours
-//! is ever touched.
-
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+//! A host in memory and everything that can happen to it: the stage of the properties. What has to hold is in `main` and
+//! `memory`; that a memory changes no plan is asked of every plan made here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -16,14 +13,14 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, FileOwner, Instance, LinkKind, MacAddr, Mark, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
+    Desired, FileOwner, Instance, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
     ProfileKind, VhostUserMode, View, Vif, VifId, VifKind,
 };
-use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Verdict, plan};
+use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, plan};
 
-const SOCKETS: &str = "/run/vhost";
+pub(super) const SOCKETS: &str = "/run/vhost";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         max_removals: MaxRemovals::Percent(100),
         socket_dir: PathBuf::from(SOCKETS),
@@ -33,7 +30,7 @@ fn settings() -> Settings {
 }
 
 #[derive(Clone, Debug)]
-enum Shape {
+pub(super) enum Shape {
     Generic,
     Port { tap: bool, trunk: bool, multiqueue: bool },
     Tended,
@@ -41,7 +38,7 @@ enum Shape {
     Later,
 }
 
-fn shape() -> impl Strategy<Value = Shape> {
+pub(super) fn shape() -> impl Strategy<Value = Shape> {
     prop_oneof![
         Just(Shape::Generic),
         (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(tap, trunk, multiqueue)| Shape::Port {
@@ -55,7 +52,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     ]
 }
 
-fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif {
+pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif {
     let id = VifId(Uuid::from_u128(0xdc06_5497_3c8d_4f44_8fb4_e1d3_3c16_a500 + u128::from(number) * 7919 * (1 << 100)));
     let vif_name = format!("tap{number}");
     let profile = OpenVSwitchProfile { interface_id: Some(id.to_string()), ..OpenVSwitchProfile::default() };
@@ -108,7 +105,7 @@ fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif
 
 /// What else goes on on the host.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     /// A port of nobody's, maybe with a wanted name.
     ForeignPort(u8, u8),
     /// A link of nobody's, maybe with a wanted name.
@@ -143,7 +140,7 @@ enum Event {
 
 /// What is said beside the records.
 #[derive(Clone, Copy, Debug)]
-enum Word {
+pub(super) enum Word {
     /// Its record clashes with another, or does so no more.
     Clash,
     /// It was deleted by name, or that is forgotten.
@@ -162,7 +159,7 @@ enum Word {
     PerPortBridge,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         any::<bool>().prop_map(Event::Syncing),
         simple_event().prop_map(|event| Event::Stale(Box::new(event))),
@@ -171,7 +168,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Everything that can happen, also what keeps a host from converging.
-fn any_event() -> impl Strategy<Value = Event> {
+pub(super) fn any_event() -> impl Strategy<Value = Event> {
     let word = prop_oneof![
         Just(Word::Clash),
         Just(Word::Deleted),
@@ -202,21 +199,21 @@ fn simple_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-struct Host {
-    world: World,
-    settings: Settings,
-    all: Vec<Arc<Vif>>,
-    desired: Desired,
-    memo: Memo,
-    holds: Holds,
-    clashes: BTreeMap<VifId, Clash>,
-    orders: Orders,
-    in_flight: BTreeSet<VifId>,
-    now: Instant,
+pub(super) struct Host {
+    pub(super) world: World,
+    pub(super) settings: Settings,
+    pub(super) all: Vec<Arc<Vif>>,
+    pub(super) desired: Desired,
+    pub(super) memo: Memo,
+    pub(super) holds: Holds,
+    pub(super) clashes: BTreeMap<VifId, Clash>,
+    pub(super) orders: Orders,
+    pub(super) in_flight: BTreeSet<VifId>,
+    pub(super) now: Instant,
 }
 
 impl Host {
-    fn new(vifs: Vec<Vif>, settings: Settings) -> Self {
+    pub(super) fn new(vifs: Vec<Vif>, settings: Settings) -> Self {
         let mut world = World::new(true);
         world.add_bridge("br-foreign", "netdev", StringMap::new());
         world.add_socket_dir(&PathBuf::from(SOCKETS));
@@ -237,12 +234,12 @@ impl Host {
         }
     }
 
-    fn plan(&mut self) -> Plan {
+    pub(super) fn plan(&mut self) -> Plan {
         let observed = self.world.observed();
         self.plan_from(&observed)
     }
 
-    fn plan_from(&mut self, observed: &Observed) -> Plan {
+    pub(super) fn plan_from(&mut self, observed: &Observed) -> Plan {
         let inputs = Inputs {
             desired: &self.desired,
             clashes: &self.clashes,
@@ -254,12 +251,15 @@ impl Host {
         };
         let memoised = plan(inputs, &mut self.memo, self.now);
         let fresh = plan(inputs, &mut Memo::default(), self.now);
-        assert_eq!(memoised.links, fresh.links, "a memo must not change the plan");
-        assert_eq!(memoised.ovs, fresh.ovs, "a memo must not change the plan");
-        assert_eq!(memoised.judgements, fresh.judgements, "a memo must not change the verdicts");
-        assert_eq!(memoised.gone, fresh.gone);
-        assert_eq!(memoised.stopped_removals, fresh.stopped_removals);
-        assert_eq!(memoised.newer_marks, fresh.newer_marks);
+        // All of it, by name: what a plan has more one day is compared as well.
+        let Plan { links, ovs, judgements, gone, stopped_removals, newer_marks, wake_at } = &memoised;
+        assert_eq!(*links, fresh.links, "a memory must not change the plan");
+        assert_eq!(*ovs, fresh.ovs, "a memory must not change the plan");
+        assert_eq!(*judgements, fresh.judgements, "a memory must not change the verdicts");
+        assert_eq!(*gone, fresh.gone);
+        assert_eq!(*stopped_removals, fresh.stopped_removals);
+        assert_eq!(*newer_marks, fresh.newer_marks);
+        assert_eq!(*wake_at, fresh.wake_at);
         memoised
     }
 
@@ -295,7 +295,7 @@ impl Host {
 
     /// Rounds until nothing is planned. The bound is on the longest chain of prerequisites, not on the number
     /// of VIFs: port gone, tap gone, tap made, port made, bridge gone.
-    fn converge(&mut self) -> Plan {
+    pub(super) fn converge(&mut self) -> Plan {
         for _ in 0..8 {
             let planned = self.round(usize::MAX, true);
             self.world.switch();
@@ -354,7 +354,7 @@ impl Host {
         }
     }
 
-    fn happen(&mut self, event: &Event) {
+    pub(super) fn happen(&mut self, event: &Event) {
         let world = &mut self.world;
         match event {
             Event::ForeignPort(number, bridge) => {
@@ -486,168 +486,18 @@ impl Host {
     }
 }
 
-/// Whether anything on the host carries our mark for one of `ids`.
-fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<String> {
-    let mut found = Vec::new();
-    for (name, port) in &world.ovs.ports {
-        if let Owner::Us { vif: Some(vif), .. } = settings.owner(&port.external_ids)
-            && ids.contains(&vif)
-        {
-            found.push(format!("port {name}"));
-        }
-    }
-    for (name, link) in &world.kernel.links {
-        // A tap of ours that a foreign port uses stays as long as that port does.
-        if world.ovs.ports.contains_key(name) {
-            continue;
-        }
-        if let Some(Mark::Made { vif, .. }) = link.alias.as_deref().and_then(Mark::parse)
-            && ids.contains(&vif)
-        {
-            found.push(format!("link {name}"));
-        }
-    }
-    found
+pub(super) fn vifs() -> impl Strategy<Value = Vec<Vif>> {
+    up_to(9)
 }
 
-fn vifs() -> impl Strategy<Value = Vec<Vif>> {
+/// At least one VIF.
+pub(super) fn up_to(most: usize) -> impl Strategy<Value = Vec<Vif>> {
     let one = (shape(), prop_oneof![Just(1500u32), Just(9000)], any::<bool>(), prop::bool::weighted(0.1));
-    prop::collection::vec(one, 1..10).prop_map(|vifs| {
+    prop::collection::vec(one, 1..=most).prop_map(|vifs| {
         let number = |place: usize| u8::try_from(place).unwrap();
         vifs.iter()
             .enumerate()
             .map(|(place, (shape, mtu, active, preserve))| vif(number(place), shape, *mtu, *active, *preserve))
             .collect()
     })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1000,
-        failure_persistence: None,
-        verbose: 0,
-        ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn converges_from_anything_and_then_plans_nothing(
-        vifs in vifs(),
-        events in prop::collection::vec(event(), 0..40),
-        per_port_bridge: bool,
-        adopt: bool,
-    ) {
-        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
-        for event in &events {
-            host.happen(event);
-        }
-        host.world.ovs.vswitchd_alive = true;
-        let plan = host.converge();
-        prop_assert!(plan.links.is_empty() && plan.ovs.is_empty());
-        // Every wanted VIF has a word, and none of them is that work is still under way.
-        for id in host.desired.vifs.keys() {
-            let verdict = &plan.judgements[id].verdict;
-            prop_assert!(
-                !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Waiting(_) | Verdict::Removing),
-                "{id}: {verdict:?}"
-            );
-        }
-        // Nothing of an unwanted VIF is left, unless no VIF at all is wanted, which removes nothing.
-        if host.desired.vifs.is_empty() {
-            return Ok(());
-        }
-        let goes = |vif: &&Arc<Vif>| !vif.preserve_on_delete && !host.desired.vifs.contains_key(&vif.id);
-        let unwanted = host.all.iter().filter(goes).map(|vif| vif.id).collect();
-        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
-    }
-
-    /// The comparison is in [`Host::plan_from`], after each event and for the very same memory all along.
-    #[test]
-    fn a_memory_changes_no_plan(
-        vifs in vifs(),
-        events in prop::collection::vec(any_event(), 0..60),
-        per_port_bridge: bool,
-        adopt: bool,
-    ) {
-        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
-        for event in &events {
-            host.happen(event);
-            host.plan();
-        }
-    }
-
-    #[test]
-    fn a_clean_host_gets_every_vif_that_vifd_alone_can_bring(vifs in vifs()) {
-        let mut host = Host::new(vifs, settings());
-        let plan = host.converge();
-        for vif in host.desired.vifs.values() {
-            let verdict = &plan.judgements[&vif.id].verdict;
-            let expected = match &vif.kind {
-                VifKind::Bridge { .. } => matches!(verdict, Verdict::Rejected { .. }),
-                VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
-                _ => matches!(verdict, Verdict::Ready),
-            };
-            prop_assert!(expected, "{}: {verdict:?}", vif.kind.object_name());
-        }
-        let writes = host.world.writes;
-        host.memo = Memo::default();
-        host.converge();
-        prop_assert_eq!(host.world.writes, writes, "a restart on a converged host writes nothing");
-    }
-
-    #[test]
-    fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16) {
-        let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), ..settings() });
-        host.converge();
-        let on_host: BTreeSet<VifId> =
-            host.all.iter().filter(|vif| !vif.preserve_on_delete).map(|vif| vif.id).collect();
-        let before = ours_for(&host.world, &host.settings, &on_host);
-        host.happen(&Event::Want(keep));
-        let unwanted: BTreeSet<VifId> = on_host.iter().filter(|id| !host.desired.vifs.contains_key(id)).copied().collect();
-        let marked = unwanted.iter().filter(|id| !ours_for(&host.world, &host.settings, &BTreeSet::from([**id])).is_empty()).count();
-        let plan = host.converge();
-        if marked > 2 || (marked > 0 && host.desired.vifs.is_empty()) {
-            prop_assert_eq!(plan.stopped_removals.len(), marked);
-            prop_assert_eq!(ours_for(&host.world, &host.settings, &on_host), before);
-            // Said by name, the same removals pass.
-            host.desired.deleted = unwanted.clone();
-            host.converge();
-        }
-        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_set_that_is_not_synced_removes_nothing(vifs in vifs()) {
-        let mut host = Host::new(vifs, settings());
-        host.converge();
-        let before = host.world.clone();
-        host.desired = Desired::default();
-        host.converge();
-        prop_assert_eq!(&host.world.ovs, &before.ovs);
-        prop_assert_eq!(&host.world.kernel, &before.kernel);
-    }
-}
-
-#[test]
-fn one_refused_vif_does_not_hold_the_others() {
-    let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
-    let mut host = Host::new((0..9).map(|number| vif(number, &shape, 1500, true, false)).collect(), settings());
-    host.world.refused.insert("tap4".into(), "no such thing".into());
-    let plan = host.plan();
-    for op in &plan.links {
-        if let Outcome::Failed(error) = host.world.apply_link(&op.op) {
-            host.holds.refused(op.vif, "links", error, host.now);
-        }
-    }
-    let plan = host.converge();
-    let held: Vec<_> =
-        plan.judgements.values().filter(|judgement| matches!(judgement.verdict, Verdict::Held { .. })).collect();
-    assert_eq!(held.len(), 1);
-    assert!(matches!(&held[0].verdict, Verdict::Held { error, .. } if error == "no such thing"));
-    let ready = plan.judgements.values().filter(|judgement| judgement.verdict == Verdict::Ready).count();
-    assert_eq!(ready, 8);
-    // And it comes right by itself once the refusal is over.
-    host.world.refused.clear();
-    host.now += Duration::from_secs(2);
-    let plan = host.converge();
-    assert!(plan.judgements.values().all(|judgement| judgement.verdict == Verdict::Ready));
 }

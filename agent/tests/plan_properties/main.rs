@@ -1,0 +1,160 @@
+//! Properties of the planner over a host in memory: from any state it converges in a bounded number of rounds,
+//! a converged host gets no operation, a batch cut short anywhere changes neither, and nothing that is not ours
+//! is ever touched. What is remembered from plan to plan is in `memory`.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod host;
+mod memory;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vifd::backend::Outcome;
+use vifd::backend::world::World;
+use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
+use vifd::plan::{MaxRemovals, Memo, Owner, Settings, Verdict};
+
+use self::host::{Event, Host, Shape, event, settings, vif, vifs};
+
+/// Whether anything on the host carries our mark for one of `ids`.
+fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, port) in &world.ovs.ports {
+        if let Owner::Us { vif: Some(vif), .. } = settings.owner(&port.external_ids)
+            && ids.contains(&vif)
+        {
+            found.push(format!("port {name}"));
+        }
+    }
+    for (name, link) in &world.kernel.links {
+        // A tap of ours that a foreign port uses stays as long as that port does.
+        if world.ovs.ports.contains_key(name) {
+            continue;
+        }
+        if let Some(Mark::Made { vif, .. }) = link.alias.as_deref().and_then(Mark::parse)
+            && ids.contains(&vif)
+        {
+            found.push(format!("link {name}"));
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        verbose: 0,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn converges_from_anything_and_then_plans_nothing(
+        vifs in vifs(),
+        events in prop::collection::vec(event(), 0..40),
+        per_port_bridge: bool,
+        adopt: bool,
+    ) {
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        for event in &events {
+            host.happen(event);
+        }
+        host.world.ovs.vswitchd_alive = true;
+        let plan = host.converge();
+        prop_assert!(plan.links.is_empty() && plan.ovs.is_empty());
+        // Every wanted VIF has a word, and none of them is that work is still under way.
+        for id in host.desired.vifs.keys() {
+            let verdict = &plan.judgements[id].verdict;
+            prop_assert!(
+                !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Waiting(_) | Verdict::Removing),
+                "{id}: {verdict:?}"
+            );
+        }
+        // Nothing of an unwanted VIF is left, unless no VIF at all is wanted, which removes nothing.
+        if host.desired.vifs.is_empty() {
+            return Ok(());
+        }
+        let goes = |vif: &&Arc<Vif>| !vif.preserve_on_delete && !host.desired.vifs.contains_key(&vif.id);
+        let unwanted = host.all.iter().filter(goes).map(|vif| vif.id).collect();
+        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_clean_host_gets_every_vif_that_vifd_alone_can_bring(vifs in vifs()) {
+        let mut host = Host::new(vifs, settings());
+        let plan = host.converge();
+        for vif in host.desired.vifs.values() {
+            let verdict = &plan.judgements[&vif.id].verdict;
+            let expected = match &vif.kind {
+                VifKind::Bridge { .. } => matches!(verdict, Verdict::Rejected { .. }),
+                VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
+                _ => matches!(verdict, Verdict::Ready),
+            };
+            prop_assert!(expected, "{}: {verdict:?}", vif.kind.object_name());
+        }
+        let writes = host.world.writes;
+        host.memo = Memo::default();
+        host.converge();
+        prop_assert_eq!(host.world.writes, writes, "a restart on a converged host writes nothing");
+    }
+
+    #[test]
+    fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16) {
+        let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), ..settings() });
+        host.converge();
+        let on_host: BTreeSet<VifId> =
+            host.all.iter().filter(|vif| !vif.preserve_on_delete).map(|vif| vif.id).collect();
+        let before = ours_for(&host.world, &host.settings, &on_host);
+        host.happen(&Event::Want(keep));
+        let unwanted: BTreeSet<VifId> = on_host.iter().filter(|id| !host.desired.vifs.contains_key(id)).copied().collect();
+        let marked = unwanted.iter().filter(|id| !ours_for(&host.world, &host.settings, &BTreeSet::from([**id])).is_empty()).count();
+        let plan = host.converge();
+        if marked > 2 || (marked > 0 && host.desired.vifs.is_empty()) {
+            prop_assert_eq!(plan.stopped_removals.len(), marked);
+            prop_assert_eq!(ours_for(&host.world, &host.settings, &on_host), before);
+            // Said by name, the same removals pass.
+            host.desired.deleted = unwanted.clone();
+            host.converge();
+        }
+        prop_assert_eq!(ours_for(&host.world, &host.settings, &unwanted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_set_that_is_not_synced_removes_nothing(vifs in vifs()) {
+        let mut host = Host::new(vifs, settings());
+        host.converge();
+        let before = host.world.clone();
+        host.desired = Desired::default();
+        host.converge();
+        prop_assert_eq!(&host.world.ovs, &before.ovs);
+        prop_assert_eq!(&host.world.kernel, &before.kernel);
+    }
+}
+
+#[test]
+fn one_refused_vif_does_not_hold_the_others() {
+    let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
+    let mut host = Host::new((0..9).map(|number| vif(number, &shape, 1500, true, false)).collect(), settings());
+    host.world.refused.insert("tap4".into(), "no such thing".into());
+    let plan = host.plan();
+    for op in &plan.links {
+        if let Outcome::Failed(error) = host.world.apply_link(&op.op) {
+            host.holds.refused(op.vif, "links", error, host.now);
+        }
+    }
+    let plan = host.converge();
+    let held: Vec<_> =
+        plan.judgements.values().filter(|judgement| matches!(judgement.verdict, Verdict::Held { .. })).collect();
+    assert_eq!(held.len(), 1);
+    assert!(matches!(&held[0].verdict, Verdict::Held { error, .. } if error == "no such thing"));
+    let ready = plan.judgements.values().filter(|judgement| judgement.verdict == Verdict::Ready).count();
+    assert_eq!(ready, 8);
+    // And it comes right by itself once the refusal is over.
+    host.world.refused.clear();
+    host.now += Duration::from_secs(2);
+    let plan = host.converge();
+    assert!(plan.judgements.values().all(|judgement| judgement.verdict == Verdict::Ready));
+}
