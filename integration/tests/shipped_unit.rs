@@ -203,6 +203,15 @@ fn it_comes_back_to_an_open_vswitch_that_is_restarted() -> Result<()> {
     }
     // Its sockets were made anew each time, and are open to vifd and closed to everybody else.
     assert_eq!(complaints(&machine)?, [] as [Value; 0]);
+
+    // A wrong line in some other package's tmpfiles.d keeps no switch from starting.
+    machine.run(
+        "echo 'nonsense /run/x' >/etc/tmpfiles.d/wrong.conf
+         systemctl restart openvswitch-switch; ovs-vsctl --timeout=20 show",
+    )?;
+    let said = machine.run("journalctl --no-pager --unit=ovsdb-server")?;
+    assert!(said.contains("/etc/tmpfiles.d/wrong.conf:1"), "{said}");
+    machine.wait_for(&record, "ready")?;
     Ok(())
 }
 
@@ -351,10 +360,20 @@ fn systemd_starts_reloads_revives_and_stops_it_under_traffic() -> Result<()> {
         .until("systemd has started it again", |machine| Ok(machine.main_pid("vifd").ok().filter(|pid| *pid != was)))?;
     machine.wait_for(&guests[0], "ready")?;
 
+    // It is started as often as it takes: systemd's own limit is five attempts in ten seconds.
+    machine
+        .run("mv /etc/vifd/vifd.toml /tmp; echo '[agnt]' >/etc/vifd/vifd.toml; systemctl restart --no-block vifd")?;
+    machine.until("it was started again and again", |machine| {
+        let restarts = machine.run("systemctl show --property=NRestarts --value vifd")?;
+        Ok(restarts.trim().parse::<u32>().is_ok_and(|restarts| restarts > 6).then_some(()))
+    })?;
+    machine.run("mv /tmp/vifd.toml /etc/vifd")?;
+    machine.wait_for(&guests[0], "ready")?;
+
     // One that hangs gives no sign of life. It is 30 s as shipped, which a test need not wait for.
     machine.run(
         "mkdir -p /run/systemd/system/vifd.service.d
-         printf '[Service]\\nWatchdogSec=2\\n' >/run/systemd/system/vifd.service.d/watchdog.conf
+         printf '[Service]\\nWatchdogSec=5\\n' >/run/systemd/system/vifd.service.d/watchdog.conf
          systemctl daemon-reload; systemctl restart vifd",
     )?;
     let was = machine.main_pid("vifd")?;

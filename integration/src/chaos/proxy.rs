@@ -210,6 +210,8 @@ fn waits(error: &std::io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// A wire with a client at one end and the server's side of it at the other.
@@ -256,10 +258,12 @@ mod tests {
         let mut ten = [0; 10];
         assert!(client.read(&mut ten).is_err_and(|error| waits(&error)));
         client.set_read_timeout(Some(Duration::from_secs(20)))?;
-        proxy.set(Direction::ToClient, Flow::Trickle { bytes: 3, pause: Duration::from_millis(1) });
-        assert_eq!(client.read(&mut ten)?, 3);
-        client.read_exact(&mut ten[3..])?;
-        assert_eq!(&ten[3..], b"3456789");
+        let (pause, start) = (Duration::from_millis(20), Instant::now());
+        proxy.set(Direction::ToClient, Flow::Trickle { bytes: 3, pause });
+        client.read_exact(&mut ten)?;
+        assert_eq!(&ten, b"0123456789");
+        // In four pieces.
+        assert!(start.elapsed() >= 3 * pause);
         Ok(())
     }
 }
