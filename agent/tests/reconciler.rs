@@ -320,3 +320,22 @@ async fn who_is_on_the_host_keeps_its_address_also_when_records_come_late() {
         .await;
     assert_eq!(status.vifs[&id(3)].phase, Phase::Failed, "{}", status.vifs[&id(3)].message);
 }
+
+#[tokio::test]
+async fn until_the_records_are_read_nobody_is_told_to_confirm_anything() {
+    let mut first = Scene::start(0..20, &[], true);
+    first.until("all are ready", all_ready(20)).await;
+    first.stop.send_replace(true);
+    let mut again = Scene::on(first.stage.clone(), 0..20, &[], true, tempfile::tempdir().unwrap());
+    // The views are there before the source has read its first record.
+    let read = again.intake.send_replace(Intake::default());
+    let status = again.until("there is a word on all", |status| status.vifs.len() == 20).await;
+    for vif in status.vifs.values() {
+        assert_eq!((vif.phase, vif.reason.as_str()), (Phase::Waiting, "WaitingForRecords"), "{}", vif.message);
+    }
+    assert_eq!(status.stopped_removals, []);
+    assert_eq!(status.not_ready, ["the set of records is not complete: records are still being read"]);
+    again.intake.send_replace(read);
+    let status = again.until("all are ready", all_ready(20)).await;
+    assert_eq!(status.not_ready, Vec::<String>::new());
+}

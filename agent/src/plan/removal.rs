@@ -8,7 +8,7 @@ use super::inventory::{Inventory, Owned};
 use super::{Facts, LINKS, Missing, OVSDB, Verdict};
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{Interface, VifId};
+use crate::model::{Interface, Observed, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
 /// what is left over beside them. `wanted` tells of a disposable bridge whether a VIF wants it that was not planned in
@@ -17,7 +17,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
     let mut judged = BTreeSet::new();
     let inputs = work.inputs;
     let desired = inputs.desired;
-    let views_ready = inputs.observed.links.ready().is_some() && inputs.observed.ovs.ready().is_some();
+    let views_ready = missing_view(inputs.observed).is_none();
     // What is to be preserved keeps its marks, so that the VIF finds it again when it comes back.
     let unwanted: Vec<(VifId, &Owned)> = without(&inventory.by_vif, &desired.vifs)
         .filter(|(id, owned)| !owned.preserve && !desired.unreadable.contains(id))
@@ -34,13 +34,19 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
     let absence_counts = desired.synced && views_ready && !desired.vifs.is_empty() && absent.len() <= limit;
     let stays: BTreeSet<VifId> =
         absent.into_iter().filter(|id| !absence_counts || inputs.orders.stopped.contains(id)).collect();
-    if desired.synced && views_ready {
+    // Until all of it is known, an absence is no news, and nobody has anything to confirm.
+    let unknown = if desired.synced { missing_view(inputs.observed) } else { Some(Missing::Records) };
+    if unknown.is_none() {
         work.plan.stopped_removals = stays.iter().copied().collect();
     }
     for (id, owned) in unwanted {
         judged.insert(id);
         if stays.contains(&id) {
-            work.judge(id, Verdict::RemovalStopped, facts(owned));
+            let verdict = match unknown {
+                Some(ref missing) if !inputs.orders.stopped.contains(&id) => Verdict::Waiting(missing.clone()),
+                _ => Verdict::RemovalStopped,
+            };
+            work.judge(id, verdict, facts(owned));
         } else if inputs.in_flight.contains(&id) {
             // What is being made now is not seen yet, and has to go as well.
             work.judge(id, Verdict::Removing, facts(owned));
@@ -49,12 +55,11 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
         }
     }
     for id in &desired.deleted {
-        if !views_ready {
+        if let Some(missing) = missing_view(inputs.observed) {
             // What cannot be seen is not known to be gone.
-            let missing = if inputs.observed.ovs.ready().is_none() { OVSDB } else { LINKS };
             if !work.plan.judgements.contains_key(id) {
                 judged.insert(*id);
-                work.judge(*id, Verdict::Waiting(Missing::View(missing)), Facts::default());
+                work.judge(*id, Verdict::Waiting(missing), Facts::default());
             }
         } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
             if inputs.in_flight.contains(id) {
@@ -69,6 +74,15 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
         sweep(work, inventory, wanted);
     }
     judged
+}
+
+/// The view that is not complete, the database's first.
+fn missing_view(observed: &Observed) -> Option<Missing> {
+    match (observed.ovs.ready(), observed.links.ready()) {
+        (None, _) => Some(Missing::View(OVSDB)),
+        (_, None) => Some(Missing::View(LINKS)),
+        _ => None,
+    }
 }
 
 /// The entries of `all` whose keys `some` does not have, by one walk over the keys of both.

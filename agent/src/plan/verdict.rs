@@ -59,6 +59,8 @@ pub enum Verdict {
 pub enum Missing {
     /// A view that is being synchronised.
     View(BackendName),
+    /// The whole set of records: what is on the host without one may still have one.
+    Records,
     /// ovs-vswitchd, which is not running.
     Vswitchd,
     /// The port that the hypervisor makes, with the bridge that it belongs to.

@@ -184,6 +184,12 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
         Missing::View(backend) => {
             ("WaitingForOvsdb", format!("waiting for {}: is ovsdb-server running (`vifd doctor`)?", peer(backend)))
         }
+        Missing::Records => (
+            "WaitingForRecords",
+            "waiting for the whole set of records (`vifd status` says why it is not complete): without it nothing is \
+             removed"
+                .into(),
+        ),
         Missing::Vswitchd => (
             "VswitchdNotRunning",
             "ovs-vswitchd is not running, or still starting: no port can be used until it runs".into(),

@@ -76,6 +76,7 @@ fn every_verdict() {
     let waits = [
         Missing::View(OVSDB),
         Missing::View(LINKS),
+        Missing::Records,
         Missing::Vswitchd,
         Missing::HypervisorPort { port: "tap1".into(), bridge: "br-int".into() },
         Missing::Netdev("tap1".into()),
