@@ -19,6 +19,7 @@
 
 pub mod api;
 pub mod backend;
+mod blocking;
 pub mod cli;
 pub mod config;
 pub mod doctor;
@@ -35,3 +36,4 @@ pub mod sessions;
 pub mod source;
 mod state_dir;
 pub mod status;
+mod way;

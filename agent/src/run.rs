@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use ovsdb::endpoint::{Dial, Endpoint};
+use ovsdb::endpoint::Endpoint;
 use ovsdb::framing::Limits;
 use ovsdb::tls::{Tls, Verification};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{Api, Server};
+use crate::api::{self, Api};
 use crate::backend::Backend;
 use crate::backend::links::{Links, LinksConfig};
-use crate::backend::ovs::Ovs;
+use crate::backend::ovs::{Ovs, Server};
 use crate::config::{Config, Mode, Ovsdb};
 use crate::log::{self, Volume};
 use crate::metrics;
@@ -53,6 +53,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let _only_one = only_instance(&state)?;
     let exporter = metrics::install();
     let agent = &config.agent.id;
+    // What the configuration says and this host does not know is found before anything is begun.
+    let (control, controls) = watch::channel(control(&config)?);
     let (enforce, enforced) = watch::channel(config.agent.mode == Mode::Enforce);
     let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent, enforced).await;
     let links =
@@ -78,8 +80,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         agent: agent.to_string(),
         host: config.host(),
     };
-    let server = Server::bind(&config.api, &config.metrics).await?;
-    let (control, controls) = watch::channel(control(&config)?);
+    let server = api::Server::bind(&config.api, &config.metrics).await?;
     let (stop, stopped) = watch::channel(false);
     let sessions_changed = peers.follow();
     let other_instance = ovs.other_instance(agent);
@@ -235,9 +236,9 @@ pub(crate) fn session_config(ovsdb: &Ovsdb) -> anyhow::Result<ovsdb::session::Co
         ca_certificate: ovsdb.ca.clone(),
         verification: Verification::ByEndpoint,
     });
-    let mut dials = ovsdb.endpoint.0.iter().map(|endpoint| Dial::new(endpoint.clone(), tls.clone()));
-    let first = dials.next().context("ovsdb.endpoint names no endpoint")?;
-    let mut session = dials.fold(ovsdb::session::Config::new(first), ovsdb::session::Config::or);
+    let mut servers = ovsdb.endpoint.0.iter().map(|endpoint| Server::new(endpoint.clone(), tls.clone()));
+    let first = servers.next().context("ovsdb.endpoint names no endpoint")?;
+    let mut session = servers.fold(ovsdb::session::Config::new(first), ovsdb::session::Config::or);
     session.limits = OVSDB_LIMITS;
     Ok(session)
 }

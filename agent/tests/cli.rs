@@ -77,6 +77,30 @@ fn a_bad_configuration_is_exit_code_1_and_names_the_key() -> Result<()> {
     Ok(())
 }
 
+/// What the host does not know, or does not let be, is told alone: nothing that had begun meanwhile complains.
+#[test]
+fn a_start_that_fails_says_why_and_nothing_else() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    fs::create_dir_all(root.path().join("vifs"))?;
+    fs::create_dir(root.path().join("taken"))?;
+    let config = root.path().join("vifd.toml");
+    let (shown, path) = (root.path().display(), config.to_string_lossy());
+    for (wrong, api, said) in [("owner = \"nobody-here\"", "api.sock", "nobody-here"), ("", "taken", "taken")] {
+        let text = format!(
+            "[agent]\nstate_dir = \"{shown}/state\"\n[ovsdb]\nendpoint = \"unix:{shown}/db.sock\"\n\
+             [source]\npath = \"{shown}/vifs\"\n[api]\nsocket = \"{shown}/{api}\"\n[metrics]\nlisten = \"\"\n\
+             [vhostuser]\ndir = \"{shown}/vhost\"\n{wrong}\n"
+        );
+        fs::write(&config, text)?;
+        let output = Command::new(env!("CARGO_BIN_EXE_vifd")).args(["run", "--config", &path]).output()?;
+        assert_eq!(code(&output), 1, "{output:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(said), "{error}");
+        assert!(!error.contains("cancelled"), "{error}");
+    }
+    Ok(())
+}
+
 #[test]
 fn validate_says_which_field_of_which_file() -> Result<()> {
     let root = tempfile::tempdir()?;

@@ -5,17 +5,24 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
 
 use crate::tls::Tls;
 
 /// The port that IANA gave OVSDB, for endpoints that name none.
 pub const DEFAULT_PORT: u16 = 6640;
+
+/// A server listens on the socket that it has made within this time.
+const NEW: Duration = Duration::from_secs(1);
+/// Between two attempts meanwhile.
+const SETTLING: Duration = Duration::from_millis(10);
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -118,10 +125,19 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A future of a connected stream.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
+/// A future that ends when there may be a server again.
+pub type Comeback = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Something that gives a byte stream to a server: an endpoint, or a test's in-memory pipe.
 pub trait Connect: Send + Sync {
     /// Connects anew.
     fn connect(&self) -> Connecting<'_>;
+    /// Ends when an attempt that failed is worth another one now, whatever delay is under way. This is called before
+    /// [`Connect::connect`], so that nothing which happens during an attempt is missed. Never ends for those who have
+    /// no means to know, which is what happens unless it is said otherwise.
+    fn comeback(&self) -> Comeback {
+        Box::pin(std::future::pending())
+    }
     /// Where to, for messages.
     fn target(&self) -> String;
 }
@@ -142,7 +158,7 @@ impl Dial {
 
     async fn open(&self) -> io::Result<Box<dyn Stream>> {
         match &self.endpoint {
-            Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Endpoint::Unix(path) => Ok(Box::new(open_unix(path).await?)),
             Endpoint::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
             Endpoint::Ssl(host, port) => {
                 let tls = self.tls.as_ref().ok_or_else(|| {
@@ -155,6 +171,22 @@ impl Dial {
             }
         }
     }
+}
+
+/// Whoever comes as soon as there is a socket may find it bound (bind(2)) and not listened on yet (listen(2)).
+async fn open_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_new(path) => sleep(SETTLING).await,
+            done => return done,
+        }
+    }
+}
+
+/// Whether the socket was made just now. That of a process which was killed stays behind and is older.
+fn is_new(path: &Path) -> bool {
+    let made = path.metadata().and_then(|metadata| metadata.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < NEW))
 }
 
 async fn open_tcp(host: &Host, port: u16) -> io::Result<TcpStream> {
@@ -196,6 +228,24 @@ mod tests {
         }
         assert_eq!("tcp:[::1]".parse::<Endpoint>().unwrap().to_string(), "tcp:[::1]:6640");
         assert_eq!("ssl:h".parse::<Endpoint>().unwrap(), Endpoint::Ssl(Host::Name("h".into()), 6640));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_bound_is_waited_for_and_one_left_behind_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db.sock");
+        let dial = Dial::new(Endpoint::Unix(path.clone()), None);
+        let bound = tokio::net::UnixSocket::new_stream().unwrap();
+        bound.bind(&path).unwrap();
+        let listening = async {
+            sleep(4 * SETTLING).await;
+            bound.listen(1).unwrap()
+        };
+        let (connected, listener) = tokio::join!(dial.connect(), listening);
+        assert!(connected.is_ok());
+        drop(listener);
+        let error = tokio::time::timeout(20 * NEW, dial.connect()).await.unwrap().err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! counted and what can go wrong in `session/condition.rs`.
 //!
 //! ```text
-//!              ┌────────────────────────── any error; after a delay ──────────────────────────┐
+//!              ┌───────────── any error; after a delay, or when the server comes back ─────────────┐
 //!              ▼                                                                              │
 //!  Connecting ──► connected ──get_schema──► schema fits ──monitor──► initial contents ──► Ready
 //!                     │                      (Syncing)                    │
@@ -14,10 +14,11 @@ mod condition;
 mod connection;
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::condition::{SessionError, SessionState, Statistics};
 use self::connection::{Connection, Ended, Retained};
-use crate::endpoint::{Connect, Dial, Endpoint};
+use crate::endpoint::{Comeback, Connect, Dial, Endpoint};
 use crate::framing::Limits;
 use crate::message::{self, ServerError};
 use crate::outcome::{Applied, Outcome};
@@ -48,7 +49,8 @@ pub struct Config {
     /// Time for connecting, the TLS handshake included.
     pub connect_timeout: Duration,
     /// Delay after the first failure; it doubles with every further one and is shortened by up to half at
-    /// random, so that the clients of a server that comes back do not all arrive at once.
+    /// random, so that the clients of a server that comes back do not all arrive at once. [`Connect::comeback`] cuts
+    /// it short.
     pub min_backoff: Duration,
     /// The delay does not grow beyond this.
     pub max_backoff: Duration,
@@ -312,8 +314,11 @@ impl<R: Replica> Session<R> {
         let mut server = 0;
         // Servers tried since the last delay, and delays since the last success.
         let (mut tried, mut delays) = (0, 0);
+        // Of every server tried since the last delay.
+        let mut comebacks = Vec::new();
         loop {
             let connect = Arc::clone(&self.config.servers[server]);
+            let comeback = connect.comeback();
             let attempt = timeout(self.config.connect_timeout, connect.connect());
             let Some(attempt) = self.offline(attempt).await else {
                 return;
@@ -341,12 +346,22 @@ impl<R: Replica> Session<R> {
                 delays = 0;
             }
             self.fail(&connect.target(), error);
+            comebacks.push(comeback);
             if delay_now {
                 tried = 0;
                 let delay = self.backoff(delays);
                 delays += 1;
-                if self.offline(sleep(delay)).await.is_none() {
-                    return;
+                let waited = async {
+                    tokio::select! {
+                        () = sleep(delay) => false,
+                        () = any(std::mem::take(&mut comebacks)) => true,
+                    }
+                };
+                match self.offline(waited).await {
+                    None => return,
+                    // A server that comes back is as good as a new one.
+                    Some(true) => delays = 0,
+                    Some(false) => {}
                 }
             }
         }
@@ -414,6 +429,15 @@ impl<R: Replica> Session<R> {
         drop(statistics);
         self.state.send_replace(SessionState::Failed(Arc::new(error)));
     }
+}
+
+/// Ends with the first of them.
+async fn any(mut futures: Vec<Comeback>) {
+    poll_fn(|context| {
+        let ended = futures.iter_mut().any(|future| future.as_mut().poll(context).is_ready());
+        if ended { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Counters stay right when a thread panics between two of them.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use ovsdb::endpoint::{Connect, Connecting};
+use ovsdb::endpoint::{Comeback, Connect, Connecting};
 use ovsdb::message::ServerError;
 use ovsdb::outcome::Outcome;
 use ovsdb::replica::View;
@@ -478,6 +478,51 @@ impl Connect for Wall {
     fn target(&self) -> String {
         "a wall".to_owned()
     }
+}
+
+/// Refuses every connection, and says so when it may have come back.
+struct Door {
+    attempts: mpsc::UnboundedSender<()>,
+    knocks: watch::Receiver<()>,
+}
+
+impl Connect for Door {
+    fn connect(&self) -> Connecting<'_> {
+        self.attempts.send(()).unwrap();
+        Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+    }
+    fn target(&self) -> String {
+        "a door".to_owned()
+    }
+    fn comeback(&self) -> Comeback {
+        let mut knocks = self.knocks.clone();
+        knocks.mark_unchanged();
+        Box::pin(async move { drop(knocks.changed().await) })
+    }
+}
+
+/// The clock stands still as long as anybody has something to do, and a year of it would be seen.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_back_is_not_kept_waiting() {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let (attempts, mut seen) = mpsc::unbounded_channel();
+    let (others, _unseen) = mpsc::unbounded_channel();
+    let (door, knocks) = watch::channel(());
+    // The second server has no means to know.
+    let wall = Wall { attempts: others, silent: false };
+    let mut config = Config::new(Door { attempts, knocks }).or(wall);
+    (config.min_backoff, config.max_backoff) = (YEAR, YEAR);
+    let begun = Instant::now();
+    let _handle = Session::spawn(config, Things::default());
+    seen.recv().await.unwrap();
+    for _ in 0..3 {
+        door.send_replace(());
+        seen.recv().await.unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    // One attempt for one comeback; the next one is a matter of the delay.
+    seen.recv().await.unwrap();
+    assert!(begun.elapsed() >= YEAR / 2, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

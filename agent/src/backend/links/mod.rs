@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Attributed, Backend, Outcome};
+use crate::blocking::blocking;
 use crate::model::{FileOwner, LinkState, MacAddr, View};
 
 mod follow;
@@ -182,7 +183,7 @@ impl Backend for Links {
         }
         let operations = batch.len();
         let allowed = self.allowed.clone();
-        let performed = tokio::task::spawn_blocking(move || perform::perform(&batch, allowed.as_ref())).await;
+        let performed = blocking(move || perform::perform(&batch, allowed.as_ref())).await;
         let (outcomes, settled) = match performed {
             Ok(done) => {
                 let written = done.outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();

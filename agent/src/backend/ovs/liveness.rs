@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
+use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::registration::{InotifyInstance, register};
+use crate::registration::InotifyInstance;
+use crate::way::inotify;
 
 /// Look again after so long even if the directory said nothing: a directory that is not there cannot be watched.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,9 +59,10 @@ async fn run(rundir: &Path, alive: &watch::Sender<Option<bool>>) {
 
 /// Becomes readable when an entry appears in the directory.
 fn watch_directory(path: &Path) -> io::Result<AsyncFd<InotifyInstance>> {
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-    inotify.add_watch(path, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR)?;
-    register(InotifyInstance(inotify), Interest::READABLE)
+    let inotify = inotify()?;
+    let entries = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+    inotify.get_ref().0.add_watch(path, entries)?;
+    Ok(inotify)
 }
 
 /// A connection to the control socket, when somebody answers on it.

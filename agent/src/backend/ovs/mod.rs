@@ -1,5 +1,6 @@
 //! The Open_vSwitch database over OVSDB: what can be asked of it, and the backend that asks.
 
+mod dial;
 mod liveness;
 mod mirror;
 mod restart;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+pub(crate) use self::dial::Server;
 pub(crate) use self::liveness::control_sockets;
 pub use self::session::{OtherInstance, Ovs};
 

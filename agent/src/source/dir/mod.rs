@@ -596,10 +596,7 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// Runs what blocks on a thread of its own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => Err(io::Error::other(stopped)),
-    }
+    crate::blocking::blocking(work).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
 }
 
 fn why_unreadable(path: &Path, error: &io::Error) -> String {

@@ -7,13 +7,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InotifyEvent, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::registration::{InotifyInstance, register};
+use crate::way::{MOVES, Way, inotify};
 
 use super::disk::{Open, is_record};
 
@@ -34,8 +35,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Watch {
     inotify: AsyncFd<InotifyInstance>,
-    /// The directories above, each with the name in it that leads on.
-    above: Vec<(WatchDescriptor, OsString)>,
+    way: Way,
     target: Option<WatchDescriptor>,
 }
 
@@ -45,37 +45,19 @@ impl Watch {
     /// # Errors
     /// When the kernel grants no inotify instance.
     pub(super) fn arm(path: &Path) -> io::Result<(Watch, io::Result<Open>)> {
-        let instance = InotifyInstance(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
-        let inotify = register(instance, Interest::READABLE)?;
-        let mut watch = Watch { inotify, above: Vec::new(), target: None };
+        let mut watch = Watch { inotify: inotify()?, way: Way::default(), target: None };
         let opened = watch.add(path);
         Ok((watch, opened))
     }
 
     fn add(&mut self, path: &Path) -> io::Result<Open> {
-        let above = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ONLYDIR;
         let inotify = &self.inotify.get_ref().0;
-        // From the root down, each before the next is looked at, so that nothing can appear in between unseen.
-        let mut parent = PathBuf::new();
-        for component in path.components() {
-            if let Component::Normal(name) = component {
-                self.above.push((inotify.add_watch(&parent, above)?, name.to_owned()));
-            }
-            parent.push(component);
+        let mut refused = None;
+        self.way = Way::watch(inotify, path, MOVES, |_, error| refused = refused.or(Some(error)));
+        if let Some(error) = refused {
+            return Err(error.into());
         }
-        let inside = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ONLYDIR;
+        let inside = MOVES | AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ATTRIB;
         let open = Open::directory(path)?;
         self.target = Some(inotify.add_watch(&open.proc_path(), inside)?);
         Ok(open)
@@ -128,7 +110,7 @@ impl Watch {
         }
         match name {
             Some(name) if Some(wd) == self.target => is_record(name).then(|| Event::Record(name.to_owned())),
-            Some(name) => self.above.iter().any(|(above, next)| *above == wd && next == name).then_some(Event::Path),
+            Some(_) => self.way.is_changed_by(wd, name).then_some(Event::Path),
             None if mask.contains(AddWatchFlags::IN_ATTRIB) => Some(Event::Mode),
             // A watched directory itself: deleted, moved, unmounted.
             None => Some(Event::Path),

@@ -6,30 +6,23 @@
 //! is noticed from above.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Component, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use tokio::io::Interest;
+use nix::sys::inotify::{AddWatchFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::blocking::blocking;
 use crate::model::SocketState;
-use crate::registration::{InotifyInstance, register};
+use crate::registration::InotifyInstance;
+use crate::way::{MOVES, Way, inotify};
 
 use super::AllowedDirectory;
 
-/// What can change a directory's place, or take it away.
-const MOVES: AddWatchFlags = AddWatchFlags::IN_CREATE
-    .union(AddWatchFlags::IN_MOVE)
-    .union(AddWatchFlags::IN_DELETE)
-    .union(AddWatchFlags::IN_DELETE_SELF)
-    .union(AddWatchFlags::IN_MOVE_SELF)
-    .union(AddWatchFlags::IN_ONLYDIR);
-/// That, and owner and mode.
+/// What can change a place, and owner and mode.
 const CHANGES: AddWatchFlags = MOVES.union(AddWatchFlags::IN_ATTRIB);
 
 /// The face of the task that looks after the directory. The task ends when this is dropped.
@@ -68,7 +61,8 @@ async fn run(
     mut requests: mpsc::Receiver<oneshot::Sender<SocketState>>,
     state: watch::Sender<SocketState>,
 ) {
-    let mut inotify = open()
+    let mut inotify = inotify()
+        .map(Arc::new)
         .inspect_err(|error| {
             tracing::warn!(%error, "no inotify: the vhost-user directory is read only when vifd writes to it");
         })
@@ -89,7 +83,7 @@ async fn run(
             }
         };
         let (allowed, instance) = (allowed.clone(), inotify.clone());
-        let scanned = tokio::task::spawn_blocking(move || scan(&allowed, instance.as_deref())).await;
+        let scanned = blocking(move || scan(&allowed, instance.as_deref())).await;
         let found;
         (watched, found) = match scanned {
             Ok(scanned) => scanned,
@@ -112,16 +106,11 @@ async fn run(
 
 type Instance = AsyncFd<InotifyInstance>;
 
-fn open() -> io::Result<Arc<Instance>> {
-    let instance = InotifyInstance(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?);
-    register(instance, Interest::READABLE).map(Arc::new)
-}
-
 /// Which watch is on what, since the last reading.
 #[derive(Debug, Default)]
 struct Watched {
-    /// The directories above, each with the name in it that leads on.
-    above: Vec<(WatchDescriptor, OsString)>,
+    /// The directories above.
+    way: Way,
     /// The directory, and those below it.
     inside: HashSet<WatchDescriptor>,
 }
@@ -129,14 +118,14 @@ struct Watched {
 impl Watched {
     /// Whether the watch is on a directory that was looked into.
     fn knows(&self, watch: WatchDescriptor) -> bool {
-        self.inside.contains(&watch) || self.above.iter().any(|(above, _)| *above == watch)
+        self.inside.contains(&watch) || self.way.has(watch)
     }
 
     /// Whether an event can mean a change of the view. What happens to other names beside the way cannot.
     fn is_news(&self, watch: WatchDescriptor, mask: AddWatchFlags, name: Option<&OsStr>) -> bool {
         mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
             || self.inside.contains(&watch)
-            || self.above.iter().any(|(above, next)| *above == watch && name.is_none_or(|name| name == next))
+            || self.way.is_changed_by(watch, name)
     }
 }
 
@@ -144,17 +133,9 @@ impl Watched {
 fn scan(allowed: &AllowedDirectory, inotify: Option<&Instance>) -> (Watched, SocketState) {
     let mut watched = Watched::default();
     let Some(inotify) = inotify.map(|inotify| &inotify.get_ref().0) else { return (watched, allowed.scan(|_| {})) };
-    let mut parent = PathBuf::new();
-    for component in allowed.path.components() {
-        if let Component::Normal(name) = component {
-            match inotify.add_watch(&parent, MOVES) {
-                Ok(watch) => watched.above.push((watch, name.to_owned())),
-                Err(Errno::ENOENT | Errno::ENOTDIR) => break,
-                Err(error) => tracing::warn!(directory = ?parent, %error, "cannot be watched"),
-            }
-        }
-        parent.push(component);
-    }
+    watched.way = Way::watch(inotify, &allowed.path, MOVES, |directory, error| {
+        tracing::warn!(?directory, %error, "cannot be watched");
+    });
     let state = allowed.scan(|directory| match inotify.add_watch(directory, CHANGES) {
         Ok(watch) => {
             watched.inside.insert(watch);
@@ -196,6 +177,8 @@ fn forget_strangers(inotify: &Inotify, watched: &Watched, event: &InotifyEvent) 
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::inotify::InitFlags;
+
     use super::*;
 
     #[test]
@@ -206,8 +189,10 @@ mod tests {
             std::fs::create_dir(scratch.path().join(name)).unwrap();
             inotify.add_watch(&scratch.path().join(name), MOVES).unwrap()
         };
-        let (above, inside, stranger) = (watch("above"), watch("inside"), watch("stranger"));
-        let watched = Watched { above: vec![(above, "inside".into())], inside: [inside].into() };
+        let (inside, stranger) = (watch("inside"), watch("stranger"));
+        let way = Way::watch(&inotify, &scratch.path().join("inside"), MOVES, |_, _| {});
+        let above = inotify.add_watch(scratch.path(), MOVES).unwrap();
+        let watched = Watched { way, inside: [inside].into() };
         let is_news = |watch, mask, name: Option<&str>| watched.is_news(watch, mask, name.map(OsStr::new));
         let create = AddWatchFlags::IN_CREATE;
         assert!(is_news(above, create, Some("inside")));
