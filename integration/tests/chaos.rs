@@ -2,11 +2,15 @@
 //! what was right stays untouched. Two short lives of the fault harness, which together have every fault and every
 //! scenario; `make chaos` is the long run. See `docs/testing.md`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use vifd_integration::chaos::{Campaign, Round, fault, line, scenario};
+use vifd_integration::chaos::fault::Marks;
+use vifd_integration::chaos::oracle::{Writes, silence};
+use vifd_integration::chaos::{Campaign, Clock, Form, Guest, Life, Round, Scene, Wanted, fault, line, scenario};
+use vifd_integration::lab::Switch;
 
 /// Always the same: a failure of `make test` is a failure of this change. New seeds are for the long run.
 /// The first has the dummy switch and a clock that jumps, the second the userspace switch.
@@ -43,6 +47,27 @@ fn whatever_goes_wrong_comes_right() -> Result<()> {
         assert!(tally.scenarios.contains_key(scenario.name), "no {} in these rounds", scenario.name);
     }
     assert!(tally.cuts > 0, "the connection was never cut");
+    Ok(())
+}
+
+/// The oracle's `silence` goes by vifd's own count. Here vifd has a reason to write, which the oracle is not told of.
+#[test]
+fn silence_hears_what_vifd_writes() -> Result<()> {
+    let life = Life { clock: Clock::Kernel, switch: Switch::Dummy, ..Life::of(SEED) };
+    let guest = Guest { number: 7, form: Form::Tap, bridge: "br-int", mtu: 1450, mac: 0, interface_id: None };
+    let record = guest.record(life.switch)?;
+    let mut scene = Scene::build(&life, Wanted { guests: BTreeMap::from([(7, guest)]), next: 8 })?;
+    let marks = Marks::default();
+    let before = scene.writes()?;
+    let calm = Writes { before, ready: before, later: scene.writes_after_another_look()? };
+    assert_eq!(silence(true, marks, calm), Vec::<String>::new());
+    scene.ovs.vsctl(["remove", "Interface", &record.vif_name(), "external_ids", "attached-mac"])?;
+    scene
+        .vifd
+        .until("vifd has mended it", |vifd| Ok((vifd.metric("vifd_writes_total", "")? > before).then_some(())))?;
+    let later = scene.writes()?;
+    assert_eq!(silence(true, marks, Writes { before, ready: later, later }).len(), 1, "in a calm round");
+    assert_eq!(silence(false, marks, Writes { before, ready: before, later }).len(), 1, "with everything ready");
     Ok(())
 }
 

@@ -295,6 +295,32 @@ pub fn grown(before: Process, after: Process) -> Vec<String> {
     wrong
 }
 
+/// Writes of vifd, as its own counter has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes {
+    /// Before the round.
+    pub before: f64,
+    /// With everything ready after it.
+    pub ready: f64,
+    /// After vifd has looked at everything once more, without a cause.
+    pub later: f64,
+}
+
+/// Whether vifd wrote what nothing asked for: with everything ready, or at all in a round that was `calm`.
+#[must_use]
+pub fn silence(calm: bool, marks: Marks, writes: Writes) -> Vec<String> {
+    let mut wrong = Vec::new();
+    // A new process counts from nothing. A new switch is told to carry everything out anew, which is a write.
+    let expected = if marks.new_vifd { 0.0 } else { writes.before };
+    if calm && !marks.new_switch && writes.ready > expected {
+        wrong.push(format!("silence: {} writes, and nothing had changed", writes.ready - expected));
+    }
+    if writes.later > writes.ready {
+        wrong.push(format!("silence: {} writes with everything ready", writes.later - writes.ready));
+    }
+    wrong
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -448,6 +474,24 @@ mod tests {
         assert!(!verdict(Touch::Contents, Marks::default(), made_again)?.is_empty());
         assert!(!verdict(Touch::Nothing, new_switch, made_again)?.is_empty());
         Ok(())
+    }
+
+    #[test]
+    fn a_write_without_a_cause_is_heard_and_one_with_a_cause_is_not() {
+        let heard = |calm, new_switch, new_vifd, [before, ready, later]: [f64; 3]| {
+            silence(calm, Marks { new_switch, new_vifd }, Writes { before, ready, later })
+        };
+        for calm in [false, true] {
+            assert_eq!(heard(calm, false, false, [7.0, 7.0, 7.0]), Vec::<String>::new());
+            let wrong = heard(calm, true, true, [7.0, 9.0, 11.0]);
+            assert_eq!(wrong, ["silence: 2 writes with everything ready"], "calm: {calm}");
+        }
+        assert_eq!(heard(true, false, false, [7.0, 10.0, 10.0]), ["silence: 3 writes, and nothing had changed"]);
+        // Somebody asked for something; the switch is new; the process is new, and silent.
+        assert_eq!(heard(false, false, false, [7.0, 10.0, 10.0]), Vec::<String>::new());
+        assert_eq!(heard(true, true, false, [7.0, 10.0, 10.0]), Vec::<String>::new());
+        assert_eq!(heard(true, false, true, [7.0, 0.0, 0.0]), Vec::<String>::new());
+        assert_eq!(heard(true, false, true, [7.0, 1.0, 1.0]), ["silence: 1 writes, and nothing had changed"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::fault::{self, Fault, Kind, Marks};
 use super::harm::{Damage, Harm};
 use super::life::Life;
 use super::look::Look;
-use super::oracle::{self, Judged};
+use super::oracle::{self, Judged, Writes};
 use super::scenario::{self, Scenario};
 use super::scene::{Scene, sleep_until};
 use super::wanted::{Guest, Wanted};
@@ -234,23 +234,16 @@ impl Round {
         let written = scene.writes()?;
         self.play(scene)?;
         let over = Instant::now();
-        let (mut wrong, settled) = loop {
+        let (wrong, settled) = loop {
             scene.settle()?;
             // vifd may not have seen yet what was done last. What it says has to become true by itself.
             let settled = Instant::now();
-            let wrong = self.verdict(scene, &before)?;
+            let wrong = self.verdict(scene, &before, written)?;
             if wrong.is_empty() || over.elapsed() > BELIEVED {
                 break (wrong, settled - over);
             }
             sleep_until(Instant::now() + PAUSE)?;
         };
-        if self.acts.is_empty() && !self.marks().new_switch {
-            let expected = if self.marks().new_vifd { 0.0 } else { written };
-            let now = scene.writes()?;
-            if now > expected {
-                wrong.push(format!("silence: {} writes, and nothing had changed", now - expected));
-            }
-        }
         if !wrong.is_empty() {
             bail!("{}", wrong.join("\n"));
         }
@@ -258,8 +251,8 @@ impl Round {
         Ok(Report { settled, took: start.elapsed() })
     }
 
-    /// What is wrong at the moment.
-    fn verdict(&self, scene: &mut Scene, before: &Look) -> Result<Vec<String>> {
+    /// What is wrong at the moment. Before the round, vifd had written so much.
+    fn verdict(&self, scene: &mut Scene, before: &Look, written: f64) -> Result<Vec<String>> {
         let after = scene.look()?;
         let judged = Judged {
             switch: self.life.switch,
@@ -271,11 +264,9 @@ impl Round {
             after: &after,
         };
         let mut wrong = oracle::judge(&judged)?;
-        let written = scene.writes()?;
-        let later = scene.writes_after_another_look()?;
-        if later > written {
-            wrong.push(format!("silence: {} writes with everything ready", later - written));
-        }
+        let ready = scene.writes()?;
+        let writes = Writes { before: written, ready, later: scene.writes_after_another_look()? };
+        wrong.extend(oracle::silence(self.acts.is_empty(), self.marks(), writes));
         let (first, now) = scene.process()?;
         wrong.extend(oracle::grown(first, now));
         Ok(wrong)

@@ -383,7 +383,10 @@ impl Scene {
     }
 
     /// Makes vifd look at everything once more without a cause, and answers how many writes it has sent by then.
-    pub(super) fn writes_after_another_look(&mut self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// When vifd does not answer, or does not look.
+    pub fn writes_after_another_look(&mut self) -> Result<f64> {
         let plans = self.vifd.metric("vifd_plan_seconds_count", "")?;
         let mtu = if self.ovs.namespace().link(POKED)?.is_some_and(|link| link.mtu == 1500) { "1499" } else { "1500" };
         self.ovs.namespace().run("ip", ["link", "set", POKED, "mtu", mtu])?;
@@ -396,7 +399,10 @@ impl Scene {
     }
 
     /// Writes that this process of vifd has sent.
-    pub(super) fn writes(&self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// When vifd does not answer.
+    pub fn writes(&self) -> Result<f64> {
         self.vifd.metric("vifd_writes_total", "")
     }
 
