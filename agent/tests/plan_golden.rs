@@ -14,7 +14,7 @@ use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Observed, Table, View, Vif, VifId};
+use vifd::model::{Bridge, Desired, FileOwner, LinkKind, MacAddr, Observed, Table, View, Vif, VifId};
 use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, Settings, plan, release};
 use vifd::record;
 
@@ -460,6 +460,61 @@ fn a_tap_that_the_userspace_datapath_still_holds_comes_after_its_port_has_gone()
     case.world.ovs.vswitchd_alive = false;
     case.converge();
     insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_port_of_the_userspace_datapath_does_not_outlive_the_netdev_of_a_hypervisor() {
+    const NAME: &str = "tapdc065497-3c";
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true})))]);
+    let tap = LinkKind::Tap { multi_queue: false, persistent: true };
+    // What ovs-vswitchd goes on showing when the netdev has gone.
+    let outlives = |case: &mut Case, ifindex| {
+        case.world.kernel.links.clear();
+        let mut row = case.world.ovs.interfaces[NAME].as_ref().clone();
+        row.ifindex = Some(ifindex);
+        case.world.ovs.interfaces.insert(NAME.to_owned(), Arc::new(row));
+    };
+    case.say("plug");
+    case.world.add_link(NAME, tap.clone(), None);
+    case.converge();
+    case.say("Open vSwitch has seen a new netdev before we have");
+    outlives(&mut case, 77);
+    case.converge();
+    case.say("the netdev has gone");
+    outlives(&mut case, 0);
+    case.converge();
+    case.say("and it is back, and ovs-vswitchd has taken it in");
+    case.world.add_link(NAME, tap.clone(), None);
+    case.world.switch();
+    case.converge();
+    case.say("gone from the kernel's datapath, which has let go of it");
+    outlives(&mut case, 0);
+    let bridge = case.world.ovs.bridges["br-int"].as_ref().clone();
+    case.world.ovs.bridges.insert("br-int".into(), Arc::new(Bridge { datapath_type: "system".into(), ..bridge }));
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_port_of_the_hypervisor_that_outlives_its_netdev_is_left_alone() {
+    const NAME: &str = "tapdc065497-3c";
+    let mut case = Case::new([record(A, &port(&json!({})))]);
+    case.world.add_link(NAME, LinkKind::Tap { multi_queue: false, persistent: true }, None);
+    case.world.add_port(
+        "br-int",
+        NAME,
+        "",
+        StringMap::from([("iface-id".to_owned(), "6d2b1b5c-3b5e-4f7e-a0a5-8f1f2b0e9d77".to_owned())]),
+    );
+    case.world.switch();
+    case.converge();
+    case.world.kernel.links.clear();
+    let mut row = case.world.ovs.interfaces[NAME].as_ref().clone();
+    row.ifindex = Some(0);
+    case.world.ovs.interfaces.insert(NAME.to_owned(), Arc::new(row));
+    case.text.clear();
+    case.converge();
+    assert_eq!(case.text, format!("  {A}: plugged, Plugged(Netdev(\"{NAME}\"))\n"));
 }
 
 #[test]

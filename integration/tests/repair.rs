@@ -98,20 +98,21 @@ fn what_others_break_is_mended() -> Result<()> {
     scene.mended("a deleted bridge", |ovs, _| vsctl(ovs, &["del-br", "br-int"]), usable)
 }
 
-/// The userspace datapath moves the packets of a tap through a packet socket on it. It does not notice that a tap was
-/// deleted and made again, and shows the port as it was; then nothing passes.
+/// Whether packets can pass: the userspace datapath moves those of a netdev through a packet socket on it. It does not
+/// notice that a netdev was deleted and made again, and shows the port as it was; then nothing passes.
+fn passes(ovs: &Ovs, name: &str) -> Result<bool> {
+    // proc(5), /proc/net/packet: the fifth column is the link's index.
+    let sockets = ovs.namespace().enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/packet")?))?;
+    let index = ovs.namespace().link(name)?.map(|link| link.index.to_string());
+    Ok(sockets.lines().any(|line| line.split_whitespace().nth(4) == index.as_deref()))
+}
+
 #[test]
 fn a_deleted_tap_is_back_in_the_datapath() -> Result<()> {
     let Scene { mut ovs, mut vifd, record } = scene()?;
     let (name, id) = (record.vif_name(), record.id());
     let index = |ovs: &Ovs| -> Result<_> { Ok(ovs.namespace().link(&name)?.map(|link| link.index)) };
-    let passes = |ovs: &Ovs| -> Result<bool> {
-        // proc(5), /proc/net/packet: the fifth column is the link's index.
-        let sockets = ovs.namespace().enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/packet")?))?;
-        let index = index(ovs)?.map(|index| index.to_string());
-        Ok(sockets.lines().any(|line| line.split_whitespace().nth(4) == index.as_deref()))
-    };
-    assert!(passes(&ovs)?, "before any harm");
+    assert!(passes(&ovs, &name)?, "before any harm");
     let mut mended = |ovs: &mut Ovs, harm: &str, damage: &dyn Fn(&mut Vifd, &mut Ovs) -> Result<()>| -> Result<()> {
         let before = index(ovs)?.context("the tap")?;
         damage(&mut vifd, ovs)?;
@@ -119,7 +120,7 @@ fn a_deleted_tap_is_back_in_the_datapath() -> Result<()> {
             Ok(index(ovs)?.is_some_and(|index| index != before).then_some(()))
         })?;
         vifd.wait_for(&id, "ready")?;
-        assert!(passes(ovs)?, "{harm}: ready, and ovs-vswitchd does not listen on the new tap");
+        assert!(passes(ovs, &name)?, "{harm}: ready, and ovs-vswitchd does not listen on the new tap");
         Ok(())
     };
     let delete = |ovs: &Ovs| ovs.namespace().run("ip", ["link", "del", &name]).map(drop);
@@ -143,6 +144,36 @@ fn a_deleted_tap_is_back_in_the_datapath() -> Result<()> {
         delete(ovs)?;
         ovs.start_vswitchd()
     })
+}
+
+/// The guest is stopped and started: its hypervisor deletes the tap and makes it again, under a port that vifd made.
+#[test]
+fn a_hypervisors_tap_is_back_in_the_datapath() -> Result<()> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut vifd = Vifd::beside(&ovs)?;
+    vifd.start()?;
+    let record = Record::fixture("openvswitch-create-port")?.with_profile("datapath_type", "netdev");
+    let (name, id) = (record.vif_name(), record.id());
+    vifd.put(&record)?;
+    let ip = |arguments: &[&str]| ovs.namespace().run("ip", arguments).map(drop);
+    for round in ["first", "stopped and started", "stopped while vifd is away, and started", "for good measure"] {
+        vifd.wait_until(&id, "waiting for its tap", |status| {
+            status["phase"] == "plugged" && status["reason"] == "WaitingForNetdev"
+        })?;
+        ip(&["tuntap", "add", "dev", &name, "mode", "tap"])?;
+        ip(&["link", "set", &name, "up"])?;
+        vifd.wait_for(&id, "ready")?;
+        assert!(passes(&ovs, &name)?, "{round}: ready, and ovs-vswitchd does not listen on the tap");
+        let away = round == "stopped and started";
+        if away {
+            vifd.stop()?;
+        }
+        ip(&["link", "del", &name])?;
+        if away {
+            vifd.start()?;
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -338,8 +338,9 @@ impl World {
             };
             let ofport = if fault.is_some() { -1 } else { interface.ofport.filter(|port| *port > 0).unwrap_or(0) };
             let ofport = if ofport == 0 { i64::try_from(place).unwrap_or(i64::MAX).saturating_add(1) } else { ofport };
+            let ifindex = Some(self.kernel.links.get(name).map_or(0, |link| link.index));
             if let Ok(interface) = self.interface(name) {
-                (interface.ofport, interface.error) = (Some(ofport), fault);
+                (interface.ofport, interface.error, interface.ifindex) = (Some(ofport), fault, ifindex);
             }
         }
     }

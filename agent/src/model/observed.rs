@@ -199,6 +199,8 @@ pub struct Interface {
     pub ofport: Option<i64>,
     /// `error`: why not.
     pub error: Option<String>,
+    /// `ifindex`: index of the netdev of its name, 0 when ovs-vswitchd knows that there is none.
+    pub ifindex: Option<u32>,
     /// `link_state` is `up`.
     pub link_up: bool,
     /// `status`, e.g. `status=connected` of a vhost-user port.

@@ -118,8 +118,7 @@ impl<'a> Work<'a> {
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
         self.stale(id, blueprint, &mut sight, &mut found);
         for tap in &blueprint.taps {
-            let port = blueprint.ports.iter().find(|port| port.name == tap.name);
-            self.tap(id, tap, port, &mut sight, &mut found);
+            self.tap(id, tap, &mut sight, &mut found);
         }
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
@@ -172,14 +171,7 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
     }
 
-    fn tap(
-        &self,
-        id: VifId,
-        wanted: &WantedTap,
-        port: Option<&WantedPort>,
-        sight: &mut Sight<'_>,
-        found: &mut Findings,
-    ) {
+    fn tap(&self, id: VifId, wanted: &WantedTap, sight: &mut Sight<'_>, found: &mut Findings) {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
         let Some(link) = sight.link(&wanted.name) else {
@@ -195,9 +187,11 @@ impl<'a> Work<'a> {
                     return;
                 }
             }
-            if let Some(port) = port
-                && !self.may_be_taken(port, sight, found)
+            if let (Some(port), Some(interface)) = (sight.port(&wanted.name), sight.interface(&wanted.name))
+                && matches!(port_owner(port, Some(interface), settings), Owner::Us { .. })
+                && Self::outlived_its_netdev(port, interface, true, sight)
             {
+                found.ovs.push(self.delete_port(port, Some(interface)));
                 return;
             }
             found.links.push(LinkOp::CreateTap {
@@ -265,31 +259,19 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// Whether Open vSwitch would take a new tap for what it is. The userspace datapath keeps a netdev open that was
-    /// deleted, and takes a new one of the same name for the old: the port looks usable, and no packet passes until
-    /// ovs-vswitchd is started again. So its port goes first, and the tap comes when ovs-vswitchd has seen that; a
-    /// port that goes and comes between two of its looks stays as it was.
-    fn may_be_taken(&self, wanted: &WantedPort, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
-        if !sight.sees_vswitchd() {
-            return true;
-        }
-        let (port, interface) = (sight.port(&wanted.name), sight.interface(&wanted.name));
-        match (port, interface) {
-            (Some(port), Some(interface))
-                if sight.is_userspace(&port.bridge)
-                    && interface.ofport.is_some_and(|ofport| ofport > 0)
-                    && matches!(port_owner(port, Some(interface), self.inputs.settings), Owner::Us { .. }) =>
-            {
-                found.ovs.push(self.delete_port(port, Some(interface)));
-                false
-            }
-            (None, _) if sight.is_userspace(&wanted.bridge) && sight.vswitchd_is_behind() => {
-                let busy = format!("ovs-vswitchd has yet to let go of what port {} was before", wanted.name);
-                found.blocked.get_or_insert(Missing::Busy(busy));
-                false
-            }
-            _ => true,
-        }
+    /// Whether the userspace datapath still has, under this port, a netdev that was deleted. It keeps that open for ever
+    /// and takes a new one of the same name for the old: the port looks usable, and no packet passes. So the port goes
+    /// while the netdev is away, and comes back when ovs-vswitchd has seen that; see ADR 10. Whether the netdev is away
+    /// is for the kernel to say where vifd makes it, and for both where it is another's, whose coming Open vSwitch may
+    /// hear of before us.
+    fn outlived_its_netdev(port: &Port, interface: &Interface, made_by_us: bool, sight: &mut Sight<'_>) -> bool {
+        sight.sees_vswitchd()
+            && interface.kind.is_empty()
+            && interface.ofport.is_some_and(|ofport| ofport > 0)
+            && (made_by_us || interface.ifindex == Some(0))
+            && sight.link(&interface.name).is_none()
+            // Last, because no verdict stands on it: one port in a thousand gets here.
+            && sight.is_userspace(&port.bridge)
     }
 
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
@@ -384,6 +366,11 @@ impl<'a> Work<'a> {
                         bridge: wanted.bridge.clone(),
                     });
                 }
+                (Maker::Vifd, None) if sight.is_userspace(&wanted.bridge) && sight.vswitchd_is_behind() => {
+                    // A port that goes and comes between two of its looks stays as it was.
+                    let busy = format!("ovs-vswitchd has yet to let go of what port {} was before", wanted.name);
+                    found.blocked.get_or_insert(Missing::Busy(busy));
+                }
                 (Maker::Vifd, None) => found.ovs.push(OvsOp::InsertPort(Box::new(new_port(wanted)))),
             }
             return;
@@ -428,7 +415,18 @@ impl<'a> Work<'a> {
                 }
             },
         };
+        // A tap of ours has been seen to.
+        let outlived = found.link_ready.is_none() && Self::outlived_its_netdev(port, interface, false, sight);
+        if outlived && wanted.maker == Maker::Vifd && matches!(guard, Guard::Mark) {
+            found.ovs.push(self.delete_port(port, Some(interface)));
+            return;
+        }
         change_rows(wanted, (port, interface), settings, guard, found);
+        if outlived {
+            // Whoever made the port makes it again with the device.
+            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+            return;
+        }
         if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, sight.link(&wanted.name))
             && link.mtu != mtu
         {

@@ -181,9 +181,21 @@ fn nudge_port(port: &mut Port, which: usize, host: &Host, names: &[String], valu
 }
 
 fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index) {
-    let Interface { uuid: id, name: _, kind, options, external_ids, mtu_request, mtu, ofport, error, link_up, status } =
-        row;
-    match which % 12 {
+    let Interface {
+        uuid: id,
+        name: _,
+        kind,
+        options,
+        external_ids,
+        mtu_request,
+        mtu,
+        ofport,
+        error,
+        ifindex,
+        link_up,
+        status,
+    } = row;
+    match which % 13 {
         0 => *id = uuid(value),
         1 => set(kind, value, ["", "internal", "dpdkvhostuser", "patch"].map(str::to_owned)),
         2 => set(options, value, [BTreeMap::new(), StringMap::from([("peer".into(), "tap0".into())])]),
@@ -193,6 +205,7 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
         7 | 8 => set(error, value, [None, Some(String::new()), Some("No such device".into()), Some("no".into())]),
         9 => *link_up = !*link_up,
         10 => set(status, value, [BTreeMap::new(), StringMap::from([("status".into(), "connected".into())])]),
+        11 => set(ifindex, value, [None, Some(0), Some(77)]),
         _ => nudge_ids(external_ids, host, value),
     }
 }

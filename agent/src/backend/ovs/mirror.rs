@@ -150,7 +150,7 @@ fn names<'a>(rows: &BTreeSet<Uuid>, name: impl Fn(&Uuid) -> Option<&'a String>) 
 }
 
 fn interface(row: &vswitch::Interface) -> Interface {
-    let octets = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+    let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
     Interface {
         uuid: row.uuid,
         name: row.name.clone(),
@@ -158,10 +158,11 @@ fn interface(row: &vswitch::Interface) -> Interface {
         kind: if row.type_ == "system" { String::new() } else { row.type_.clone() },
         options: row.options.clone(),
         external_ids: row.external_ids.clone(),
-        mtu_request: octets(row.mtu_request),
-        mtu: octets(row.mtu).filter(|mtu| *mtu > 0),
+        mtu_request: number(row.mtu_request),
+        mtu: number(row.mtu).filter(|mtu| *mtu > 0),
         ofport: row.ofport,
         error: row.error.clone(),
+        ifindex: number(row.ifindex),
         link_up: row.link_state.as_deref() == Some("up"),
         status: row.status.clone(),
     }
