@@ -104,7 +104,7 @@ pub(crate) fn made_anew(path: &Path) -> impl Future<Output = ()> + Send + 'stati
         };
         if let Err(error) = noticed.await {
             tracing::debug!(%error, "no inotify: the return of a socket is not noticed");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
