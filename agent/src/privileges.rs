@@ -6,7 +6,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use nix::unistd::{User, chown, initgroups, setgid, setuid};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{User, fchownat, initgroups, setgid, setuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::config::Config;
@@ -61,7 +62,8 @@ fn make_directory(path: &Path, mode: u32, user: &User) -> anyhow::Result<()> {
             DirBuilder::new().recursive(true).mode(0o755).create(above)?;
         }
         DirBuilder::new().mode(mode).create(path)?;
-        Ok(chown(path, Some(user.uid), Some(user.gid))?)
+        // Not through a link that was laid in its place meanwhile: this is root.
+        Ok(fchownat(AT_FDCWD, path, Some(user.uid), Some(user.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?)
     };
     made().with_context(|| format!("cannot make {} for {}", path.display(), user.name))
 }

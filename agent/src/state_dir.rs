@@ -2,8 +2,11 @@
 //! anything into it, and reading and replacing its files through the open directory, so that no link is followed.
 //! What the files say is their readers' business. Everything here blocks.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +17,7 @@ use rustix::io::Errno;
 const DIRECTORY_MODE: u32 = 0o750;
 /// Of files.
 const FILE_MODE: u32 = 0o640;
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Why a directory is not taken: somebody else could decide what is in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,17 +85,7 @@ impl StateDir {
             }
             io::Error::new(error.kind(), format!("cannot make {}: {error}", path.display()))
         })?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(directory) => File::from(directory),
-            Err(Errno::LOOP | Errno::NOTDIR) => return Err(io::Error::other(in_the_way(path))),
-            Err(errno) => {
-                let error = io::Error::from(errno);
-                return Err(io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())));
-            }
-        };
-        judge(path, &directory.metadata()?, rustix::process::geteuid().as_raw()).map_err(io::Error::other)?;
-        Ok(StateDir { directory, path: path.to_owned() })
+        StateDir::trusted(rustix::fs::open(path, OPEN, Mode::empty()), path.to_owned())
     }
 
     /// Opens the directory `name` in this one, made where it is missing.
@@ -99,7 +93,40 @@ impl StateDir {
     /// # Errors
     /// As [`StateDir::open`].
     pub(crate) fn below(&self, name: &str) -> io::Result<StateDir> {
-        StateDir::open(&self.path.join(name))
+        match rustix::fs::mkdirat(&self.directory, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(self.refused("make", name, errno)),
+        }
+        StateDir::trusted(rustix::fs::openat(&self.directory, name, OPEN, Mode::empty()), self.path.join(name))
+    }
+
+    /// What was opened at `path`, if it is a directory of ours.
+    fn trusted(opened: Result<OwnedFd, Errno>, path: PathBuf) -> io::Result<StateDir> {
+        let directory = match opened {
+            Ok(directory) => File::from(directory),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(io::Error::other(in_the_way(&path))),
+            Err(errno) => {
+                let error = io::Error::from(errno);
+                return Err(io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display())));
+            }
+        };
+        judge(&path, &directory.metadata()?, rustix::process::geteuid().as_raw()).map_err(io::Error::other)?;
+        Ok(StateDir { directory, path })
+    }
+
+    /// Names of everything in it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.directory)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
     }
 
     /// Where it is.
@@ -274,6 +301,17 @@ mod tests {
         state.replace("b", b"new").unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         assert_eq!(fs::metadata(path.join("b")).unwrap().mode() & 0o7777 & !0o640, 0);
+        // Opened by its name once, and not by its path again: what is laid in its place meanwhile is not used.
+        let moved = root.path().join("moved");
+        fs::rename(&path, &moved).unwrap();
+        let elsewhere = root.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        state.below("inner").unwrap().touch("c").unwrap();
+        assert_eq!(state.below("inner").unwrap().names().unwrap(), ["c"]);
+        assert!(moved.join("inner/c").exists() && fs::read_dir(&elsewhere).unwrap().next().is_none());
+        fs::remove_file(&path).unwrap();
+        fs::rename(&moved, &path).unwrap();
         symlink(root.path(), path.join("deleted")).unwrap();
         assert!(state.below("deleted").unwrap_err().to_string().contains("is a symbolic link"));
         let fifo = path.join("fifo");

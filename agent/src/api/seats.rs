@@ -112,6 +112,7 @@ impl Guest {
             Burden::Light => None,
             Burden::Long => Some(Arc::clone(&self.rations.long).try_acquire_owned().ok()?),
             Burden::Large => {
+                // Not busy yet: who waits gives up the seat, or a flood of these would keep everybody out.
                 let turn = timeout(TURN, Arc::clone(&self.rations.large).acquire_owned());
                 Some(turn.await.ok()?.ok()?)
             }
@@ -189,5 +190,20 @@ mod tests {
         let begun = Instant::now();
         assert!(guest.begin(&get("/metrics")).await.is_none());
         assert_eq!(begun.elapsed(), TURN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_keeps_nobody_out() {
+        let mut seats = Seats::new(2);
+        let (first, second) = (seats.take().unwrap(), seats.take().unwrap());
+        let mut large = Vec::new();
+        for _ in 0..LARGE {
+            large.push(first.begin(&get("/metrics")).await.unwrap());
+        }
+        let request = get("/metrics");
+        let mut waiting = std::pin::pin!(second.begin(&request));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        assert!(seats.take().is_some());
+        second.asked_to_leave().await;
     }
 }

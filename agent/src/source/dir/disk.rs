@@ -211,10 +211,8 @@ impl Tombstones {
     /// Below `state`, made when it is missing. Answers those that are there.
     pub(super) fn open(state: &Path) -> io::Result<(Tombstones, Vec<VifId>)> {
         let directory = StateDir::open(state)?.below("deleted")?;
-        let mut ids = Vec::new();
-        for entry in std::fs::read_dir(directory.path())? {
-            ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<VifId>().ok()));
-        }
+        let id = |name: OsString| name.to_str().and_then(|name| name.parse::<VifId>().ok());
+        let ids = directory.names()?.into_iter().filter_map(id).collect();
         Ok((Tombstones { directory: Arc::new(directory) }, ids))
     }
 
