@@ -159,7 +159,7 @@ fn paint(chart: &Chart, root: &DrawingArea<SVGBackend<'_>, plotters::coord::Shif
     }
     canvas
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .label_font(("sans-serif", 13))
