@@ -20,6 +20,11 @@ use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, S
 
 pub(super) const SOCKETS: &str = "/run/vhost";
 
+/// So many cases of each property.
+pub(super) fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, verbose: 0, ..ProptestConfig::default() }
+}
+
 pub(super) fn settings() -> Settings {
     Settings {
         max_removals: MaxRemovals::Percent(100),

@@ -17,7 +17,7 @@ use vifd::backend::world::World;
 use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
 use vifd::plan::{MaxRemovals, Memo, Owner, Settings, Verdict};
 
-use self::host::{Event, Host, Shape, event, settings, vif, vifs};
+use self::host::{Event, Host, Shape, cases, event, settings, vif, vifs};
 
 /// Whether anything on the host carries our mark for one of `ids`.
 fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<String> {
@@ -44,12 +44,7 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1000,
-        failure_persistence: None,
-        verbose: 0,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn converges_from_anything_and_then_plans_nothing(

@@ -18,7 +18,7 @@ use vifd::model::{
 };
 use vifd::plan::{Clash, MaxRemovals, Orders, Settings};
 
-use super::host::{Event, Host, SOCKETS, any_event, event, settings, up_to, vifs};
+use super::host::{Event, Host, SOCKETS, any_event, cases, event, settings, up_to, vifs};
 
 /// One fact becomes another: which of them, of which row, and what.
 #[derive(Clone, Debug)]
@@ -321,12 +321,7 @@ fn views(links: &LinkState, ovs: &OvsState, syncing: usize) -> Observed {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1000,
-        failure_persistence: None,
-        verbose: 0,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn of_events_changes_no_plan(
