@@ -39,7 +39,8 @@ pub struct Options {
     pub decode: Decode,
     /// Longer records, in bytes, are refused.
     pub max_record: usize,
-    /// A change is read once the directory has been quiet for this long…
+    /// A change is read once the directory has been quiet for this long, a record that alone was moved into it once
+    /// it has been quiet for a tenth of that…
     pub quiet: Duration,
     /// …and in any case after this long.
     pub at_most: Duration,
@@ -217,14 +218,17 @@ struct Pending {
     check: bool,
     /// Watch anew.
     rearm: bool,
+    /// All that happened is that one record came, whole.
+    alone: bool,
     first: Option<Instant>,
     last: Option<Instant>,
 }
 
 impl Pending {
     fn note(&mut self, event: Event) {
+        self.alone = self.first.is_none() && matches!(event, Event::Arrived(_));
         match event {
-            Event::Record(name) => {
+            Event::Arrived(name) | Event::Record(name) => {
                 self.records.insert(name);
             }
             Event::Overflow => self.all = true,
@@ -285,6 +289,7 @@ impl Task {
     /// When there is something to do without being told.
     fn deadline(&self) -> Option<Instant> {
         let read = match (self.pending.first, self.pending.last) {
+            (Some(first), Some(_)) if self.pending.alone => Some(first + self.quiet / 10),
             (Some(first), Some(last)) => Some((last + self.quiet).min(first + self.at_most)),
             _ => None,
         };

@@ -21,7 +21,9 @@ use super::disk::{Open, is_record};
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// Something happened to a record of the directory.
+    /// A record was moved into the directory: it is whole.
+    Arrived(OsString),
+    /// Something else happened to a record of the directory.
     Record(OsString),
     /// The directory may have become unreadable, or readable.
     Mode,
@@ -109,7 +111,11 @@ impl Watch {
             return Some(Event::Overflow);
         }
         match name {
-            Some(name) if Some(wd) == self.target => is_record(name).then(|| Event::Record(name.to_owned())),
+            Some(name) if Some(wd) == self.target && !is_record(name) => None,
+            Some(name) if Some(wd) == self.target && mask.contains(AddWatchFlags::IN_MOVED_TO) => {
+                Some(Event::Arrived(name.to_owned()))
+            }
+            Some(name) if Some(wd) == self.target => Some(Event::Record(name.to_owned())),
             Some(_) => self.way.is_changed_by(wd, name).then_some(Event::Path),
             None if mask.contains(AddWatchFlags::IN_ATTRIB) => Some(Event::Mode),
             // A watched directory itself: deleted, moved, unmounted.
