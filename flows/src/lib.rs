@@ -3,6 +3,22 @@
 //! So far: the frame of every message ([`Header`], [`Frames`]). Matches, actions, the flow table and sessions
 //! join it later.
 
+pub mod action;
+mod error;
+pub mod field;
+mod flow;
 mod frame;
+mod group;
+mod matching;
+mod meter;
+mod port;
 
+pub use action::Action;
+pub use error::{DecodeError, Fault, TextError};
+pub use field::{Field, Subfield};
+pub use flow::{Flow, FlowCommand, FlowFlags, FlowMod, FlowStats, Instructions};
 pub use frame::{Frames, Header, InvalidFrame, VERSION};
+pub use group::{Bucket, Group, GroupCommand, GroupKind, GroupMod};
+pub use matching::Match;
+pub use meter::{Band, BandKind, Meter, MeterCommand, MeterFlags, MeterMod};
+pub use port::PortNo;
