@@ -152,3 +152,15 @@ impl FlowStats {
         todo!()
     }
 }
+
+impl Instructions {
+    /// Reads instructions, all of `bytes`.
+    pub(crate) fn decode(_bytes: &[u8]) -> Result<Self, DecodeError> {
+        todo!()
+    }
+
+    /// Writes them.
+    pub(crate) fn encode(&self, _out: &mut BytesMut) {
+        todo!()
+    }
+}

@@ -55,6 +55,11 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Where to append what was read.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
     /// Takes what was read.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

@@ -4,14 +4,19 @@
 //! join it later.
 
 pub mod action;
+pub mod diff;
+pub mod endpoint;
 mod error;
 pub mod field;
 mod flow;
 mod frame;
 mod group;
 mod matching;
+pub mod message;
 mod meter;
 mod port;
+pub mod session;
+mod table;
 
 pub use action::Action;
 pub use error::{DecodeError, Fault, TextError};
@@ -22,3 +27,4 @@ pub use group::{Bucket, Group, GroupCommand, GroupKind, GroupMod};
 pub use matching::Match;
 pub use meter::{Band, BandKind, Meter, MeterCommand, MeterFlags, MeterMod};
 pub use port::PortNo;
+pub use table::{FlowId, FlowTable};

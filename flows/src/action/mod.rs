@@ -26,3 +26,15 @@ pub enum Action {
     /// What this crate does not know, header and all.
     Unknown(Box<[u8]>),
 }
+
+impl Action {
+    /// Reads a list of actions, all of `bytes`.
+    pub(crate) fn decode_all(_bytes: &[u8]) -> Result<Box<[Action]>, crate::DecodeError> {
+        todo!()
+    }
+
+    /// Writes a list of actions.
+    pub(crate) fn encode_all(_actions: &[Action], _out: &mut bytes::BytesMut) {
+        todo!()
+    }
+}

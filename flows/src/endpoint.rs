@@ -1,0 +1,136 @@
+//! Where a switch is and how to get a byte stream to it: `unix:` and `tcp:` as ovs-vswitchd.conf.db(5) writes them.
+//! Another stream, e.g. one of TLS for `ssl:`, is handed in by an implementation of [`Connect`].
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::str::FromStr;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// The port that IANA gave OpenFlow, for endpoints that name none.
+pub const DEFAULT_PORT: u16 = 6653;
+
+/// A connected byte stream of any kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A future of a connected stream.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// Something that gives a byte stream to a switch: an endpoint, TLS, or a test's in-memory pipe.
+pub trait Connect: Send + Sync {
+    /// Connects anew.
+    fn connect(&self) -> Connecting<'_>;
+    /// Where to, for messages.
+    fn target(&self) -> String;
+}
+
+/// The address of a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `unix:PATH`, e.g. a bridge's `BRIDGE.mgmt` in Open vSwitch's run directory.
+    Unix(PathBuf),
+    /// `tcp:HOST[:PORT]`; a name is resolved at every attempt to connect.
+    Tcp {
+        /// A name or an address; IPv6 without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+        }
+    }
+}
+
+/// Text that is no endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no OpenFlow endpoint: expected unix:PATH or tcp:HOST[:PORT], with IPv6 addresses in brackets")]
+pub struct EndpointError(pub String);
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let parsed = match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Some(Self::Unix(path.into())),
+            Some(("tcp", rest)) => tcp(rest),
+            _ => None,
+        };
+        parsed.ok_or_else(|| EndpointError(text.to_owned()))
+    }
+}
+
+fn tcp(text: &str) -> Option<Endpoint> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        host.parse::<std::net::Ipv6Addr>().ok()?;
+        (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port != 0))?;
+    (!host.is_empty()).then(|| Endpoint::Tcp { host: host.to_owned(), port })
+}
+
+impl Endpoint {
+    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            Self::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                // Requests are written whole, so waiting to fill a segment only adds latency.
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+impl Connect for Endpoint {
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(self.open())
+    }
+
+    fn target(&self) -> String {
+        self.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_what_was_parsed() {
+        for text in ["unix:/run/openvswitch/br0.mgmt", "tcp:127.0.0.1:6653", "tcp:[::1]:6654", "tcp:sw.example.org:1"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        assert_eq!("tcp:[::1]".parse::<Endpoint>().unwrap().to_string(), "tcp:[::1]:6653");
+        assert_eq!("tcp:sw".parse::<Endpoint>().unwrap().to_string(), "tcp:sw:6653");
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in
+            ["br0.mgmt", "unix:", "ssl:h:1", "ptcp:6653", "tcp:", "tcp::1", "tcp:::1:1", "tcp:[::1", "tcp:[h]:1"]
+                .into_iter()
+                .chain(["tcp:h:0", "tcp:h:", "tcp:h:65536", "tcp:[::1]1"])
+        {
+            assert_eq!(text.parse::<Endpoint>(), Err(EndpointError(text.to_owned())));
+        }
+    }
+}
