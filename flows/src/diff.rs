@@ -13,6 +13,9 @@
 //!   meters that are not wanted         │ Changes::meters_last, Handle::meters
 //! ```
 
+#[cfg(test)]
+mod properties;
+
 use std::collections::{BTreeMap, HashMap};
 
 use crate::message::Message;
