@@ -26,3 +26,33 @@ impl PortNo {
     /// `OFPP_ANY`: no port in particular.
     pub const ANY: PortNo = PortNo(0xffff_ffff);
 }
+
+impl PortNo {
+    /// The number it had in the 16 bits of OpenFlow 1.0, as many of OVS's own actions still have it. Nothing, for
+    /// numbers that OVS cannot address.
+    #[must_use]
+    pub fn to_u16(self) -> Option<u16> {
+        match self.0 {
+            0..0xff00 => Some(self.0 as u16),
+            0xffff_ff00.. => Some((self.0 & 0xffff) as u16),
+            _ => None,
+        }
+    }
+
+    /// The port with a number of OpenFlow 1.0.
+    #[must_use]
+    pub fn from_u16(number: u16) -> Self {
+        if number < 0xff00 { PortNo(number.into()) } else { PortNo(u32::from(number) | 0xffff_0000) }
+    }
+
+    /// Its 16 bits; those of [`PortNo::ANY`] for a number that OVS cannot address, which no switch outputs to.
+    pub(crate) fn short(self) -> u16 {
+        self.to_u16().unwrap_or(0xffff)
+    }
+}
+
+impl std::fmt::Display for PortNo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        crate::text::show_port(f, *self, &crate::text::Unnamed)
+    }
+}
