@@ -12,14 +12,6 @@ pub struct DecodeError {
     pub fault: Fault,
 }
 
-impl DecodeError {
-    /// The same of bytes that begin so many octets earlier.
-    pub(crate) fn behind(mut self, octets: usize) -> Self {
-        self.offset += octets;
-        self
-    }
-}
-
 /// What can be wrong with bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {

@@ -12,7 +12,6 @@ mod packet;
 mod port;
 #[cfg(test)]
 mod properties;
-mod reader;
 mod session;
 mod stats;
 
@@ -26,11 +25,11 @@ pub use self::multipart::{FlowsRequest, MultipartKind, MultipartRequest};
 pub use self::nicira::{PacketInFormat, TlvCommand, TlvMap, TlvTable};
 pub use self::packet::{FlowRemoved, PacketIn, PacketOut};
 pub use self::port::{Port, PortEthernet, PortReason, PortStats, PortStatus};
-use self::reader::Reader;
 pub use self::session::{AsyncMask, Features, Hello, Role, RoleRequest, SwitchConfig};
 pub use self::stats::{
     Aggregate, Counter, Description, GroupFeatures, GroupStats, MeterFeatures, MeterStats, TableStats,
 };
+use crate::wire::Reader;
 use crate::{DecodeError, Fault, FlowMod, GroupMod, Header, MeterMod, VERSION};
 
 /// `OFPT_*`.
@@ -208,8 +207,12 @@ impl Message {
             Kind::ECHO_REQUEST => Self::EchoRequest(body.clone()),
             Kind::ECHO_REPLY => Self::EchoReply(body.clone()),
             Kind::EXPERIMENTER => {
-                let mut reader = Reader::new("experimenter message", body);
-                Self::Experimenter { vendor: reader.u32()?, subtype: reader.u32()?, body: body.slice(reader.at()..) }
+                let mut reader = Reader::new(body, "experimenter message");
+                Self::Experimenter {
+                    vendor: reader.u32()?,
+                    subtype: reader.u32()?,
+                    body: body.slice_ref(reader.bytes()),
+                }
             }
             Kind::FEATURES_REQUEST => Self::FeaturesRequest,
             Kind::FEATURES_REPLY => Self::FeaturesReply(Features::decode(body)?),
@@ -336,7 +339,7 @@ impl Message {
 
 impl BundleControl {
     fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("bundle control", body);
+        let mut reader = Reader::new(body, "bundle control");
         let id = reader.u32()?;
         let step = match reader.u16()? {
             0 => BundleStep::OpenRequest,
@@ -359,11 +362,11 @@ impl BundleControl {
 
 impl BundleAdd {
     fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("bundle add", body);
+        let mut reader = Reader::new(body, "bundle add");
         let id = reader.u32()?;
         reader.skip(2)?;
         let flags = reader.u16()?;
-        Ok(Self { id, flags, message: body.slice(reader.at()..) })
+        Ok(Self { id, flags, message: body.slice_ref(reader.bytes()) })
     }
 }
 

@@ -66,13 +66,27 @@ impl<'a> Reader<'a> {
         self.take(count).map(drop)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    /// The next `N` octets.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let Some((head, tail)) = self.bytes.split_first_chunk::<N>() else {
             return Err(self.error(Fault::Truncated { need: N, have: self.bytes.len() }));
         };
         self.bytes = tail;
         self.offset += N;
         Ok(*head)
+    }
+
+    /// What is left of a structure of `length` octets, of which `read` were read.
+    pub(crate) fn rest_of(&mut self, length: usize, read: usize) -> Result<Reader<'a>, DecodeError> {
+        let Some(left) = length.checked_sub(read) else { return Err(self.error(Fault::Length(length))) };
+        self.part(left)
+    }
+
+    /// A text in a field of `N` octets, up to its first NUL.
+    pub(crate) fn string<const N: usize>(&mut self) -> Result<String, DecodeError> {
+        let octets = self.array::<N>()?;
+        let text = octets.split(|octet| *octet == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
     }
 
     /// An octet.
@@ -112,6 +126,20 @@ impl<'a> Reader<'a> {
         }
         self.part(length)
     }
+}
+
+/// Reads structures one after the other to the end of `bytes`, which errors call `what`.
+pub(crate) fn entries<T>(
+    bytes: &[u8],
+    what: &'static str,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let mut reader = Reader::new(bytes, what);
+    let mut entries = Vec::new();
+    while !reader.is_empty() {
+        entries.push(read(&mut reader)?);
+    }
+    Ok(entries)
 }
 
 /// Writes zeros until what was written since `start` is a multiple of eight octets.

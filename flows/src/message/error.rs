@@ -7,8 +7,8 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::reader::Reader;
 use crate::DecodeError;
+use crate::wire::Reader;
 
 /// `OFPET_EXPERIMENTER`.
 const EXPERIMENTER: u16 = 0xffff;
@@ -49,7 +49,7 @@ impl SwitchError {
     /// # Errors
     /// It is none.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("error", body);
+        let mut reader = Reader::new(body, "error");
         let (mut kind, mut code) = (reader.u16()?, reader.u16()?);
         let mut vendor = Vendor::Standard;
         if kind == EXPERIMENTER {
@@ -60,7 +60,7 @@ impl SwitchError {
             };
             (kind, code) = (code, 0);
         }
-        Ok(Self { vendor, kind, code, data: body.slice(reader.at()..) })
+        Ok(Self { vendor, kind, code, data: body.slice_ref(reader.bytes()) })
     }
 
     /// Writes what is behind the header.

@@ -3,8 +3,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::reader::{Reader, entries};
 use super::set_length;
+use crate::wire::{Reader, entries};
 use crate::{DecodeError, Fault, Instructions, Match, PortNo};
 
 /// `OFPFMF_*`.
@@ -82,7 +82,7 @@ impl MonitorRequest {
             2 => MonitorCommand::Delete,
             value => return Err(reader.error(Fault::Value { name: "command", value: value.into() })),
         };
-        Ok(Self { id, out_port, out_group, flags, table, command, matching: reader.matching()? })
+        Ok(Self { id, out_port, out_group, flags, table, command, matching: Match::read(reader)? })
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
@@ -152,7 +152,7 @@ pub enum FlowUpdate {
 impl FlowUpdate {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (length, event) = (reader.u16()?, reader.u16()?);
-        let mut entry = reader.part(length.into(), 4)?;
+        let mut entry = reader.rest_of(length.into(), 4)?;
         let event = match event {
             0 => UpdateEvent::Initial,
             1 => UpdateEvent::Added,
@@ -167,9 +167,8 @@ impl FlowUpdate {
         let (idle_timeout, hard_timeout, priority) = (entry.u16()?, entry.u16()?, entry.u16()?);
         entry.skip(4)?;
         let cookie = entry.u64()?;
-        let matching = entry.matching()?;
-        let at = entry.at();
-        let instructions = Instructions::decode(entry.rest()).map_err(|error| error.behind(at))?;
+        let matching = Match::read(&mut entry)?;
+        let instructions = Instructions::read(&mut entry)?;
         Ok(Self::Flow(UpdatedFlow {
             event,
             reason,
@@ -188,7 +187,7 @@ impl FlowUpdate {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("flow update", body, Self::read)
+        entries(body, "flow update", Self::read)
     }
 
     /// Appends the entry.

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::monitor::MonitorRequest;
-use super::reader::Reader;
+use crate::wire::Reader;
 use crate::{DecodeError, Match, PortNo};
 
 /// `OFPMP_*`.
@@ -66,7 +66,7 @@ impl FlowsRequest {
         let (out_port, out_group) = (PortNo(reader.u32()?), reader.u32()?);
         reader.skip(4)?;
         let (cookie, cookie_mask) = (reader.u64()?, reader.u64()?);
-        let matching = reader.matching()?;
+        let matching = Match::read(reader)?;
         Ok(Self { table, out_port, out_group, cookie, cookie_mask, matching })
     }
 
@@ -148,7 +148,7 @@ impl MultipartRequest {
     /// # Errors
     /// It is no multipart request.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("multipart request", body);
+        let mut reader = Reader::new(body, "multipart request");
         let kind = MultipartKind(reader.u16()?);
         reader.skip(6)?;
         Ok(match kind {
@@ -165,7 +165,7 @@ impl MultipartRequest {
             MultipartKind::METER_FEATURES => Self::MeterFeatures,
             MultipartKind::PORT_DESC => Self::Ports,
             MultipartKind::FLOW_MONITOR => Self::FlowMonitor(MonitorRequest::decode(&mut reader)?),
-            kind => Self::Other { kind, body: body.slice(reader.at()..) },
+            kind => Self::Other { kind, body: body.slice_ref(reader.bytes()) },
         })
     }
 
@@ -193,9 +193,9 @@ impl MultipartRequest {
 
 /// Reads `struct ofp_multipart_reply`: the kind, whether further parts follow, and the entries.
 pub(crate) fn decode_reply(body: &Bytes) -> Result<(MultipartKind, bool, Bytes), DecodeError> {
-    let mut reader = Reader::new("multipart reply", body);
+    let mut reader = Reader::new(body, "multipart reply");
     let kind = MultipartKind(reader.u16()?);
     let flags = reader.u16()?;
     reader.skip(4)?;
-    Ok((kind, flags & 1 != 0, body.slice(reader.at()..)))
+    Ok((kind, flags & 1 != 0, body.slice_ref(reader.bytes())))
 }

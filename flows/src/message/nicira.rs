@@ -3,8 +3,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::reader::{Reader, entries};
 use super::{Message, NX_VENDOR_ID};
+use crate::wire::{Reader, entries};
 use crate::{DecodeError, Fault};
 
 /// `NXT_SET_PACKET_IN_FORMAT`
@@ -107,10 +107,10 @@ impl TlvTable {
     /// # Errors
     /// It is no TLV table.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("TLV table", body);
+        let mut reader = Reader::new(body, "TLV table");
         let (max_space, max_fields) = (reader.u32()?, reader.u16()?);
         reader.skip(10)?;
-        let maps = entries("TLV table's maps", reader.rest(), |reader| {
+        let maps = entries(reader.bytes(), "TLV table's maps", |reader| {
             let (class, kind, length, field) = (reader.u16()?, reader.u8()?, reader.u8()?, reader.u16()?);
             reader.skip(2)?;
             if length % 4 == 0 {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::reader::Reader;
 use super::{duration, put_duration};
+use crate::action::read_actions;
+use crate::wire::Reader;
 use crate::{Action, DecodeError, Match, PortNo};
 
 /// `OFP_NO_BUFFER`
@@ -36,12 +37,12 @@ impl PacketIn {
     /// # Errors
     /// It is no packet-in.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("packet-in", body);
+        let mut reader = Reader::new(body, "packet-in");
         let buffer = Some(reader.u32()?).filter(|buffer| *buffer != NO_BUFFER);
         let (total_len, reason, table, cookie) = (reader.u16()?, reader.u8()?, reader.u8()?, reader.u64()?);
-        let matching = reader.matching()?;
+        let matching = Match::read(&mut reader)?;
         reader.skip(2)?;
-        Ok(Self { buffer, total_len, reason, table, cookie, matching, data: body.slice(reader.at()..) })
+        Ok(Self { buffer, total_len, reason, table, cookie, matching, data: body.slice_ref(reader.bytes()) })
     }
 
     /// Writes what is behind the header.
@@ -76,14 +77,13 @@ impl PacketOut {
     /// # Errors
     /// It is no packet-out.
     pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("packet-out", body);
+        let mut reader = Reader::new(body, "packet-out");
         let buffer = Some(reader.u32()?).filter(|buffer| *buffer != NO_BUFFER);
         let in_port = PortNo(reader.u32()?);
         let length = reader.u16()?;
         reader.skip(6)?;
-        let at = reader.at();
-        let actions = Action::decode_all(reader.take(length.into())?).map_err(|error| error.behind(at))?;
-        Ok(Self { buffer, in_port, actions, data: body.slice(reader.at()..) })
+        let actions = read_actions(reader.part(length.into())?, 0)?;
+        Ok(Self { buffer, in_port, actions, data: body.slice_ref(reader.bytes()) })
     }
 
     /// Writes what is behind the header.
@@ -131,7 +131,7 @@ impl FlowRemoved {
     /// # Errors
     /// It is no flow-removed.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("flow-removed", body);
+        let mut reader = Reader::new(body, "flow-removed");
         Ok(Self {
             cookie: reader.u64()?,
             priority: reader.u16()?,
@@ -142,7 +142,7 @@ impl FlowRemoved {
             hard_timeout: reader.u16()?,
             packet_count: reader.u64()?,
             byte_count: reader.u64()?,
-            matching: reader.matching()?,
+            matching: Match::read(&mut reader)?,
         })
     }
 

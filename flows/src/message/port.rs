@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-use super::reader::{Reader, entries};
 use super::{put_duration, put_string, set_length};
+use crate::wire::{Reader, entries};
 use crate::{DecodeError, Fault, PortNo};
 
 /// `struct ofp_port`.
@@ -53,7 +53,7 @@ impl Port {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let number = PortNo(reader.u32()?);
         let length = reader.u16()?;
-        let mut reader = reader.part(length.into(), 6)?;
+        let mut reader = reader.rest_of(length.into(), 6)?;
         reader.skip(2)?;
         let hw_addr = reader.array()?;
         reader.skip(2)?;
@@ -80,7 +80,7 @@ impl Port {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("port", body, Self::read)
+        entries(body, "port", Self::read)
     }
 
     /// Appends the entry.
@@ -115,15 +115,15 @@ fn properties(
 ) -> Result<Box<[u8]>, DecodeError> {
     let mut unknown = Vec::new();
     while !reader.is_empty() {
-        let all = reader.rest();
+        let all = reader.bytes();
         let (kind, length) = (reader.u16()?, usize::from(reader.u16()?));
-        let mut property = reader.part(length, 4)?;
+        let mut property = reader.rest_of(length, 4)?;
         if kind == 0 {
             ethernet(&mut property)?;
         }
         reader.skip(length.next_multiple_of(8) - length)?;
         if kind != 0 {
-            unknown.extend_from_slice(&all[..all.len() - reader.rest().len()]);
+            unknown.extend_from_slice(&all[..all.len() - reader.bytes().len()]);
         }
     }
     Ok(unknown.into())
@@ -156,7 +156,7 @@ impl PortStatus {
     /// # Errors
     /// It is no port status.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("port status", body);
+        let mut reader = Reader::new(body, "port status");
         let reason = match reader.u8()? {
             0 => PortReason::Add,
             1 => PortReason::Delete,
@@ -165,7 +165,6 @@ impl PortStatus {
         };
         reader.skip(7)?;
         let port = Port::read(&mut reader)?;
-        reader.end()?;
         Ok(Self { reason, port })
     }
 
@@ -209,7 +208,7 @@ pub struct PortStats {
 impl PortStats {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let length = reader.u16()?;
-        let mut reader = reader.part(length.into(), 2)?;
+        let mut reader = reader.rest_of(length.into(), 2)?;
         reader.skip(2)?;
         let mut stats = Self {
             number: PortNo(reader.u32()?),
@@ -238,7 +237,7 @@ impl PortStats {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("port statistics", body, Self::read)
+        entries(body, "port statistics", Self::read)
     }
 
     /// Appends the entry.

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::reader::Reader;
+use crate::wire::Reader;
 use crate::{DecodeError, Fault, VERSION};
 
 /// `OFPHET_VERSIONBITMAP`.
@@ -34,11 +34,11 @@ impl Hello {
     /// specification wants.
     #[must_use]
     pub fn decode(body: &[u8]) -> Self {
-        let mut reader = Reader::new("hello", body);
+        let mut reader = Reader::new(body, "hello");
         let mut versions = None;
         while let (Ok(kind), Ok(length)) = (reader.u16(), reader.u16()) {
             let length = usize::from(length);
-            let Ok(mut element) = reader.part(length, 4) else { break };
+            let Ok(mut element) = reader.rest_of(length, 4) else { break };
             if kind == VERSION_BITMAP {
                 // Only the first word can be about versions that exist.
                 versions = element.u32().ok();
@@ -86,7 +86,7 @@ impl Features {
     /// # Errors
     /// It is no features reply.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("features reply", body);
+        let mut reader = Reader::new(body, "features reply");
         let datapath_id = reader.u64()?;
         let buffers = reader.u32()?;
         let (tables, auxiliary_id) = (reader.u8()?, reader.u8()?);
@@ -124,7 +124,7 @@ impl SwitchConfig {
     /// # Errors
     /// It is too short.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("switch configuration", body);
+        let mut reader = Reader::new(body, "switch configuration");
         Ok(Self { flags: reader.u16()?, miss_send_len: reader.u16()? })
     }
 
@@ -164,7 +164,7 @@ impl RoleRequest {
     /// # Errors
     /// It is no role request or reply.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("role", body);
+        let mut reader = Reader::new(body, "role");
         let role = match reader.u32()? {
             0 => Role::NoChange,
             1 => Role::Equal,
@@ -206,7 +206,7 @@ impl AsyncMask {
     /// # Errors
     /// There is something else than masks.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        super::reader::entries("asynchronous configuration", body, |reader| {
+        crate::wire::entries(body, "asynchronous configuration", |reader| {
             let kind = reader.u16()?;
             match reader.u16()? {
                 8 => Ok(Self { kind, reasons: reader.u32()? }),

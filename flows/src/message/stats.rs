@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 
-use super::reader::{Reader, entries};
 use super::{duration, put_duration, put_string, set_length};
 use crate::DecodeError;
+use crate::wire::{Reader, entries};
 
 /// `struct ofp_desc`: what a switch says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -30,7 +30,7 @@ impl Description {
     /// # Errors
     /// It is none.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("description", body);
+        let mut reader = Reader::new(body, "description");
         Ok(Self {
             manufacturer: reader.string::<256>()?,
             hardware: reader.string::<256>()?,
@@ -67,7 +67,7 @@ impl Aggregate {
     /// # Errors
     /// It is none.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("aggregate", body);
+        let mut reader = Reader::new(body, "aggregate");
         Ok(Self { packet_count: reader.u64()?, byte_count: reader.u64()?, flow_count: reader.u32()? })
     }
 
@@ -99,7 +99,7 @@ impl TableStats {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("table statistics", body, |reader| {
+        entries(body, "table statistics", |reader| {
             let table = reader.u8()?;
             reader.skip(3)?;
             let (active_count, lookup_count, matched_count) = (reader.u32()?, reader.u64()?, reader.u64()?);
@@ -158,9 +158,9 @@ impl GroupStats {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("group statistics", body, |reader| {
+        entries(body, "group statistics", |reader| {
             let length = reader.u16()?;
-            let mut reader = reader.part(length.into(), 2)?;
+            let mut reader = reader.rest_of(length.into(), 2)?;
             reader.skip(2)?;
             let (id, ref_count) = (reader.u32()?, reader.u32()?);
             reader.skip(4)?;
@@ -207,7 +207,7 @@ impl GroupFeatures {
     /// # Errors
     /// It is none.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("group features", body);
+        let mut reader = Reader::new(body, "group features");
         let (kinds, capabilities) = (reader.u32()?, reader.u32()?);
         let mut four =
             || -> Result<[u32; 4], DecodeError> { Ok([reader.u32()?, reader.u32()?, reader.u32()?, reader.u32()?]) };
@@ -243,10 +243,10 @@ impl MeterStats {
     /// # Errors
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
-        entries("meter statistics", body, |reader| {
+        entries(body, "meter statistics", |reader| {
             let id = reader.u32()?;
             let length = reader.u16()?;
-            let mut reader = reader.part(length.into(), 6)?;
+            let mut reader = reader.rest_of(length.into(), 6)?;
             reader.skip(6)?;
             let flow_count = reader.u32()?;
             let input = Counter::read(&mut reader)?;
@@ -275,7 +275,7 @@ impl MeterStats {
 /// `struct ofp_meter_features`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MeterFeatures {
-    /// Meters there may be. Open vSwitch refuses ids above it, too; 0 means that the datapath has none.
+    /// Meters there may be; 0 means that the datapath has none.
     pub max_meters: u32,
     /// A bit for each `OFPMBT_*`.
     pub band_types: u32,
@@ -293,7 +293,7 @@ impl MeterFeatures {
     /// # Errors
     /// It is none.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("meter features", body);
+        let mut reader = Reader::new(body, "meter features");
         let (max_meters, band_types, capabilities) = (reader.u32()?, reader.u32()?, reader.u32()?);
         Ok(Self { max_meters, band_types, capabilities, max_bands: reader.u8()?, max_color: reader.u8()? })
     }

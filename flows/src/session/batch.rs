@@ -33,7 +33,7 @@ pub(super) enum Waiter {
 }
 
 /// What is to be done after a message of the switch.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Wait on.
     Wait,

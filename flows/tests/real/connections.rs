@@ -141,12 +141,14 @@ impl Pki {
         let directory = tempfile::tempdir().unwrap();
         let pki = |arguments: &[&str]| {
             let output = std::process::Command::new("ovs-pki")
-                .args(["--dir=pki", "--log=ovs-pki.log", "--force", "--batch"])
+                .arg(format!("--dir={}", directory.path().join("pki").display()))
+                .arg(format!("--log={}", directory.path().join("log").display()))
+                .arg("--unique")
                 .args(arguments)
                 .current_dir(directory.path())
                 .output()
                 .expect("these tests need ovs-pki (openvswitch-pki)");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         };
         pki(&["init"]);
         for name in names {
