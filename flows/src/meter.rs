@@ -28,7 +28,7 @@ impl MeterFlags {
 pub struct Band {
     /// The rate, in the unit of the meter's flags.
     pub rate: u32,
-    /// The burst, in the same unit; meaningful with [`MeterFlags::BURST`].
+    /// The burst, in the same unit; 0 without [`MeterFlags::BURST`].
     pub burst: u32,
     /// What happens.
     pub kind: BandKind,
@@ -118,7 +118,12 @@ impl Meter {
         let (flags, id) = (MeterFlags(reader.u16()?), reader.u32()?);
         let mut bands = Vec::new();
         while !reader.is_empty() {
-            bands.push(Band::read(reader)?);
+            let mut band = Band::read(reader)?;
+            // OVS fills in a burst of its own where none was asked for.
+            if flags.0 & MeterFlags::BURST.0 == 0 {
+                band.burst = 0;
+            }
+            bands.push(band);
         }
         Ok(Meter { id, flags, bands: bands.into() })
     }

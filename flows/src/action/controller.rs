@@ -57,10 +57,10 @@ impl Controller {
         let start = nicira(37, out);
         out.put_bytes(0, 6);
         if self.max_len != u16::MAX {
-            put_property(0, &self.max_len.to_be_bytes(), out);
+            put_property(0, &padded(self.max_len), out);
         }
         if self.id != 0 {
-            put_property(1, &self.id.to_be_bytes(), out);
+            put_property(1, &padded(self.id), out);
         }
         if self.reason != ACTION {
             put_property(2, &[self.reason], out);
@@ -167,6 +167,12 @@ impl Controller {
         }
         Ok(found)
     }
+}
+
+/// The 16 bits of a property: its length counts their padding too.
+fn padded(value: u16) -> [u8; 4] {
+    let [high, low] = value.to_be_bytes();
+    [high, low, 0, 0]
 }
 
 /// Writes a property: type, length, value, padding that the length does not count.

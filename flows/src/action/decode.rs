@@ -62,7 +62,11 @@ fn read_action(mut reader: Reader<'_>, depth: usize) -> Result<Option<Action>, D
     let kind = reader.u16()?;
     reader.skip(2)?;
     Ok(Some(match kind {
-        0 => Action::Output { port: PortNo(reader.u32()?), max_len: reader.u16()? },
+        0 => {
+            let (port, max_len) = (PortNo(reader.u32()?), reader.u16()?);
+            // For ports other than the controller it means nothing.
+            Action::Output { port, max_len: if port == PortNo::CONTROLLER { max_len } else { 0 } }
+        }
         15 => Action::SetMplsTtl(reader.u8()?),
         16 => Action::DecMplsTtl,
         17 => Action::PushVlan(reader.u16()?),

@@ -188,7 +188,9 @@ impl PacketType {
         if self == PacketType::NEXT {
             return out.write_str("decap()");
         }
-        write!(out, "decap(packet_type(ns={},type={:#x}))", self.0 >> 16, self.0 & 0xffff)
+        write!(out, "decap(packet_type(ns={},type=", self.0 >> 16)?;
+        show_hex(out, &(self.0 as u16).to_be_bytes())?;
+        out.write_str("))")
     }
 
     pub(super) fn parse_decap(value: &str) -> Result<Self, TextError> {

@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
                     return Err(wrong(value, "enqueue:PORT:QUEUE"));
                 };
                 out.push(Action::SetQueue(text::u32(queue, "a queue")?));
-                out.push(Action::Output { port: text::port(port, self.names)?, max_len: u16::MAX });
+                out.push(Action::output(text::port(port, self.names)?));
                 Action::PopQueue
             }
             "bundle" => Action::Bundle(Box::new(Bundle::parse(value, false, self.names)?)),
@@ -207,7 +207,7 @@ impl<'a> Context<'a> {
             }
             "action" => unknown(value)?,
             _ => match text::port(key, self.names) {
-                Ok(port) if value.is_empty() => Action::Output { port, max_len: 0 },
+                Ok(port) if value.is_empty() => Action::output(port),
                 _ => return Err(wrong(key, "no such action")),
             },
         };
@@ -337,7 +337,9 @@ fn load(value: &str, out: &mut Vec<Action>) -> Result<(), TextError> {
         return Err(wrong(value, format!("does not fit into {} bits", dest.bits)));
     }
     let mask = low_bits(dest.bits.into());
-    if dest.field.short_header() == 0 || dest.field.is_tun_metadata() {
+    if dest == Subfield::whole(dest.field) && !dest.field.is_maskable() && dest.field.short_header() == 0 {
+        out.push(Action::set_field(dest.field, number));
+    } else if dest.field.short_header() == 0 || dest.field.is_tun_metadata() {
         // The action has no room for such a header: OVS writes another one.
         out.push(Action::SetField(Oxm::masked(dest.field, number << dest.offset, mask << dest.offset)));
     } else {

@@ -62,6 +62,7 @@ pub(crate) enum Needs {
     NdAdvert,
     Nsh,
     Ct,
+    CtPorts,
 }
 
 /// May be matched under a mask.
@@ -241,8 +242,8 @@ fields! {
     CT_NW_DST = row("ct_nw_dst", (32, 4), M, Needs::Ct, Ipv4, &[(NxmNx, 121, "CT_NW_DST")]);
     CT_IPV6_DST = row("ct_ipv6_dst", (128, 16), M, Needs::Ct, Ipv6, &[(NxmNx, 123, "CT_IPV6_DST")]);
     CT_NW_PROTO = row("ct_nw_proto", (8, 1), O, Needs::Ct, Dec, &[(NxmNx, 119, "CT_NW_PROTO")]);
-    CT_TP_SRC = row("ct_tp_src", (16, 2), M, Needs::Ct, Dec, &[(NxmNx, 124, "CT_TP_SRC")]).shown("ct_tp_src", Shown::Dec);
-    CT_TP_DST = row("ct_tp_dst", (16, 2), M, Needs::Ct, Dec, &[(NxmNx, 125, "CT_TP_DST")]).shown("ct_tp_dst", Shown::Dec);
+    CT_TP_SRC = row("ct_tp_src", (16, 2), M, Needs::CtPorts, Dec, &[(NxmNx, 124, "CT_TP_SRC")]).shown("ct_tp_src", Shown::Dec);
+    CT_TP_DST = row("ct_tp_dst", (16, 2), M, Needs::CtPorts, Dec, &[(NxmNx, 125, "CT_TP_DST")]).shown("ct_tp_dst", Shown::Dec);
     METADATA = row("metadata", (64, 8), MW, Nothing, Hex, &[(OxmOf, 2, "METADATA")]).shown("metadata", Shown::Alt);
 
     // Other names for bits of the above: actions use them, a canonical match does not.

@@ -99,8 +99,7 @@ pub(crate) fn show_value(
         Form::PacketType => write!(out, "({},{:#x})", wide >> 16, wide & 0xffff),
         Form::CtState => show_flags(out, CT_STATES, wide, wide_mask, 0xff),
         Form::TcpFlags => show_flags(out, TCP_FLAGS, wide, wide_mask & 0xfff, 0xfff),
-        // OVS keeps flags of its own in the same place, so no mask of this field's is ever complete for it.
-        Form::TunFlags => show_flags(out, TUN_FLAGS, wide, wide_mask & 1, 0),
+        Form::TunFlags => show_flags(out, TUN_FLAGS, wide, wide_mask & 1, 1),
     }
 }
 
@@ -142,7 +141,7 @@ fn prefix(mask: u128, bits: u32) -> Option<u32> {
 /// `a|b` where the mask is complete, else `+a-b`.
 fn show_flags(out: &mut dyn Write, names: &[&str], value: u128, mask: u128, complete: u128) -> fmt::Result {
     let bits = (0..32).map(|bit| (bit, 1u128 << bit));
-    if mask & complete == complete && complete != 0 {
+    if mask & complete == complete {
         if value == 0 {
             return out.write_char('0');
         }

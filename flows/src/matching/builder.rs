@@ -192,6 +192,8 @@ impl MatchBuilder {
         if !field.is_maskable() && mask != 0 {
             mask = low_bits(field.octets() * 8);
         }
+        // Above the bit that says that there is a tag, a VLAN is nothing.
+        let value = if field == Field::VLAN_VID { value & VID } else { value };
         self.clear(field);
         if mask != 0 {
             self.known.push(Known::Number { field, value: value & mask, mask });

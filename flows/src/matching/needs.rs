@@ -28,6 +28,7 @@ pub(crate) struct Kind {
     later_fragment: bool,
     icmp_type: Option<u8>,
     ct_valid: bool,
+    ct_proto: bool,
 }
 
 pub(crate) const IPV4: u16 = 0x0800;
@@ -66,6 +67,7 @@ impl Kind {
             // New, established, related, reply, translated; or tracked and not invalid.
             ct_valid: ct_value & 0b1100_1111 != 0
                 || ct_value & 0x20 != 0 && ct_mask & 0x10 != 0 && ct_value & 0x10 == 0,
+            ct_proto: exact(Field::CT_NW_PROTO).is_some_and(|proto| proto != 0),
         }
     }
 
@@ -100,6 +102,7 @@ impl Kind {
             Needs::NdAdvert => (self.is_nd(&[ADVERT]), "neighbour advertisements"),
             Needs::Nsh => (self.eth_type == Some(NSH), "NSH"),
             Needs::Ct => (self.ct_valid, "a valid ct_state"),
+            Needs::CtPorts => (self.ct_valid && self.ct_proto, "a valid ct_state and ct_nw_proto"),
         };
         (!there).then_some(name)
     }

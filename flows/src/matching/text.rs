@@ -1,6 +1,6 @@
 //! Matches as text. Written as `ovs-ofctl dump-flows` writes them, with one exception: where that leaves out a part
 //! of a match (the mask of `tun_gbp_flags`, a packet type of Ethernet, `nsh_c1` of another MD type), it is written
-//! here, so that no two matches have the same text. Read as `ovs-ofctl add-flow` reads them, with one exception: a
+//! here. (`nw_frag=later` stays what both of two matches are called that no packet tells apart.) Read as `ovs-ofctl add-flow` reads them, with one exception: a
 //! field without its prerequisites is refused and not left out.
 
 use std::fmt::{self, Write};
@@ -200,6 +200,8 @@ fn show_entry(entry: &Entry<'_>, out: &mut dyn Write, names: &dyn PortNames) -> 
     let masked = entry.mask.is_some();
     match field {
         Field::PACKET_TYPE if value == 0 => return out.write_str("eth"),
+        // OVS keeps flags of its own in the same place, so that it never sees them all matched.
+        Field::TUN_FLAGS => return out.write_str(if value & 1 != 0 { "tun_flags=+oam" } else { "tun_flags=-oam" }),
         Field::IP_DSCP => return write!(out, "nw_tos={}", value << 2),
         _ if field.is_tun_metadata() && entry.mask.is_some_and(|mask| mask.iter().all(|octet| *octet == 0)) => {
             return write!(out, "{field}");
@@ -268,7 +270,17 @@ impl MatchText {
             if value.is_empty() && field.is_tun_metadata() {
                 self.set(&Oxm::from_octets(field, &[], Some(&[])));
             } else {
-                self.set(&parse_value(field, value, names)?);
+                let oxm = parse_value(field, value, names)?;
+                let bits = match field {
+                    Field::VLAN_VID => 13,
+                    // OVS keeps it in the place of the IP protocol.
+                    Field::ARP_OP => 8,
+                    _ => field.bits(),
+                };
+                if bits < 128 && oxm.numbers().0 & !low_bits(bits.into()) != 0 {
+                    return Err(wrong(value, format!("{key} has {bits} bits")));
+                }
+                self.set(&oxm);
             }
         } else if key.contains('[') || Field::by_header_name(key).is_some() {
             let subfield = Subfield::parse(key)?;
@@ -309,6 +321,10 @@ impl MatchText {
             self.builder.put(fitting, value, if exact { all } else { mask });
         }
         let matching = self.builder.build();
+        if matching.get(Field::VLAN_TCI).is_some() {
+            // OVS would make of it what it can say, which is something else.
+            return Err(wrong(&matching.to_string(), "OpenFlow 1.4 matches all bits of a VLAN's priority or none"));
+        }
         matching.check().map_err(|missing| wrong(&matching.to_string(), missing.to_string()))?;
         Ok(matching)
     }
