@@ -1,7 +1,10 @@
 //! OpenFlow as Open vSwitch speaks it. It knows nothing of VIFs.
 //!
-//! So far: the frame of every message ([`Header`], [`Frames`]). Matches, actions, the flow table and sessions
-//! join it later.
+//! - What a flow is: [`Match`], [`Action`], [`Instructions`], [`Flow`]; with them [`Group`] and [`Meter`]. Each is octets
+//!   and text, both ways; fields are one table, [`field`].
+//! - What is said to a switch: [`message`], framed by [`Frames`].
+//! - Saying it: [`session::Session`] keeps a connection to an [`endpoint`], and a [`session::Handle`] asks and changes.
+//! - What there is to be said: [`diff`] compares what is wanted with what is there; [`FlowTable`] follows a switch.
 
 pub mod action;
 pub mod diff;

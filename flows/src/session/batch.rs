@@ -51,6 +51,7 @@ pub(super) struct Batch {
     count: u32,
     messages: IntoIter<Message>,
     next: u32,
+    opened: bool,
     /// All is written, the close or barrier too.
     closed: bool,
     /// The commit is written; at this octet of the stream.
@@ -72,6 +73,7 @@ impl Batch {
             count,
             messages: messages.into_iter(),
             next: 0,
+            opened: false,
             closed: false,
             committed_at: None,
             began_at,
@@ -98,7 +100,7 @@ impl Batch {
     /// of them change something.
     pub(super) fn fill(&mut self, out: &mut BytesMut, enough: usize) -> (u64, u64) {
         let (mut written, mut changes) = (0, 0);
-        if self.next == 0 && self.is_bundle() {
+        if self.is_bundle() && !std::mem::replace(&mut self.opened, true) {
             written += u64::from(self.control(BundleStep::OpenRequest, 0, out));
         }
         while out.len() < enough && !self.closed {
@@ -222,5 +224,45 @@ impl Batch {
                 let _ = reply.send(Err(if sent { CallError::Disconnected } else { CallError::NotSent }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill_in_steps(waiter: Waiter, steps: usize) -> (BytesMut, u64) {
+        let messages = vec![Message::EchoRequest(Bytes::from_static(&[1; 20])); 10];
+        let mut batch = Batch::new(waiter, messages, 100, 0);
+        let (mut out, mut written) = (BytesMut::new(), 0);
+        while !batch.is_written() {
+            let mut step = BytesMut::new();
+            written += batch.fill(&mut step, steps).0;
+            out.unsplit(step);
+        }
+        (out, written)
+    }
+
+    #[test]
+    fn what_is_written_does_not_depend_on_the_room_there_is() {
+        let bundle = || Waiter::Bundle(oneshot::channel().0);
+        let sequence = || Waiter::Sequence(oneshot::channel().0);
+        let (at_once, written) = fill_in_steps(bundle(), usize::MAX);
+        assert_eq!((at_once.len(), written), (16 + 10 * 44 + 16, 12));
+        let (sequence_at_once, written) = fill_in_steps(sequence(), usize::MAX);
+        assert_eq!((sequence_at_once.len(), written), (10 * 28 + 8, 11));
+        for steps in [1, 16, 17, 60, 100] {
+            assert_eq!(fill_in_steps(bundle(), steps), (at_once.clone(), 12), "{steps}");
+            assert_eq!(fill_in_steps(sequence(), steps), (sequence_at_once.clone(), 11), "{steps}");
+        }
+    }
+
+    #[test]
+    fn each_message_has_its_transaction_id() {
+        let batch = Batch::new(Waiter::Sequence(oneshot::channel().0), vec![Message::FeaturesRequest; 3], 7, 0);
+        let offsets: Vec<_> = (5..15).map(|xid| batch.offset(xid)).collect();
+        let expected = [None, None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), None, None];
+        assert_eq!(offsets, expected);
+        assert_eq!(Batch::ids(3), 6);
     }
 }

@@ -1,7 +1,8 @@
-//! One connection of a session, from its stream to its end: hello, echoes, and which answer belongs to which request
-//! (OpenFlow 1.4.1, 6.3 and 7.3). What outlives a connection is in the parent module.
+//! One connection of a session, from its stream to its end: echoes, and which answer belongs to which request (OpenFlow
+//! 1.4.1, 6.3 and 7.3). Its beginning is in `connection/setup.rs`; what outlives a connection, in the parent module.
 
 mod pending;
+mod setup;
 
 use std::io;
 
@@ -12,11 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use self::pending::{Part, Pending, Requests};
 use super::batch::{Batch, Step, Waiter};
 use super::watch::Sink;
-use super::{CallError, Command, Session, SessionError, SessionState, lock};
+use super::{CallError, Command, Session, SessionError, lock};
 use crate::endpoint::Stream;
 use crate::message::{
-    AsyncMask, Features, Hello, Kind, Message, MonitorRequest, MultipartKind, MultipartRequest, SwitchConfig,
-    SwitchError, Vendor, multipart,
+    Hello, Kind, Message, MonitorRequest, MultipartKind, MultipartRequest, SwitchError, Vendor, multipart,
 };
 use crate::{Frames, Header, VERSION};
 
@@ -33,16 +33,13 @@ const ECHO_BACKLOG: usize = 16 << 20;
 /// With so many requests unanswered no further commands are taken.
 const MAX_UNANSWERED: usize = 1024;
 
-/// Octets of a packet that a packet-in would carry: Open vSwitch's default. None are asked for.
-const MISS_SEND_LEN: u16 = 128;
-
 /// How a connection ended.
 pub(super) enum Ended {
     /// Nobody wants it any more.
     HandlesGone,
     Failed {
         error: SessionError,
-        /// Whether it had got as far as [`SessionState::Ready`].
+        /// Whether it had got as far as [`super::SessionState::Ready`].
         was_ready: bool,
     },
 }
@@ -332,25 +329,6 @@ impl<'a> Connection<'a> {
         Ok(messages)
     }
 
-    fn greet(&mut self, header: Header, body: &Bytes) -> Result<(), SessionError> {
-        match Kind(header.kind) {
-            Kind::HELLO => {}
-            Kind::ERROR => return Err(SessionError::HelloRefused(SwitchError::decode(body)?)),
-            _ => return Err(unexpected(header, "a hello")),
-        }
-        let hello = Hello::decode(body);
-        if !hello.agrees(header.version) {
-            return Err(SessionError::Version { offered: offered(hello, header.version) });
-        }
-        self.greeted = true;
-        if self.session.config.events {
-            self.request(&Message::GetConfigRequest, Pending::Config);
-        } else {
-            self.request(&Message::FeaturesRequest, Pending::Features);
-        }
-        Ok(())
-    }
-
     fn message(&mut self, header: Header, body: Bytes) -> Result<(), SessionError> {
         let Header { xid, .. } = header;
         match Kind(header.kind) {
@@ -478,11 +456,7 @@ impl<'a> Connection<'a> {
             self.progress_at = Instant::now();
         }
         match pending {
-            Pending::Features => self.features(Features::decode(expect(header, Kind::FEATURES_REPLY, body)?)?),
-            Pending::Config => {
-                let config = SwitchConfig::decode(expect(header, Kind::GET_CONFIG_REPLY, body)?)?;
-                self.ask_for_events(config);
-            }
+            Pending::Features | Pending::Config | Pending::Setup(_) => self.set_up(&pending, header, body)?,
             Pending::Call { answer, reply } if answer == kind => {
                 let _ = reply.send(Message::decode(header, body).map_err(CallError::Decode));
             }
@@ -490,54 +464,10 @@ impl<'a> Connection<'a> {
         }
         Ok(())
     }
-
-    /// Chooses which messages the switch sends by itself: changes of ports, and flows that go. How it treats fragments,
-    /// which is in the same message, stays as it is.
-    fn ask_for_events(&mut self, config: SwitchConfig) {
-        let config = SwitchConfig { miss_send_len: MISS_SEND_LEN, ..config };
-        self.request(&Message::SetConfig(config), Pending::Setup("a configuration"));
-        let masks = vec![
-            AsyncMask { kind: AsyncMask::PACKET_IN, reasons: 0 },
-            AsyncMask { kind: AsyncMask::PORT_STATUS, reasons: 0x7 },
-            AsyncMask { kind: AsyncMask::FLOW_REMOVED, reasons: 0x3f },
-        ];
-        self.request(&Message::SetAsync(masks), Pending::Setup("a choice of events"));
-        self.request(&Message::FeaturesRequest, Pending::Features);
-    }
-
-    fn features(&mut self, features: Features) {
-        // What was refused was refused before.
-        self.requests.forget_setup();
-        self.ready = true;
-        let target = self.session.config.switch.target();
-        let datapath_id = format_args!("{:016x}", features.datapath_id);
-        tracing::info!(target, %datapath_id, "the session with the switch is ready");
-        self.session.state.send_replace(SessionState::Ready(features));
-    }
-}
-
-/// What is behind the header, if it is of the type that is due.
-fn expect(header: Header, kind: Kind, body: &Bytes) -> Result<&Bytes, SessionError> {
-    if header.kind == kind.0 { Ok(body) } else { Err(unexpected(header, "an answer to the setup")) }
 }
 
 fn unexpected(header: Header, expected: &'static str) -> SessionError {
     SessionError::Unexpected { kind: header.kind, version: header.version, expected }
-}
-
-/// The versions that a switch offers, in words.
-fn offered(hello: Hello, version: u8) -> String {
-    let name = |version: u32| match version {
-        1..=31 => format!("1.{}", version - 1),
-        _ => format!("version {version}"),
-    };
-    match hello.versions {
-        None => format!("{} at most", name(version.into())),
-        Some(versions) => {
-            let versions: Vec<String> = (1..32).filter(|bit| versions & 1 << bit != 0).map(name).collect();
-            if versions.is_empty() { "none".to_owned() } else { versions.join(", ") }
-        }
-    }
 }
 
 /// A time so far away that it never comes is a year from now.

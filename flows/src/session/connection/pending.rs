@@ -147,3 +147,23 @@ impl Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transaction_ids_begin_anew_and_are_never_zero_or_in_use() {
+        let mut requests = Requests::default();
+        assert_eq!(requests.next_id(), 1);
+        assert_eq!(requests.next_ids(10), 2);
+        assert_eq!(requests.next_id(), 12);
+        requests.last_id = u32::MAX - 5;
+        assert_eq!(requests.next_ids(4), u32::MAX - 4);
+        requests.last_id = u32::MAX - 5;
+        assert_eq!(requests.next_ids(10), 1, "a range is never cut");
+        requests.last_id = u32::MAX;
+        requests.insert(1, Pending::Ignored, 0);
+        assert_eq!(requests.next_id(), 2);
+    }
+}
