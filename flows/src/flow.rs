@@ -183,7 +183,7 @@ impl FlowStats {
     /// One of them is wrong.
     pub fn decode_all(body: &[u8]) -> Result<Vec<Self>, DecodeError> {
         let mut reader = Reader::new(body, "flow stats");
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(reader.structures(0));
         while !reader.is_empty() {
             found.push(Self::read(&mut reader)?);
         }
@@ -362,5 +362,114 @@ impl FlowText {
             found.flow.instructions = Instructions::parse(actions, &mut context)?;
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Field};
+
+    /// A web server's packets out of port 2, as the body of an `OFPT_FLOW_MOD`.
+    #[rustfmt::skip]
+    const FLOW: &[u8] = &[
+        0, 0, 0, 0, 0, 0, 0, 9, // cookie
+        0, 0, 0, 0, 0, 0, 0, 0, // cookie_mask
+        3,                      // table_id
+        0,                      // command: OFPFC_ADD
+        0, 60,                  // idle_timeout
+        0, 0,                   // hard_timeout
+        0, 100,                 // priority
+        0xff, 0xff, 0xff, 0xff, // buffer_id: OFP_NO_BUFFER
+        0xff, 0xff, 0xff, 0xff, // out_port: OFPP_ANY
+        0xff, 0xff, 0xff, 0xff, // out_group: OFPG_ANY
+        0, 1,                   // flags: OFPFF_SEND_FLOW_REM
+        0, 7,                   // importance
+        0, 1, 0, 21,            // match: OFPMT_OXM, length without padding
+        0x80, 0, 0x0a, 2,       //   OXM_OF_ETH_TYPE
+        8, 0,                   //     IPv4
+        0x80, 0, 0x14, 1,       //   OXM_OF_IP_PROTO
+        6,                      //     TCP
+        0x80, 0, 0x1c, 2,       //   OXM_OF_TCP_DST
+        0, 80,
+        0, 0, 0,                //   padding
+        0, 4, 0, 24,            // instruction: OFPIT_APPLY_ACTIONS, length
+        0, 0, 0, 0,
+        0, 0, 0, 16,            //   OFPAT_OUTPUT, length
+        0, 0, 0, 2,             //     port
+        0, 0, 0, 0, 0, 0, 0, 0, //     max_len, padding
+        0, 1, 0, 8,             // instruction: OFPIT_GOTO_TABLE, length
+        4, 0, 0, 0,             //   table_id, padding
+    ];
+
+    #[test]
+    fn a_flow_both_ways() {
+        let matching = Match::builder();
+        let matching =
+            matching.exact(Field::TCP_DST, 80u16).exact(Field::IP_PROTO, 6u8).exact(Field::ETH_TYPE, 0x800u16);
+        let flow = Flow {
+            table: 3,
+            priority: 100,
+            matching: matching.build(),
+            instructions: Instructions { goto_table: Some(4), ..Instructions::apply([Action::output(PortNo(2))]) },
+            cookie: 9,
+            idle_timeout: 60,
+            hard_timeout: 0,
+            importance: 7,
+            flags: FlowFlags::SEND_FLOW_REM,
+        };
+        let text = "cookie=0x9, table=3, idle_timeout=60, send_flow_rem importance=7, \
+                    priority=100,tcp,tp_dst=80 actions=output:2,goto_table:4";
+        assert_eq!(flow.to_string(), text);
+        assert_eq!(text.parse(), Ok(flow.clone()));
+        let modification = FlowMod::new(FlowCommand::Add, flow);
+        assert_eq!(FlowMod::decode(FLOW), Ok(modification.clone()));
+        let mut out = BytesMut::new();
+        modification.encode(&mut out);
+        assert_eq!(out[..], *FLOW);
+    }
+
+    #[test]
+    fn an_error_says_which_octet() {
+        let fault = |at: usize, octet: u8| {
+            let mut bytes = FLOW.to_vec();
+            bytes[at] = octet;
+            FlowMod::decode(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(fault(17, 5), "command is 0x5 at octet 17 of the flow mod");
+        assert_eq!(fault(41, 0), "the type of a match is 0x0 at octet 40 of the flow mod");
+        assert_eq!(fault(43, 200), "52 octets where 196 are needed at octet 44 of the flow mod");
+        // The second field's header says that it is masked, and one octet has no half.
+        assert_eq!(fault(52, 0x15), "a length of 11 at octet 50 of the flow mod");
+        // An action of 15 octets.
+        assert_eq!(fault(75, 15), "a length of 15 at octet 74 of the flow mod");
+        assert_eq!(FlowMod::decode(&FLOW[..20]).unwrap_err().offset, 20);
+    }
+
+    struct Names;
+
+    impl PortNames for Names {
+        fn name(&self, port: PortNo) -> Option<&str> {
+            match port {
+                PortNo(1) => Some("tap0"),
+                PortNo(2) => Some("2nd port"),
+                _ => None,
+            }
+        }
+
+        fn number(&self, name: &str) -> Option<PortNo> {
+            [PortNo(1), PortNo(2)].into_iter().find(|port| self.name(*port) == Some(name))
+        }
+    }
+
+    #[test]
+    fn ports_may_have_names() {
+        let text = "in_port=tap0 actions=output:\"2nd port\",output:3,LOCAL";
+        let flow: Flow = "in_port=1,actions=output:2,output:3,LOCAL".parse().unwrap();
+        assert_eq!(flow.named(&Names).to_string(), text);
+        assert_eq!(
+            Flow::parse("in_port=tap0,actions=output:tap0", &Names).unwrap().matching.exact(Field::IN_PORT),
+            Some(1)
+        );
     }
 }

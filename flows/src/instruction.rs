@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use bytes::{BufMut, BytesMut};
 
 use crate::action::{Context, check_list, put_actions, read_actions, show_actions};
-use crate::text::{self, Commas, KeyValues, PortNames, Show, octets, show_octets, text_form, wrong};
+use crate::text::{self, Alt, Commas, KeyValues, PortNames, Show, octets, show_octets, text_form, wrong};
 use crate::wire::{Reader, finish};
 use crate::{Action, DecodeError, TextError};
 
@@ -218,17 +218,9 @@ impl Show for Instructions {
         }
         if let Some(metadata) = &self.metadata {
             let (value, mask) = **metadata;
-            let out = list.next()?;
-            // C's %#x has no prefix before 0.
-            if value == 0 {
-                out.write_str("write_metadata:0")?
-            } else {
-                write!(out, "write_metadata:{value:#x}")?
-            }
             match mask {
-                u64::MAX => {}
-                0 => out.write_str("/0")?,
-                mask => write!(out, "/{mask:#x}")?,
+                u64::MAX => list.put(format_args!("write_metadata:{}", Alt(value)))?,
+                mask => list.put(format_args!("write_metadata:{}/{}", Alt(value), Alt(mask)))?,
             }
         }
         if let Some(table) = self.goto_table {

@@ -1,10 +1,10 @@
 //! OpenFlow as Open vSwitch speaks it. It knows nothing of VIFs.
 //!
-//! - What a flow is: [`Match`], [`Action`], [`Instructions`], [`Flow`]; with them [`Group`] and [`Meter`]. Each is octets
-//!   and text, both ways; fields are one table, [`field`].
-//! - What is said to a switch: [`message`], framed by [`Frames`].
-//! - Saying it: [`session::Session`] keeps a connection to an [`endpoint`], and a [`session::Handle`] asks and changes.
-//! - What there is to be said: [`diff`] compares what is wanted with what is there; [`FlowTable`] follows a switch.
+//! - What a switch does: [`Flow`] of a [`Match`] and [`Instructions`] of [`Action`]s, [`Group`], [`Meter`]; as octets
+//!   of OpenFlow 1.4 with the extensions of OVS 3.1, and as the text of `ovs-ofctl`. All readers are pure functions of
+//!   their input, whatever it is; what they do not know survives as octets.
+//! - What is said to it: [`message`], one by one or by a [`session`].
+//! - What must be said for it to have what is wanted: [`FlowTable`] and [`diff`].
 
 pub mod action;
 pub mod diff;

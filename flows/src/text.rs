@@ -63,6 +63,15 @@ macro_rules! text_form {
 }
 pub(crate) use text_form;
 
+/// A number as C's `%#x` writes it: hexadecimal, without a prefix before 0.
+pub(crate) struct Alt(pub u64);
+
+impl fmt::Display for Alt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 { f.write_str("0") } else { write!(f, "{:#x}", self.0) }
+    }
+}
+
 /// Writes a list's elements with commas between them.
 pub(crate) struct Commas<'a> {
     out: &'a mut dyn fmt::Write,

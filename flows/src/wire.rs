@@ -114,6 +114,19 @@ impl<'a> Reader<'a> {
         self.array().map(u128::from_be_bytes)
     }
 
+    /// How many structures seem to follow, whose lengths are `at` octets behind their begins: so much room is wanted
+    /// for them. No more than there are octets for, whatever the lengths say.
+    pub(crate) fn structures(&self, at: usize) -> usize {
+        let mut rest = self.bytes;
+        let mut count = 0;
+        while let Some(length) = rest.get(at..at + 2) {
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            rest = rest.get(length.max(8)..).unwrap_or_default();
+            count += 1;
+        }
+        count
+    }
+
     /// Cuts off the structure that begins here, whose length is the 16 bits `at` octets behind its begin. It is at
     /// least `least` long and a multiple of eight.
     pub(crate) fn structure(&mut self, at: usize, least: usize) -> Result<Reader<'a>, DecodeError> {

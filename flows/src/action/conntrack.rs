@@ -77,12 +77,21 @@ impl NatFlags {
 pub struct NatRange {
     /// The first address.
     pub first: IpAddr,
-    /// The last address, of the same family; nothing where there is but one.
+    /// The last address, of the same family and another; nothing where there is but one.
     pub last: Option<IpAddr>,
     /// The first port, not 0.
     pub first_port: Option<u16>,
-    /// The last port.
+    /// The last port, another; nothing where there is but one.
     pub last_port: Option<u16>,
+}
+
+impl NatRange {
+    /// A last one that is the first goes without saying.
+    fn canonical(mut self) -> Self {
+        self.last = self.last.filter(|last| *last != self.first);
+        self.last_port = self.last_port.filter(|last| Some(*last) != self.first_port);
+        self
+    }
 }
 
 /// `NX_CT_RECIRC_NONE`.
@@ -281,7 +290,7 @@ impl Nat {
         let last = if matches!(addresses, 3 | 12) { Some(address()?) } else { None };
         let first_port = if ports & 1 != 0 { Some(reader.u16()?) } else { None };
         let last_port = if ports & 2 != 0 { Some(reader.u16()?) } else { None };
-        let range = first.map(|first| NatRange { first, last, first_port, last_port });
+        let range = first.map(|first| NatRange { first, last, first_port, last_port }.canonical());
         Ok(Nat { flags, range })
     }
 
@@ -295,13 +304,13 @@ impl Nat {
             let bracket = first_port.is_some();
             out.write_char('=')?;
             show_address(out, first, bracket)?;
-            if let Some(last) = last.filter(|last| *last != first) {
+            if let Some(last) = last {
                 out.write_char('-')?;
                 show_address(out, last, bracket)?;
             }
             if let Some(port) = first_port {
                 write!(out, ":{port}")?;
-                if let Some(last) = last_port.filter(|last| *last != port) {
+                if let Some(last) = last_port {
                     write!(out, "-{last}")?;
                 }
             }
@@ -382,5 +391,5 @@ fn parse_range(text: &str) -> Result<NatRange, TextError> {
         }
         (first_port, last_port) = (Some(low), high);
     }
-    Ok(NatRange { first, last, first_port, last_port })
+    Ok(NatRange { first, last, first_port, last_port }.canonical())
 }

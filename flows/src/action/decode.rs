@@ -15,7 +15,7 @@ pub(crate) fn read_actions(mut reader: Reader<'_>, depth: usize) -> Result<Box<[
     if depth > MAX_DEPTH {
         return Err(reader.error(Fault::Depth(MAX_DEPTH)));
     }
-    let mut actions = Vec::new();
+    let mut actions = Vec::with_capacity(reader.structures(2));
     while !reader.is_empty() {
         let action = reader.structure(2, 8)?;
         actions.push(match read_action(action, depth)? {
@@ -92,7 +92,7 @@ fn read_oxm(reader: &mut Reader<'_>) -> Result<Option<Oxm>, DecodeError> {
     let Some(entry) = entries.next() else {
         return Err(reader.error(Fault::Length(reader.len())));
     };
-    Ok(entry.field.map(|field| Oxm::from_octets(field, entry.value, entry.mask)))
+    Ok(entry.field.map(|field| Oxm::from_entry(field, &entry)))
 }
 
 /// Reads what is behind the subtype of an action of OVS's own.

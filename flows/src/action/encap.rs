@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::encode::{end, nicira};
 use crate::field::text::{digits, show_hex};
-use crate::text::{self, KeyValues, wrong};
+use crate::text::{self, Alt, KeyValues, wrong};
 use crate::wire::Reader;
 use crate::{DecodeError, Fault, TextError};
 
@@ -188,9 +188,7 @@ impl PacketType {
         if self == PacketType::NEXT {
             return out.write_str("decap()");
         }
-        write!(out, "decap(packet_type(ns={},type=", self.0 >> 16)?;
-        show_hex(out, &(self.0 as u16).to_be_bytes())?;
-        out.write_str("))")
+        write!(out, "decap(packet_type(ns={},type={}))", self.0 >> 16, Alt(u64::from(self.0 & 0xffff)))
     }
 
     pub(super) fn parse_decap(value: &str) -> Result<Self, TextError> {

@@ -5,7 +5,6 @@ use bytes::{BufMut, BytesMut};
 use super::{Action, NICIRA};
 use crate::field::header::Use;
 use crate::field::{Field, Oxm, Subfield};
-use crate::port::PortNo;
 use crate::wire::finish;
 
 /// Writes actions one behind the other.
@@ -239,9 +238,4 @@ fn put_stack(subtype: u16, subfield: Subfield, out: &mut BytesMut) {
     // 24 octets in all, whichever header the field has.
     out.put_bytes(0, 24usize.saturating_sub(out.len() - start));
     end(start, out);
-}
-
-impl PortNo {
-    /// The header by which OVS says that members of a bundle are ports: that of `NXM_OF_IN_PORT`.
-    pub(super) const MEMBER: u32 = 0x0000_0002;
 }

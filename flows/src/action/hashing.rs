@@ -172,6 +172,9 @@ pub struct Bundle {
     pub dest: Option<Subfield>,
 }
 
+/// The type of a bundle's members: the header of `NXM_OF_IN_PORT`.
+const MEMBERS_ARE_PORTS: u32 = 0x0000_0002;
+
 /// `BUNDLE_MAX_MEMBERS`.
 const MAX_MEMBERS: usize = 2048;
 
@@ -181,7 +184,7 @@ impl Bundle {
         out.put_u16(self.algorithm as u16);
         out.put_u16(self.fields as u16);
         out.put_u16(self.basis);
-        out.put_u32(PortNo::MEMBER);
+        out.put_u32(MEMBERS_ARE_PORTS);
         out.put_u16(self.members.len() as u16);
         match self.dest {
             Some(dest) => {
@@ -200,7 +203,7 @@ impl Bundle {
         let fields = HashFields::read(reader)?;
         let basis = reader.u16()?;
         let kind = reader.u32()?;
-        if kind != PortNo::MEMBER {
+        if kind != MEMBERS_ARE_PORTS {
             return Err(reader.bad(4, "the type of a bundle's members", kind));
         }
         let count = reader.u16()?;

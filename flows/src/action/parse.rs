@@ -393,3 +393,103 @@ impl Action {
         parse_bare(text, names)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Flow, Match, Unnamed};
+
+    fn written(text: &str) -> String {
+        let flow: Flow = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        flow.instructions.to_string()
+    }
+
+    #[test]
+    fn what_is_read_and_never_written() {
+        let pairs = [
+            ("actions=enqueue:1:5", "set_queue:5,output:1,pop_queue"),
+            ("actions=enqueue(2,7)", "set_queue:7,output:2,pop_queue"),
+            // OVS writes the translation first, and takes the rest to be within exec.
+            (
+                "ip,actions=ct(exec(set_field:1->ct_mark),commit,nat(src=1.2.3.4))",
+                "ct(commit,nat(src=1.2.3.4),exec(set_field:0x1->ct_mark))",
+            ),
+            // All of a field that takes no mask.
+            ("dl_type=0x894f,actions=load:5->nsh_spi", "set_field:0x5->nsh_spi"),
+            ("actions=output:0xfffffffe", "LOCAL"),
+            ("actions=drop,drop", "drop"),
+            ("actions=", "drop"),
+            ("actions=output:1,", "output:1"),
+            ("actions=OUTPUT:1,Normal", "output:1,NORMAL"),
+            ("actions=action(7fff0008000000ff)", "action(7fff0008000000ff)"),
+            ("actions=output:1,instruction(7fff0008000000ff)", "output:1,instruction(7fff0008000000ff)"),
+        ];
+        for (given, expected) in pairs {
+            assert_eq!(written(given), expected, "of {given}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let refused = [
+            ("ip", "a flow says its actions"),
+            ("actions=fly", "no such action"),
+            ("actions=output:p1", "no such port"),
+            ("actions=output:70000", "OVS has no port of this number"),
+            ("actions=drop,output:1", "drop is alone"),
+            ("actions=conjunction(1,1/2),output:1", "conjunction goes with nothing but note"),
+            ("actions=conjunction(1,3/2)", "2 to 64 clauses"),
+            ("actions=goto_table:1,output:1", "the order is"),
+            ("actions=goto_table:1,goto_table:2", "the order is"),
+            ("actions=set_field:1->ip_proto", "cannot be set"),
+            ("actions=set_field:1->nothing", "no such field"),
+            ("actions=set_field:1/1->vlan_pcp", "takes no mask"),
+            ("actions=load:0x10->NXM_NX_REG0[0..3]", "does not fit into 4 bits"),
+            ("actions=load:1->NXM_NX_REG0[32]", "reg0 has 32 bits"),
+            ("actions=move:NXM_NX_REG0[]->NXM_NX_REG1[0..3]", "32 bits do not go into 4"),
+            ("actions=mod_tp_src:5", "needs a match on TCP, UDP or SCTP"),
+            ("actions=set_vlan_vid:5", "needs a match on a VLAN"),
+            ("actions=mod_vlan_vid:4096", "at most 4095"),
+            ("actions=push_vlan:0x800", "not an Ethernet type for this"),
+            ("actions=ct(force)", "force goes with commit"),
+            ("actions=ct(commit,exec(output:1))", "only ct_mark and ct_label"),
+            ("actions=ct(commit,nat(src,dst))", "either src or dst"),
+            ("actions=ct(commit,nat(src=10.0.0.2-10.0.0.1))", "the last address is before the first"),
+            ("actions=ct(zone=NXM_NX_REG0[])", "a zone has 16 bits"),
+            ("actions=learn(table=255)", "no table to learn in"),
+            ("actions=learn(nsh_spi=5)", "learn(…) has no room for this field"),
+            ("actions=resubmit(,)", "resubmit to another port or table"),
+            ("actions=note:1", "pairs of hexadecimal digits"),
+            ("actions=output(port=1,max_len=13)", "an Ethernet header has 14 octets"),
+            ("actions=multipath(eth_src,50,modulo_n,17,0,NXM_NX_REG0[0..3])", "no more than 4 bits can tell"),
+            ("actions=bundle_load(eth_src,0,hrw,ofport,NXM_NX_REG0[0..7],members:1)", "needs 16 bits"),
+            ("actions=sample(probability=0)", "a sample has a probability"),
+            ("actions=delete_field:reg0", "only tunnel options can be deleted"),
+            ("actions=nat(src)", "no such action"),
+            ("tp_src=5,actions=drop", "tcp_src needs a match on TCP"),
+            ("ip,ct_state=+trk+new,ct_tp_dst=5,actions=drop", "needs a match on a valid ct_state and ct_nw_proto"),
+            ("mpls,mpls_label=1048576,actions=drop", "mpls_label has 20 bits"),
+            ("vlan_tci=0x2000/0x2000,actions=drop", "all bits of a VLAN's priority or none"),
+            ("reg0[0..3]=16,actions=drop", "reg0[0..3] has 4 bits"),
+            ("cookie=1/1,actions=drop", "a new flow's cookie has no mask"),
+            ("priority=65536,actions=drop", "priority is at most 65535"),
+            ("colour=red,actions=drop", "unknown of a flow"),
+        ];
+        for (text, fault) in refused {
+            let error = text.parse::<Flow>().expect_err(text).to_string();
+            assert!(error.contains(fault), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_an_action_means_depends_on_the_match() {
+        let tagged: Match = "dl_vlan=5".parse().unwrap();
+        let mut context = super::Context::new(&tagged, &Unnamed);
+        let text = |actions: Vec<crate::Action>| actions.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        assert_eq!(text(context.actions("mod_vlan_vid:6").unwrap()), "set_field:4102->vlan_vid");
+        let mut context = super::Context::new(&tagged, &Unnamed);
+        assert_eq!(
+            text(context.actions("pop_vlan,mod_vlan_vid:6").unwrap()),
+            "pop_vlan,push_vlan:0x8100,set_field:4102->vlan_vid"
+        );
+    }
+}

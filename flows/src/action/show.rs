@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::Action;
 use crate::field::text::show_oxm;
 use crate::port::PortNo;
-use crate::text::{Commas, PortNames, Show, show_octets, show_port, text_form};
+use crate::text::{Alt, Commas, PortNames, Show, show_octets, show_port, text_form};
 
 /// Writes actions with commas between them; `drop` for none.
 pub(crate) fn show_actions(actions: &[Action], out: &mut dyn Write, names: &dyn PortNames) -> fmt::Result {
@@ -48,12 +48,7 @@ impl Show for Action {
                 write!(out, "->{}", oxm.field())
             }
             Action::Load { value, dest } => {
-                // C's %#x has no prefix before 0.
-                if *value == 0 {
-                    out.write_str("load:0->")?
-                } else {
-                    write!(out, "load:{value:#x}->")?
-                }
+                write!(out, "load:{}->", Alt(*value))?;
                 dest.show(out)
             }
             Action::Move { source, dest } => {

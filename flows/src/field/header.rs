@@ -3,8 +3,8 @@
 
 use bytes::BufMut;
 
-use super::Field;
 use super::table::{LATER, ROWS_CONST};
+use super::{COUNT, Field};
 
 /// `OFPXMC_*`, the experimenter's classes apart by who they belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,11 @@ impl Class {
     }
 
     fn of(class: u16, experimenter: u32) -> Option<Class> {
-        Class::ALL.into_iter().find(|known| known.numbers() == (class, experimenter))
+        match (class, experimenter) {
+            (0x8000, 0) => Some(Class::OxmOf),
+            (0x0001, 0) => Some(Class::NxmNx),
+            _ => Class::ALL.into_iter().find(|known| known.numbers() == (class, experimenter)),
+        }
     }
 }
 
@@ -94,6 +98,29 @@ const fn by_header() -> [[u8; NUMBERS]; Class::ALL.len()] {
     while later < LATER.len() {
         found[LATER[later].0 as usize][LATER[later].1 as usize] = LATER[later].2.0;
         later += 1;
+    }
+    found
+}
+
+/// For every field the first three octets of the header that matches have for it, unmasked. No field has two headers
+/// that differ in the experimenter alone.
+pub(crate) static MATCH_HEADERS: [[u8; 3]; COUNT] = match_headers();
+
+const fn match_headers() -> [[u8; 3]; COUNT] {
+    let mut found = [[0; 3]; COUNT];
+    let mut row = 0;
+    let mut field = 0;
+    while row < ROWS_CONST.len() {
+        let headers = ROWS_CONST[row].headers;
+        let (class, number, _) = headers[headers.len() - 1];
+        let class = class.numbers().0.to_be_bytes();
+        let mut member = 0;
+        while member < ROWS_CONST[row].count() {
+            found[field] = [class[0], class[1], (number + member as u8) << 1];
+            field += 1;
+            member += 1;
+        }
+        row += 1;
     }
     found
 }

@@ -1,6 +1,9 @@
 //! The fields that matches and actions name, by the one table of them: [`table`] says what they are, [`header`] how
 //! a header names them, [`oxm`] is a field with a value, [`text`] how values are written for people.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 pub(crate) mod header;
 mod oxm;
 pub(crate) mod table;
@@ -134,35 +137,38 @@ impl Field {
     /// are matched by (`tp_src`) is the first one's: what the packet is decides which is meant.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Field> {
-        let own = |field: &Field| field.is_called(field.row().name, name);
-        let further = |field: &Field| {
-            let row = field.row();
-            field.is_called(row.match_name, name) || row.aliases.iter().any(|alias| field.is_called(alias, name))
-        };
-        Field::all().find(own).or_else(|| Field::all().find(further))
+        static NAMES: LazyLock<HashMap<String, Field>> = LazyLock::new(|| {
+            let mut names = HashMap::new();
+            for field in Field::all() {
+                names.insert(field.to_string(), field);
+            }
+            for field in Field::all() {
+                let row = field.row();
+                for stem in [row.match_name].iter().chain(row.aliases) {
+                    names.entry(field.called(stem)).or_insert(field);
+                }
+            }
+            names
+        });
+        NAMES.get(name).copied()
     }
 
     /// The field with a name that headers have: `NXM_OF_ETH_SRC`, `OXM_OF_ETH_SRC`.
     #[must_use]
     pub fn by_header_name(name: &str) -> Option<Field> {
-        Field::all().find(|field| {
-            field.row().headers.iter().any(|(class, _, suffix)| {
-                name.strip_prefix(class.prefix()).is_some_and(|rest| field.is_called(suffix, rest))
-            })
-        })
+        static NAMES: LazyLock<HashMap<String, Field>> = LazyLock::new(|| {
+            let named = |field: Field| {
+                let headers = field.row().headers.iter();
+                headers.map(move |(class, _, suffix)| (class.prefix().to_owned() + &field.called(suffix), field))
+            };
+            Field::all().flat_map(named).collect()
+        });
+        NAMES.get(name).copied()
     }
 
-    /// Whether `name` is `stem` and the field's number.
-    fn is_called(self, stem: &str, name: &str) -> bool {
-        match (name.strip_prefix(stem), self.number()) {
-            (Some(rest), None) => rest.is_empty(),
-            (Some(rest), Some(number)) => {
-                rest.parse() == Ok(number)
-                    && rest.bytes().all(|digit| digit.is_ascii_digit())
-                    && (rest.len() == 1 || !rest.starts_with('0'))
-            }
-            (None, _) => false,
-        }
+    /// A name with the field's number behind it, where it has one.
+    fn called(self, stem: &str) -> String {
+        self.number().map_or_else(|| stem.to_owned(), |number| format!("{stem}{number}"))
     }
 
     fn write(self, stem: &str, out: &mut impl std::fmt::Write) -> std::fmt::Result {
@@ -233,5 +239,68 @@ impl Subfield {
     /// From such 16 bits.
     pub(crate) fn unpacked(field: Field, packed: u16) -> Self {
         Subfield { field, offset: packed >> 6, bits: (packed & 0x3f) + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::header::{Header, Use};
+    use super::*;
+
+    #[test]
+    fn every_header_names_its_field() {
+        for field in Field::all() {
+            for usage in [Use::Match, Use::Action] {
+                for masked in [false, true] {
+                    let mut octets = Vec::new();
+                    field.put_header(usage, masked, field.octets(), &mut octets);
+                    let payload = field.octets() * if masked { 2 } else { 1 };
+                    let expected = Header { field: Some(field), masked, octets: octets.len(), payload };
+                    assert_eq!(Header::read(&octets), Some(expected), "{field}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_others_write() {
+        let read = |octets: &[u8]| Header::read(octets).and_then(|header| header.field);
+        // ONFOXM_ET_TCP_FLAGS, which OpenFlow 1.3 and 1.4 have, and OXM_OF_TCP_FLAGS of 1.5.
+        assert_eq!(read(&[0xff, 0xff, 42 << 1, 6, 0x4f, 0x4e, 0x46, 0]), Some(Field::TCP_FLAGS));
+        assert_eq!(read(&[0x80, 0, 42 << 1, 2]), Some(Field::TCP_FLAGS));
+        // The same class and number of other experimenters.
+        assert_eq!(read(&[0xff, 0xff, 42 << 1, 6, 0, 0, 0x23, 0x20]), None);
+        // A class that nobody has.
+        assert_eq!(read(&[0x12, 0x34, 0, 4]), None);
+        // An experimenter's number does not fit into a length of three.
+        assert_eq!(Header::read(&[0xff, 0xff, 0, 3, 0, 0, 0x23, 0x20]), None);
+    }
+
+    #[test]
+    fn every_name_is_that_of_one_field() {
+        let mut seen = HashMap::new();
+        for field in Field::all() {
+            assert_eq!(seen.insert(field.to_string(), field), None, "{field} twice");
+            assert_eq!(Field::by_name(&field.to_string()), Some(field));
+            let mut name = String::new();
+            field.write_header_name(&mut name).unwrap();
+            assert_eq!(Field::by_header_name(&name), Some(field), "{name}");
+        }
+        assert_eq!(Field::by_name("dl_src"), Some(Field::ETH_SRC));
+        assert_eq!(Field::by_name("reg15"), Some(Field::reg(15)));
+        assert_eq!(Field::by_name("nsh_c4"), Some(Field(Field::NSH_C.0 + 3)));
+        for unknown in ["reg", "reg16", "reg01", "reg+1", "nsh_c0", "xxreg4", "tun_metadata64", ""] {
+            assert_eq!(Field::by_name(unknown), None, "{unknown}");
+        }
+        assert_eq!(Field::by_header_name("OXM_OF_IPV4_SRC"), Some(Field::IP_SRC));
+        assert_eq!(Field::by_header_name("OXM_OF_PKT_REG7"), Some(Field::xreg(7)));
+    }
+
+    #[test]
+    fn members_of_families() {
+        assert_eq!(Field::reg(3).to_string(), "reg3");
+        assert_eq!(Field::xxreg(3).to_string(), "xxreg3");
+        assert_eq!(Field::tun_metadata(63).to_string(), "tun_metadata63");
+        assert!(Field::reg(0).is_writable() && Field::reg(0).is_maskable() && !Field::IP_PROTO.is_writable());
     }
 }

@@ -2,7 +2,8 @@
 //! here.
 
 use super::Field;
-use super::header::{Header, Use};
+use super::header::{Header, MATCH_HEADERS, Use};
+use crate::Entry;
 
 /// A field and its value, with a mask where not all bits are meant.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +60,15 @@ impl Oxm {
             None => bytes.extend_from_slice(value),
         }
         Oxm { bytes: bytes.into() }
+    }
+
+    /// The same of an entry that was read, if it is no wider than the field.
+    pub(crate) fn from_entry(field: Field, entry: &Entry<'_>) -> Self {
+        // Most are already as they should be.
+        if entry.mask.is_none() && entry.octets.starts_with(&MATCH_HEADERS[usize::from(field.0)]) {
+            return Oxm { bytes: entry.octets.into() };
+        }
+        Self::from_octets(field, entry.value, entry.mask)
     }
 
     fn header(&self) -> Header {
@@ -124,7 +134,10 @@ fn tun_metadata_width(value: u128, mask: u128) -> usize {
 
 /// Octets as a number; of more than 16 the last.
 pub(crate) fn oxm_number(octets: &[u8]) -> u128 {
-    octets.iter().fold(0, |number, octet| number << 8 | u128::from(*octet))
+    let last = &octets[octets.len().saturating_sub(16)..];
+    let mut number = [0; 16];
+    number[16 - last.len()..].copy_from_slice(last);
+    u128::from_be_bytes(number)
 }
 
 impl std::fmt::Debug for Oxm {

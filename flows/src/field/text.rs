@@ -189,7 +189,7 @@ pub(crate) fn parse_value(field: Field, text: &str, names: &dyn PortNames) -> Re
         }
         Form::Ipv6 => {
             let address = |text: &str| {
-                text.parse::<Ipv6Addr>().map(|ip| ip.to_bits()).map_err(|_| wrong(text, "no IPv6 address"))
+                text.parse::<Ipv6Addr>().map(Ipv6Addr::to_bits).map_err(|_| wrong(text, "no IPv6 address"))
             };
             let (value, mask) = parts(text);
             Oxm::masked(field, address(value)?, netmask(mask, 128, address)?)

@@ -2,7 +2,7 @@
 //! several ways to say a VLAN, ports of 16 and of 32 bits.
 
 use super::{Entry, Match};
-use crate::field::header::{Header, Use};
+use crate::field::header::MATCH_HEADERS;
 use crate::field::table::Needs;
 use crate::field::{Oxm, low_bits};
 use crate::{Field, PortNo, Subfield};
@@ -59,27 +59,24 @@ fn mask_of(field: Field, mask: u128) -> u128 {
 
 /// Whether an entry, by itself, is as a canonical match has it.
 pub(super) fn is_canonical(field: Field, entry: &Entry<'_>) -> bool {
-    let Some(header) = Header::read(entry.octets) else { return false };
-    let mut expected = [0; 8];
-    let mut place = &mut expected[..];
-    field.put_header(Use::Match, header.masked, entry.value.len(), &mut place);
-    if expected[..header.octets] != entry.octets[..header.octets] {
+    let [class, class_low, number] = MATCH_HEADERS[usize::from(field.0)];
+    if entry.octets[..3] != [class, class_low, number | u8::from(entry.mask.is_some())] {
         return false;
     }
+    let Some(mask) = entry.mask else {
+        return match field {
+            Field::CT_STATE | Field::TUN_FLAGS => false,
+            Field::VLAN_VID => entry.numbers().0 <= VID,
+            _ => true,
+        };
+    };
     if field.is_tun_metadata() {
-        return entry.mask.is_none_or(|mask| {
-            (mask.is_empty() || mask.iter().any(|octet| *octet != 0xff))
-                && entry.value.iter().zip(mask).all(|(value, mask)| value & !mask == 0)
-        });
+        return (mask.is_empty() || mask.iter().any(|octet| *octet != 0xff))
+            && entry.value.iter().zip(mask).all(|(value, mask)| value & !mask == 0);
     }
     let (value, mask) = entry.numbers();
     let all = low_bits(entry.value.len() * 8);
-    let wanted = mask_of(field, mask);
-    wanted == mask
-        && mask != 0
-        && value & !mask == 0
-        && (entry.mask.is_some() == (mask != all))
-        && (entry.mask.is_none() || field.is_maskable())
+    field.is_maskable() && mask_of(field, mask) == mask && mask != 0 && mask != all && value & !mask == 0
 }
 
 impl MatchBuilder {
@@ -121,7 +118,7 @@ impl MatchBuilder {
         for known in &self.known {
             match known {
                 Known::Number { field, value, mask } => {
-                    out.extend_from_slice(Oxm::masked(*field, *value, *mask).as_bytes())
+                    out.extend_from_slice(Oxm::masked(*field, *value, *mask).as_bytes());
                 }
                 Known::Octets(oxm) => out.extend_from_slice(oxm.as_bytes()),
             }
@@ -153,7 +150,7 @@ impl MatchBuilder {
     /// Adds an entry as it was read.
     pub(super) fn entry(&mut self, entry: &Entry<'_>) {
         match entry.field {
-            Some(field) => self.set_oxm(&Oxm::from_octets(field, entry.value, entry.mask)),
+            Some(field) => self.set_oxm(&Oxm::from_entry(field, entry)),
             None => self.unknown.push(entry.octets.into()),
         }
     }
@@ -204,7 +201,7 @@ impl MatchBuilder {
         let mask = mask & low_bits(field.octets() * 8);
         match field {
             Field::IN_PORT_NXM if mask != 0 => {
-                self.put(Field::IN_PORT, PortNo::from_u16(value as u16).0.into(), u128::MAX)
+                self.put(Field::IN_PORT, PortNo::from_u16(value as u16).0.into(), u128::MAX);
             }
             Field::NW_TOS => self.put(Field::IP_DSCP, value >> 2 & 0x3f, mask),
             Field::VLAN_VID => {
@@ -214,12 +211,6 @@ impl MatchBuilder {
             Field::VLAN_PCP => {
                 self.split_tci();
                 self.put(Field::VLAN_PCP, value & 7, mask);
-                if mask != 0 {
-                    let (vid, vid_mask) = self.get(Field::VLAN_VID);
-                    if vid_mask & PRESENT == 0 {
-                        self.put(Field::VLAN_VID, vid | PRESENT, vid_mask | PRESENT);
-                    }
-                }
             }
             Field::VLAN_TCI => {
                 self.clear(Field::VLAN_VID);
@@ -282,9 +273,14 @@ impl MatchBuilder {
         self.clear(Field::VLAN_TCI);
     }
 
-    /// A priority of a tag that is not there means nothing, and OVS leaves it out.
+    /// A priority says that there is a tag; of a tag that is said not to be there it means nothing, and OVS leaves it
+    /// out.
     fn settle_vlan(&mut self) {
-        if self.get(Field::VLAN_VID).0 == 0 {
+        let (vid, mask) = self.get(Field::VLAN_VID);
+        let prioritized = self.get(Field::VLAN_PCP).1 != 0;
+        if prioritized && mask & PRESENT == 0 {
+            self.put(Field::VLAN_VID, vid | PRESENT, mask | PRESENT);
+        } else if prioritized && vid == 0 {
             self.clear(Field::VLAN_PCP);
         }
     }

@@ -13,6 +13,7 @@ pub(crate) use text::MatchText;
 
 use crate::field::header::Header;
 use crate::field::oxm_number;
+use crate::field::table::Needs;
 use crate::wire::Reader;
 use crate::{DecodeError, Fault, Field};
 
@@ -122,7 +123,7 @@ impl Match {
         }
         let mut builder = MatchBuilder::default();
         let mut entries = Entries::new(reader.bytes());
-        while let Some(entry) = entries.next() {
+        for entry in entries.by_ref() {
             if builder.has(&entry) {
                 let fault =
                     entry.field.map_or(Fault::Value { name: "a repeated OXM field", value: 0 }, Fault::Duplicate);
@@ -203,7 +204,6 @@ fn is_canonical(oxm: &[u8]) -> bool {
     let mut entries = Entries::new(oxm);
     let mut vlan_absent = false;
     let mut packet_type = false;
-    let mut of_ethernet = false;
     for entry in entries.by_ref() {
         let Some(field) = entry.field else { return false };
         if field.is_alias() || last.is_some_and(|last| last >= field) || !builder::is_canonical(field, &entry) {
@@ -211,13 +211,104 @@ fn is_canonical(oxm: &[u8]) -> bool {
         }
         match field {
             Field::PACKET_TYPE => packet_type = true,
+            // A packet type beside fields of Ethernet may be redundant: the builder knows.
+            _ if packet_type && field.row().needs != Needs::Nothing => return false,
             Field::VLAN_VID => vlan_absent = entry.value == [0, 0],
             Field::VLAN_PCP if vlan_absent || last != Some(Field::VLAN_VID) => return false,
             _ => {}
         }
-        of_ethernet |= field.row().needs != crate::field::table::Needs::Nothing;
         last = Some(field);
     }
-    // A packet type beside fields of Ethernet may be redundant: the builder knows.
-    entries.rest().is_empty() && !(packet_type && of_ethernet)
+    entries.rest().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PortNo;
+
+    /// `struct ofp_match` around OXM entries.
+    fn with_header(oxm: &[u8]) -> Vec<u8> {
+        let length = 4 + oxm.len();
+        let mut octets = [&[0, 1, 0, length as u8][..], oxm].concat();
+        octets.resize(length.next_multiple_of(8), 0);
+        octets
+    }
+
+    fn decoded(oxm: &[u8]) -> Match {
+        Match::decode(&with_header(oxm)).unwrap()
+    }
+
+    #[test]
+    fn one_match_said_in_several_ways() {
+        let canonical = Match::builder().in_port(PortNo::LOCAL).exact(Field::reg(1), 5u8).build();
+        #[rustfmt::skip]
+        let ways: [&[u8]; 4] = [
+            // OXM_OF_IN_PORT, NXM_NX_REG1
+            &[0x80, 0, 0, 4, 0xff, 0xff, 0xff, 0xfe, 0, 1, 2, 4, 0, 0, 0, 5],
+            // NXM_NX_REG1, OXM_OF_IN_PORT
+            &[0, 1, 2, 4, 0, 0, 0, 5, 0x80, 0, 0, 4, 0xff, 0xff, 0xff, 0xfe],
+            // NXM_OF_IN_PORT, OXM_OF_PKT_REG0 under a mask of its lower half
+            &[0, 0, 0, 2, 0xff, 0xfe, 0x80, 1, 1, 16, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+            // OXM_OF_IN_PORT, NXM_NX_REG1 under a complete mask, NXM_NX_REG2 under an empty one
+            &[0x80, 0, 0, 4, 0xff, 0xff, 0xff, 0xfe, 0, 1, 3, 8, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff,
+              0, 1, 5, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        for oxm in ways {
+            assert_eq!(decoded(oxm), canonical, "{oxm:02x?}");
+        }
+        assert_eq!(canonical.to_string(), "reg1=0x5,in_port=LOCAL");
+        assert_eq!(canonical.exact(Field::IN_PORT), Some(0xffff_fffe));
+        assert_eq!(canonical.get(Field::reg(2)), None);
+    }
+
+    #[test]
+    fn unknown_fields_survive() {
+        // Class 0x8000, field 127 under a mask; behind it NXM_NX_REG0; before both an experimenter's field.
+        let oxm = [
+            &[0xff, 0xff, 2, 6, 0, 0, 0, 9, 1, 2][..],
+            &[0x80, 0, 0xff, 4, 1, 0, 0xff, 0xf0],
+            &[0, 1, 0, 4, 0, 0, 0, 5],
+        ];
+        let matching = decoded(&oxm.concat());
+        let mut out = bytes::BytesMut::new();
+        matching.encode(&mut out);
+        assert_eq!(out[4..], [oxm[2], oxm[1], oxm[0], &[0, 0]].concat());
+        let text = "reg0=0x5,oxm(8000ff040100fff0),oxm(ffff0206000000090102)";
+        assert_eq!(matching.to_string(), text);
+        assert_eq!(text.parse(), Ok(matching));
+        // A known field of another width is not the field that is known.
+        let odd = decoded(&[0, 1, 0, 2, 0, 5]);
+        assert_eq!(odd.entries().next().unwrap().field, None);
+        assert!("oxm(00010004000000050)".parse::<Match>().is_err());
+        assert!("oxm(0001000400000005)".parse::<Match>().is_err(), "this one is known");
+    }
+
+    #[test]
+    fn what_is_no_match() {
+        let fault = |oxm: &[u8]| Match::decode(&with_header(oxm)).unwrap_err().fault;
+        let reg0 = [0, 1, 0, 4, 0, 0, 0, 5];
+        assert_eq!(fault(&[reg0, reg0].concat()), Fault::Duplicate(Field::reg(0)));
+        // OXM_OF_PKT_REG0 speaks of reg0 too.
+        assert_eq!(
+            fault(&[&reg0[..], &[0x80, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 5]].concat()),
+            Fault::Duplicate(Field::xreg(0))
+        );
+        // A value outside its mask; a mask of a field that takes none; an entry that ends too early.
+        assert!(matches!(fault(&[0, 1, 1, 8, 0, 0, 0, 5, 0, 0, 0, 4]), Fault::Value { .. }));
+        assert!(matches!(fault(&[0x80, 0, 0x15, 2, 6, 0xff]), Fault::Value { .. }));
+        assert!(matches!(fault(&[0, 1, 0, 4, 0, 0, 0]), Fault::Length(7)));
+        assert!(Match::decode(&[0, 1, 0, 3]).is_err());
+        assert!(Match::decode(&[0, 1, 0, 12, 0, 1]).is_err());
+    }
+
+    #[test]
+    fn what_a_field_needs() {
+        let ports = Match::builder().exact(Field::TCP_DST, 80u8);
+        let lacks = MissingPrerequisite { field: Field::TCP_DST, needs: "TCP" };
+        assert_eq!(ports.clone().build().check(), Err(lacks));
+        let ports = ports.exact(Field::ETH_TYPE, 0x800u16).exact(Field::IP_PROTO, 17u8);
+        assert_eq!(ports.clone().build().check(), Err(lacks));
+        assert_eq!(ports.exact(Field::IP_PROTO, 6u8).build().check(), Ok(()));
+    }
 }
