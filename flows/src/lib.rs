@@ -3,8 +3,9 @@
 //! - What a switch does: [`Flow`] of a [`Match`] and [`Instructions`] of [`Action`]s, [`Group`], [`Meter`]; as octets
 //!   of OpenFlow 1.4 with the extensions of OVS 3.1, and as the text of `ovs-ofctl`. All readers are pure functions of
 //!   their input, whatever it is; what they do not know survives as octets.
-//! - What is said to it: [`message`], one by one or by a [`session`].
-//! - What must be said for it to have what is wanted: [`FlowTable`] and [`diff`].
+//! - What is said to it: [`message`], framed by [`Frames`].
+//! - Saying it: [`session::Session`] keeps a connection to an [`endpoint`], and a [`session::Handle`] asks and changes.
+//! - What there is to be said: [`diff`] compares what is wanted with what is there; [`FlowTable`] follows a switch.
 
 pub mod action;
 pub mod diff;

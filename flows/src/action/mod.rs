@@ -1,5 +1,5 @@
 //! What is done with a packet: OpenFlow 1.4's actions and OVS 3.1's own (`ovs-actions(7)`). How they are on the wire
-//! is [`decode`] and [`encode`], as text [`show`] and [`parse`]; actions with much inside have a file each.
+//! is `decode` and `encode`, as text `show` and `parse`; actions with much inside have a file each.
 
 mod conntrack;
 mod controller;

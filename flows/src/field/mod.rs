@@ -1,5 +1,5 @@
-//! The fields that matches and actions name, by the one table of them: [`table`] says what they are, [`header`] how
-//! a header names them, [`oxm`] is a field with a value, [`text`] how values are written for people.
+//! The fields that matches and actions name, by the one table of them: `table` says what they are, `header` how
+//! a header names them, `oxm` is a field with a value, `text` how values are written for people.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! What a flow matches, in canonical form, on the wire. How it is built from other forms is [`builder`], how it is
-//! written for people [`text`].
+//! What a flow matches, in canonical form, on the wire. How it is built from other forms is `builder`, how it is
+//! written for people `text`.
 
 mod builder;
 pub(crate) mod needs;
