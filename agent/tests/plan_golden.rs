@@ -420,8 +420,8 @@ fn drift_is_repaired_entry_by_entry() {
     case.converge();
     case.say("somebody changes an id, adds one of their own, sets the tap down with another MTU");
     let row = Arc::make_mut(case.world.ovs.interfaces.get_mut("tapdc065497-3c").unwrap());
-    row.external_ids.insert("attached-mac".into(), "00:00:00:00:00:01".into());
-    row.external_ids.insert("theirs".into(), "stays".into());
+    row.external_ids.insert("attached-mac", "00:00:00:00:00:01");
+    row.external_ids.insert("theirs", "stays");
     let link = Arc::make_mut(case.world.kernel.links.get_mut("tapdc065497-3c").unwrap());
     (link.up, link.mtu) = (false, 1280);
     case.converge().show();
@@ -472,7 +472,7 @@ fn a_port_of_the_userspace_datapath_does_not_outlive_the_netdev_of_a_hypervisor(
         case.world.kernel.links.clear();
         let mut row = case.world.ovs.interfaces[NAME].as_ref().clone();
         row.ifindex = Some(ifindex);
-        case.world.ovs.interfaces.insert(NAME.to_owned(), Arc::new(row));
+        case.world.ovs.interfaces.insert(NAME.into(), Arc::new(row));
     };
     case.say("plug");
     case.world.add_link(NAME, tap.clone(), None);
@@ -511,7 +511,7 @@ fn a_port_of_the_hypervisor_that_outlives_its_netdev_is_left_alone() {
     case.world.kernel.links.clear();
     let mut row = case.world.ovs.interfaces[NAME].as_ref().clone();
     row.ifindex = Some(0);
-    case.world.ovs.interfaces.insert(NAME.to_owned(), Arc::new(row));
+    case.world.ovs.interfaces.insert(NAME.into(), Arc::new(row));
     case.text.clear();
     case.converge();
     assert_eq!(case.text, format!("  {A}: plugged, Plugged(Netdev(\"{NAME}\"))\n"));

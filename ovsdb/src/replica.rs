@@ -8,8 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::table::{Layout, Row, TableDecl};
-use crate::value::{DecodeError, Uuid};
+use serde::de::Deserializer;
+
+use crate::pairs::Pairs;
+use crate::table::{Layout, TableDecl};
+use crate::text::Text;
+use crate::update::RowUpdate;
+use crate::value::Uuid;
 
 /// What a reader sees of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +46,14 @@ pub trait Replica: Clone + Send + Sync + 'static {
     /// Forgets every row. Columns lie as `layout` says until the next reset.
     fn reset(&mut self, layout: &Arc<Layout>);
 
-    /// Takes a new or changed row of the table at this position of [`Replica::TABLES`].
+    /// Takes a new or changed row of the table at this position of [`Replica::TABLES`]: [`RowUpdate::apply`] does so.
     ///
     /// # Errors
-    /// When the row does not fit its type; the session then drops everything and starts over.
-    fn set(&mut self, table: usize, uuid: Uuid, row: &Row) -> Result<(), DecodeError>;
+    /// When it cannot be applied; the session then drops everything and starts over.
+    fn set<'de, D: Deserializer<'de>>(&mut self, table: usize, row: RowUpdate<'_, D>) -> Result<(), D::Error>;
 
-    /// Drops a row.
-    fn remove(&mut self, table: usize, uuid: Uuid);
+    /// Drops a row; answers whether it was there.
+    fn remove(&mut self, table: usize, uuid: Uuid) -> bool;
 }
 
 /// No replica: for a session that is used for calls, transactions or locks only.
@@ -59,10 +64,12 @@ impl Replica for NoReplica {
     const DATABASE: &'static str = "Open_vSwitch";
     const TABLES: &'static [TableDecl] = &[];
     fn reset(&mut self, _: &Arc<Layout>) {}
-    fn set(&mut self, _: usize, _: Uuid, _: &Row) -> Result<(), DecodeError> {
-        Ok(())
+    fn set<'de, D: Deserializer<'de>>(&mut self, _: usize, row: RowUpdate<'_, D>) -> Result<(), D::Error> {
+        Err(row.unknown_table())
     }
-    fn remove(&mut self, _: usize, _: Uuid) {}
+    fn remove(&mut self, _: usize, _: Uuid) -> bool {
+        false
+    }
 }
 
 /// The rows of one table by identity. Read it as the map that it derefs to.
@@ -73,6 +80,14 @@ impl<T> Rows<T> {
     /// Puts a row; gives the one that was there.
     pub fn put(&mut self, uuid: Uuid, row: Arc<T>) -> Option<Arc<T>> {
         Arc::make_mut(&mut self.0).insert(uuid, row)
+    }
+
+    /// Puts a row in place of the one of this identity, or takes that one out; gives the one that was there.
+    pub fn place(&mut self, uuid: Uuid, row: Option<Arc<T>>) -> Option<Arc<T>> {
+        match row {
+            Some(row) => self.put(uuid, row),
+            None => self.take(uuid),
+        }
     }
 
     /// Takes a row out.
@@ -140,7 +155,7 @@ impl<K: Ord + Clone> Default for UniqueIndex<K> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairIndex {
     keys: Arc<BTreeSet<String>>,
-    rows: Arc<BTreeMap<String, BTreeMap<String, BTreeSet<Uuid>>>>,
+    rows: Arc<BTreeMap<String, BTreeMap<Text, BTreeSet<Uuid>>>>,
 }
 
 impl PairIndex {
@@ -161,7 +176,7 @@ impl PairIndex {
     }
 
     /// The pairs of a row went from `old` to `new`.
-    pub fn change(&mut self, row: Uuid, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) {
+    pub fn change(&mut self, row: Uuid, old: &Pairs, new: &Pairs) {
         for key in self.keys.iter() {
             let (old, new) = (old.get(key), new.get(key));
             if old == new {
@@ -177,7 +192,7 @@ impl PairIndex {
                 }
             }
             if let Some(new) = new {
-                values.entry(new.clone()).or_default().insert(row);
+                values.entry(new.into()).or_default().insert(row);
             }
         }
     }
@@ -201,10 +216,10 @@ mod tests {
 
     #[test]
     fn pairs_are_found_for_the_keys_asked_for() {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let map = |pairs: &[(&str, &str)]| pairs.iter().copied().collect::<Pairs>();
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut index = PairIndex::new(["iface-id"]);
-        let none = BTreeMap::new();
+        let none = Pairs::default();
         let x = map(&[("iface-id", "x"), ("other", "y")]);
         index.change(b, &none, &x);
         index.change(a, &none, &x);

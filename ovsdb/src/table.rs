@@ -7,8 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::{Deserializer, Error};
+
+use crate::pairs::Pairs;
+use crate::read::{self, Token};
 use crate::schema::{ColumnType, DatabaseSchema};
+use crate::text::Text;
 use crate::value::{Atom, AtomType, Datum, DecodeError, Real, Uuid};
+use crate::words::Words;
 
 /// Whether a program can do without a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,53 +88,79 @@ pub struct ColumnDecl {
 pub struct TableDecl {
     /// Name on the wire.
     pub name: &'static str,
-    /// The columns that are monitored, in the order of a [`Row`]'s cells.
+    /// The columns that are monitored.
     pub columns: &'static [ColumnDecl],
 }
 
 /// A table with typed rows; implemented by [`crate::table!`].
-pub trait Table: Sized + Send + Sync + 'static {
+pub trait Table: Clone + Send + Sync + 'static {
     /// The declaration.
     const DECL: TableDecl;
 
-    /// Reads a row whose cells are in the declared order.
+    /// A row in which no column holds anything.
+    fn empty(uuid: Uuid) -> Self;
+
+    /// The value of the column at this declared position.
+    fn cell(&self, column: usize) -> Option<Datum>;
+
+    /// Sets the column at this declared position.
     ///
     /// # Errors
-    /// When a cell does not fit its field; the schema check makes that the server's mistake.
-    fn decode(uuid: Uuid, row: &Row) -> Result<Self, DecodeError>;
-}
+    /// When there is no such column or the value does not fit it.
+    fn set_cell(&mut self, column: usize, datum: &Datum) -> Result<(), DecodeError>;
 
-/// The cells of one row of the replica, in the order of its [`TableDecl`]. A column that the server does
-/// not have holds an empty set or map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    cells: Box<[Datum]>,
-}
-
-impl Row {
-    pub(crate) fn new(cells: Vec<Datum>) -> Self {
-        Self { cells: cells.into_boxed_slice() }
-    }
-
-    /// Cells in declared order.
-    #[must_use]
-    pub fn cells(&self) -> &[Datum] {
-        &self.cells
-    }
-
-    pub(crate) fn cells_mut(&mut self) -> &mut [Datum] {
-        &mut self.cells
-    }
-
-    /// The typed value of the cell at `index`.
+    /// Reads the column at this declared position off JSON text, of which the server says that it is of type `ty`:
+    /// the value, or the difference from the one that is there.
     ///
     /// # Errors
-    /// When there is no such cell or it is of another type; `name` tells which.
-    pub fn get<V: ColumnValue>(&self, index: usize, name: &str) -> Result<V, DecodeError> {
-        let cell = self.cells.get(index).ok_or_else(|| DecodeError::new("no such cell").within(name))?;
-        V::from_datum(cell)
-            .ok_or_else(|| DecodeError::new(format!("{} members do not make a {}", cell.len(), V::TYPE)).within(name))
+    /// When the JSON is no such value; the row is then worthless.
+    fn read<'de, D: Deserializer<'de>>(
+        &mut self,
+        column: usize,
+        ty: &ColumnType,
+        form: ColumnForm,
+        json: D,
+        words: &mut Words,
+    ) -> Result<(), D::Error>;
+}
+
+/// How the value of a column is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnForm {
+    /// As it is.
+    Whole,
+    /// As what differs, where the type is one that has differences (ovsdb-server(7), 4.1.14).
+    Difference,
+}
+
+/// Reads one column; used by [`crate::table!`].
+///
+/// # Errors
+/// When the JSON is no value of the column, or has more or fewer members than the schema allows.
+pub fn read_column<'de, V: ColumnValue, D: Deserializer<'de>>(
+    field: &mut V,
+    ty: &ColumnType,
+    form: ColumnForm,
+    json: D,
+    words: &mut Words,
+) -> Result<(), D::Error> {
+    let value = V::read(json, words)?;
+    if form == ColumnForm::Difference && ty.has_differences() {
+        field.change(value);
+    } else {
+        *field = value;
     }
+    ty.check_len(field.count()).map_err(D::Error::custom)
+}
+
+/// Sets one column; used by [`crate::table!`].
+///
+/// # Errors
+/// When the value does not fit it; `name` tells which.
+pub fn set_column<V: ColumnValue>(field: &mut V, datum: &Datum, name: &str) -> Result<(), DecodeError> {
+    *field = V::from_datum(datum)
+        .ok_or_else(|| DecodeError::new(format!("{} members do not make a {}", datum.len(), V::TYPE)).within(name))?;
+    Ok(())
 }
 
 /// A typed name of a column: `V` is the Rust type of its values, `T` the table it belongs to, so that a
@@ -165,32 +197,43 @@ impl<T, V> fmt::Debug for Column<T, V> {
 }
 
 /// A Rust type that stands for an atom.
-pub trait AtomValue: Ord + Sized {
+pub trait AtomValue: Ord + Default {
     /// Its type on the wire.
     const ATOM: AtomType;
     /// `None` when the atom is of another type.
     fn from_atom(atom: &Atom) -> Option<Self>;
     /// The atom.
     fn to_atom(&self) -> Atom;
+    /// `None` when what stands in the text is of another type.
+    fn from_token(token: Token<'_>, words: &mut Words) -> Option<Self>;
 }
 
 macro_rules! atom_values {
-    ($($rust:ty, $variant:ident, |$x:ident| $read:expr, |$y:ident| $write:expr;)*) => { $(
+    ($($rust:ty, $variant:ident, |$x:ident| $read:expr, |$y:ident| $write:expr,
+        |$words:ident| $($token:pat => $value:expr),*;)*) => { $(
         impl AtomValue for $rust {
             const ATOM: AtomType = AtomType::$variant;
             fn from_atom(atom: &Atom) -> Option<Self> {
                 match atom { Atom::$variant($x) => Some($read), _ => None }
             }
             fn to_atom(&self) -> Atom { let $y = self; Atom::$variant($write) }
+            fn from_token(token: Token<'_>, $words: &mut Words) -> Option<Self> {
+                match token { $($token => $value,)* _ => None }
+            }
         }
     )* };
 }
+#[expect(clippy::cast_precision_loss, reason = "a real that is written without a fraction is one all the same")]
+const fn real(n: i64) -> f64 {
+    n as f64
+}
 atom_values! {
-    i64, Integer, |n| *n, |n| *n;
-    bool, Boolean, |b| *b, |b| *b;
-    Real, Real, |x| *x, |x| *x;
-    String, String, |s| s.clone(), |s| s.clone();
-    Uuid, Uuid, |u| *u, |u| *u;
+    i64, Integer, |n| *n, |n| *n, |_words| Token::Integer(n) => Some(n);
+    bool, Boolean, |b| *b, |b| *b, |_words| Token::Boolean(b) => Some(b);
+    Real, Real, |x| *x, |x| *x, |_words| Token::Real(x) => Real::new(x), Token::Integer(n) => Real::new(real(n));
+    String, String, |s| s.clone(), |s| s.clone(), |_words| Token::Text(text) => Some(text.to_owned());
+    Text, String, |s| s.as_str().into(), |s| s.to_string(), |words| Token::Text(text) => Some(words.text(text));
+    Uuid, Uuid, |u| *u, |u| *u, |_words| Token::Uuid(uuid) => Some(uuid);
 }
 
 /// A Rust type that stands for a column's value.
@@ -201,6 +244,19 @@ pub trait ColumnValue: Sized {
     fn from_datum(datum: &Datum) -> Option<Self>;
     /// The datum.
     fn to_datum(&self) -> Datum;
+
+    /// Nothing, or the default where there has to be one.
+    fn empty() -> Self;
+    /// How many members it has.
+    fn count(&self) -> usize;
+    /// Reads a value off JSON text.
+    ///
+    /// # Errors
+    /// When it is of another type, or there are too many or too few members.
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error>;
+    /// Goes by a difference: a member that is there goes and one that is not comes; of a map the very pair goes, and
+    /// any other is the new value at its key (ovsdb-server(7), 4.1.14).
+    fn change(&mut self, difference: Self);
 }
 
 fn members(datum: &Datum) -> Option<&[Atom]> {
@@ -221,6 +277,27 @@ impl<A: AtomValue> ColumnValue for A {
     fn to_datum(&self) -> Datum {
         Datum::from(self.to_atom())
     }
+    fn empty() -> Self {
+        Self::default()
+    }
+    fn count(&self) -> usize {
+        1
+    }
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error> {
+        let (mut one, mut count) = (None, 0_usize);
+        read::members(json, words, |atom: A| {
+            one = Some(atom);
+            count += 1;
+            true
+        })?;
+        match one {
+            Some(one) if count == 1 => Ok(one),
+            _ => Err(D::Error::custom(format_args!("{count} members where there has to be one"))),
+        }
+    }
+    fn change(&mut self, difference: Self) {
+        *self = difference;
+    }
 }
 
 impl<A: AtomValue> ColumnValue for Option<A> {
@@ -235,6 +312,28 @@ impl<A: AtomValue> ColumnValue for Option<A> {
     fn to_datum(&self) -> Datum {
         Datum::set(self.iter().map(A::to_atom))
     }
+    fn empty() -> Self {
+        None
+    }
+    fn count(&self) -> usize {
+        usize::from(self.is_some())
+    }
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error> {
+        let (mut one, mut count) = (None, 0_usize);
+        read::members(json, words, |atom: A| {
+            one = Some(atom);
+            count += 1;
+            true
+        })?;
+        if count <= 1 {
+            Ok(one)
+        } else {
+            Err(D::Error::custom(format_args!("{count} members where there is room for one")))
+        }
+    }
+    fn change(&mut self, difference: Self) {
+        *self = difference;
+    }
 }
 
 impl<A: AtomValue> ColumnValue for BTreeSet<A> {
@@ -244,6 +343,24 @@ impl<A: AtomValue> ColumnValue for BTreeSet<A> {
     }
     fn to_datum(&self) -> Datum {
         Datum::set(self.iter().map(A::to_atom))
+    }
+    fn empty() -> Self {
+        Self::new()
+    }
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error> {
+        let mut set = Self::new();
+        read::members(json, words, |atom| set.insert(atom))?;
+        Ok(set)
+    }
+    fn change(&mut self, difference: Self) {
+        for atom in difference {
+            if !self.remove(&atom) {
+                self.insert(atom);
+            }
+        }
     }
 }
 
@@ -258,7 +375,58 @@ impl<K: AtomValue, V: AtomValue> ColumnValue for BTreeMap<K, V> {
     fn to_datum(&self) -> Datum {
         Datum::map(self.iter().map(|(k, v)| (k.to_atom(), v.to_atom())))
     }
+    fn empty() -> Self {
+        Self::new()
+    }
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error> {
+        let mut map = Self::new();
+        read::pairs(json, words, |key, value| map.insert(key, value).is_none())?;
+        Ok(map)
+    }
+    fn change(&mut self, difference: Self) {
+        for (key, value) in difference {
+            if self.get(&key) == Some(&value) {
+                self.remove(&key);
+            } else {
+                self.insert(key, value);
+            }
+        }
+    }
 }
+
+impl ColumnValue for Pairs {
+    const TYPE: DeclaredType = <BTreeMap<String, String> as ColumnValue>::TYPE;
+    fn from_datum(datum: &Datum) -> Option<Self> {
+        <BTreeMap<Text, Text>>::from_datum(datum).map(|pairs| pairs.into_iter().collect())
+    }
+    fn to_datum(&self) -> Datum {
+        Datum::map(self)
+    }
+    fn empty() -> Self {
+        Self::default()
+    }
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn read<'de, D: Deserializer<'de>>(json: D, words: &mut Words) -> Result<Self, D::Error> {
+        let mut room = words.room();
+        read::pairs(json, words, |key, value| {
+            room.push((key, value));
+            true
+        })?;
+        words.map(room).ok_or_else(|| D::Error::custom("a map names a key twice"))
+    }
+    fn change(&mut self, difference: Self) {
+        Self::change(self, &difference);
+    }
+}
+
+// The macro names its traits.
+#[doc(hidden)]
+pub use serde;
 
 /// Declares a table: a struct with `uuid` and one typed field per column, a typed [`Column`] constant per
 /// column, and the [`Table`] implementation. `required` or `optional` tells what a missing column means;
@@ -312,14 +480,43 @@ macro_rules! table {
                 } ),* ],
             };
 
-            fn decode(
-                uuid: $crate::value::Uuid,
-                row: &$crate::table::Row,
-            ) -> ::std::result::Result<Self, $crate::value::DecodeError> {
-                // Fields are initialised in the order written, which is the declared order of the cells.
-                let mut index = 0..;
-                let mut next = || index.next().unwrap_or(usize::MAX);
-                ::std::result::Result::Ok(Self { uuid, $( $field: row.get(next(), $column)?, )* })
+            fn empty(uuid: $crate::value::Uuid) -> Self {
+                Self { uuid, $( $field: <$ty as $crate::table::ColumnValue>::empty(), )* }
+            }
+
+            fn cell(&self, column: usize) -> ::std::option::Option<$crate::value::Datum> {
+                let mut places = 0..;
+                $( if places.next() == Some(column) {
+                    return Some($crate::table::ColumnValue::to_datum(&self.$field));
+                } )*
+                None
+            }
+
+            fn set_cell(
+                &mut self,
+                column: usize,
+                datum: &$crate::value::Datum,
+            ) -> ::std::result::Result<(), $crate::value::DecodeError> {
+                let mut places = 0..;
+                $( if places.next() == Some(column) {
+                    return $crate::table::set_column(&mut self.$field, datum, $column);
+                } )*
+                Err($crate::value::DecodeError::new("no such column"))
+            }
+
+            fn read<'de, D: $crate::table::serde::Deserializer<'de>>(
+                &mut self,
+                column: usize,
+                ty: &$crate::schema::ColumnType,
+                form: $crate::table::ColumnForm,
+                json: D,
+                words: &mut $crate::words::Words,
+            ) -> ::std::result::Result<(), D::Error> {
+                let mut places = 0..;
+                $( if places.next() == Some(column) {
+                    return $crate::table::read_column(&mut self.$field, ty, form, json, words);
+                } )*
+                Err($crate::table::serde::de::Error::custom("no such column"))
             }
         }
     };
@@ -340,8 +537,8 @@ pub struct TableLayout {
     name: &'static str,
     /// By declared position: the name, and the server's type unless the column is missing.
     columns: Vec<(&'static str, Option<ColumnType>)>,
-    /// What a column that is missing here holds: an empty set or an empty map.
-    absent: Vec<Datum>,
+    /// What columns hold where the server says nothing of them, unless that is what [`Table::empty`] has there.
+    defaults: Vec<(usize, Datum)>,
 }
 
 /// The server's schema lacks what the declaration requires.
@@ -379,11 +576,13 @@ impl Layout {
                     }
                     columns.push((column.name, fits));
                 }
-                let absent = decl.columns.iter().map(|column| match column.ty.value {
-                    Some(_) => Datum::Map(crate::value::Map::default()),
-                    None => Datum::empty_set(),
+                let declared = decl.columns.iter().zip(&columns).enumerate();
+                // An optional field of a column that always holds one.
+                let defaults = declared.filter_map(|(place, (column, (_, ty)))| {
+                    let differs = column.ty.arity != Arity::One;
+                    ty.filter(|_| differs).map(|ty| (place, ty.default_datum())).filter(|(_, datum)| !datum.is_empty())
                 });
-                TableLayout { name: decl.name, absent: absent.collect(), columns }
+                TableLayout { name: decl.name, defaults: defaults.collect(), columns }
             })
             .collect();
         if missing.is_empty() {
@@ -436,20 +635,24 @@ impl TableLayout {
         numbered.filter_map(|(i, (name, ty))| Some((i, *name, ty.as_ref()?)))
     }
 
-    /// Position and type of a column that the server has.
+    /// Position, name and type of a column that the server has.
     #[must_use]
-    pub fn column(&self, name: &str) -> Option<(usize, &ColumnType)> {
+    pub fn column(&self, name: &str) -> Option<(usize, &'static str, &ColumnType)> {
         // Declarations are a dozen columns at most: a scan is as fast as any index.
         let at = self.columns.iter().position(|(column, _)| *column == name)?;
-        Some((at, self.columns[at].1.as_ref()?))
+        Some((at, self.columns[at].0, self.columns[at].1.as_ref()?))
     }
 
     /// A row of default values.
-    #[must_use]
-    pub fn default_row(&self) -> Row {
-        let cells = self.columns.iter().zip(&self.absent);
-        let cells = cells.map(|((_, ty), absent)| ty.map_or_else(|| absent.clone(), |ty| ty.default_datum()));
-        Row::new(cells.collect())
+    ///
+    /// # Errors
+    /// When this is the layout of another table.
+    pub fn default_row<T: Table>(&self, uuid: Uuid) -> Result<T, DecodeError> {
+        let mut row = T::empty(uuid);
+        for (column, datum) in &self.defaults {
+            row.set_cell(*column, datum)?;
+        }
+        Ok(row)
     }
 }
 
@@ -490,8 +693,7 @@ mod tests {
         assert!(layout.has(Thing::NAME) && layout.has(Thing::TAGS));
         assert!(!layout.has(Thing::COLOUR) && !layout.has(Thing::NOTES));
         assert_eq!(layout.missing(), ["Thing.colour", "Thing.notes"]);
-        let row = layout.tables()[0].default_row();
-        let thing = Thing::decode(Uuid::nil(), &row).unwrap();
+        let thing: Thing = layout.tables()[0].default_row(Uuid::nil()).unwrap();
         let empty = Thing {
             uuid: Uuid::nil(),
             name: String::new(),

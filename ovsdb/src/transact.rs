@@ -263,7 +263,7 @@ mod tests {
         txn.require_none(Port::NAME.equals("tap0"));
         let same = [Values::new().with(Interface::TYPE, "tap").with(Interface::NAME, "tap0")];
         txn.wait(row(), Until::Equal, &same);
-        let interface = txn.insert(&Values::new().with(Interface::NAME, "tap0").with(Interface::OFPORT_REQUEST, 7));
+        let interface = txn.insert(&Values::new().with(Interface::NAME, "tap0").with(Interface::MTU_REQUEST, 1450));
         let port = txn.insert(&Values::new().with(Port::NAME, "tap0").with(Port::INTERFACES, interface));
         txn.mutate(row(), [Bridge::PORTS.insert([RowRef::from(port), RowRef::from(row())])]);
         txn.mutate(row(), Bridge::EXTERNAL_IDS.put([("b", "2"), ("a", "1")]));
@@ -287,7 +287,7 @@ mod tests {
             {{ "op": "wait", "timeout": 0, "table": "Interface", "where": [["_uuid", "==", ["uuid", "{U}"]]],
                "columns": ["name", "type"], "until": "==", "rows": [{{ "name": "tap0", "type": "tap" }}] }},
             {{ "op": "insert", "table": "Interface", "uuid-name": "row3",
-               "row": {{ "name": "tap0", "ofport_request": 7 }} }},
+               "row": {{ "name": "tap0", "mtu_request": 1450 }} }},
             {{ "op": "insert", "table": "Port", "uuid-name": "row4",
                "row": {{ "name": "tap0", "interfaces": ["named-uuid", "row3"] }} }},  // the row of operation 3
             {{ "op": "mutate", "table": "Bridge", "where": [["_uuid", "==", ["uuid", "{U}"]]],

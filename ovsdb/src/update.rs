@@ -1,67 +1,24 @@
-//! Applying what a monitor reports to the rows we hold: pure, no I/O, and the only place that knows how
-//! `update` (RFC 7047, 4.1.6), `update2` and `update3` (ovsdb-server(7), 4.1.14 and 4.1.16) differ.
+//! Applying what a monitor reports to a replica: pure, no I/O, and the only place that knows how `update` (RFC 7047,
+//! 4.1.6), `update2` and `update3` (ovsdb-server(7), 4.1.14 and 4.1.16) differ.
 //!
-//! Differences are not idempotent. So an update that cannot be true of the rows we hold is an error, after
-//! which the rows are worthless: the session drops them and the connection and starts over.
+//! The text is read once, and each value straight into the field that it is for: a whole database never is there in
+//! another form beside the replica's. Differences are not idempotent. So an update that cannot be true of the rows we
+//! hold is an error, after which the replica is worthless: the session drops it and the connection and starts over.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
-use serde_json::{Map as Object, Value};
+use serde::Deserialize as _;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
-use crate::schema::ColumnType;
-use crate::table::{Layout, Row, TableLayout};
-use crate::value::{Atom, Datum, DecodeError, Map, Set, Uuid, parse_uuid};
-
-/// The rows of every declared table, by declared position of the table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
-    tables: Vec<BTreeMap<Uuid, Row>>,
-}
-
-impl Contents {
-    /// No rows in as many tables as the layout has.
-    #[must_use]
-    pub fn new(layout: &Layout) -> Self {
-        Self { tables: vec![BTreeMap::new(); layout.tables().len()] }
-    }
-
-    /// How many rows there are in all tables.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tables.iter().map(BTreeMap::len).sum()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A row, by position of its table.
-    #[must_use]
-    pub fn get(&self, table: usize, uuid: Uuid) -> Option<&Row> {
-        self.tables.get(table)?.get(&uuid)
-    }
-
-    /// All rows of a table.
-    pub fn rows(&self, table: usize) -> impl Iterator<Item = (Uuid, &Row)> {
-        self.tables.get(table).into_iter().flatten().map(|(uuid, row)| (*uuid, row))
-    }
-}
-
-/// A row that an update touched: inserted, modified or deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Touched {
-    /// Declared position of the table.
-    pub table: usize,
-    /// The row.
-    pub uuid: Uuid,
-}
+use crate::replica::{Replica, Rows};
+use crate::table::{ColumnForm, Layout, Table, TableLayout};
+use crate::value::{DecodeError, Uuid, clip, parse_uuid};
+use crate::words::Words;
 
 /// The form of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +27,25 @@ pub enum Form {
     Values,
     /// `<table-updates2>`: differences (`monitor_cond`, `monitor_cond_since`).
     Differences,
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows that came.
+    pub inserted: usize,
+    /// Rows that are others.
+    pub modified: usize,
+    /// Rows that went.
+    pub deleted: usize,
+}
+
+impl Applied {
+    /// Whether it did anything.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 /// An update that cannot be true of the rows we hold, or cannot be read.
@@ -99,6 +75,9 @@ pub enum UpdateError {
         /// Row.
         uuid: Uuid,
     },
+    /// More rows than there may be.
+    #[error("more than {0} rows")]
+    TooManyRows(usize),
     /// Not what the protocol or the schema says.
     #[error("undecodable update at {0}")]
     Undecodable(DecodeError),
@@ -111,251 +90,347 @@ impl From<DecodeError> for UpdateError {
     }
 }
 
-/// Applies the JSON text of `<table-updates>` or `<table-updates2>` and tells which rows it touched.
-///
-/// Row by row: the rows of a whole database are never all there as JSON values at once.
+/// Applies the JSON text of `<table-updates>` or `<table-updates2>`, which may leave at most `room` rows more than there
+/// are.
 ///
 /// # Errors
-/// See [`UpdateError`]. The contents are then half changed and must be thrown away.
-pub fn apply(contents: &mut Contents, layout: &Layout, form: Form, updates: &str) -> Result<Vec<Touched>, UpdateError> {
-    let mut applying = Applying { contents, layout, form, touched: Vec::new(), error: None };
+/// See [`UpdateError`]. The replica is then half changed and must be thrown away.
+pub fn apply<R: Replica>(
+    replica: &mut R,
+    layout: &Layout,
+    words: &mut Words,
+    form: Form,
+    room: usize,
+    updates: &str,
+) -> Result<Applied, UpdateError> {
+    let progress = Progress { place: Place::default(), applied: Applied::default(), room, error: None };
+    let mut applying = Applying { replica, layout, words, form, progress };
     let mut json = serde_json::Deserializer::from_str(updates);
     let result = Tables(&mut applying).deserialize(&mut json).and_then(|()| json.end());
-    match (result, applying.error) {
-        (Ok(()), None) => Ok(applying.touched),
+    let Progress { place, applied, error, .. } = applying.progress;
+    match (result, error) {
+        (Ok(()), None) => Ok(applied),
         (_, Some(error)) => Err(error),
-        (Err(error), None) => Err(DecodeError::new(error.to_string()).into()),
+        (Err(error), None) => Err(place.locate(DecodeError::new(error.to_string())).into()),
     }
 }
 
-/// An update being applied.
-struct Applying<'a> {
-    contents: &'a mut Contents,
-    layout: &'a Layout,
-    form: Form,
-    touched: Vec<Touched>,
+/// Where in an update we are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    table: Option<&'static str>,
+    row: Option<Uuid>,
+    column: Option<&'static str>,
+}
+
+impl Place {
+    fn locate(self, error: DecodeError) -> DecodeError {
+        let error = self.column.into_iter().fold(error, DecodeError::within);
+        let error = self.row.into_iter().fold(error, |error, row| error.within(&row.to_string()));
+        self.table.into_iter().fold(error, DecodeError::within)
+    }
+}
+
+/// How far an update has come.
+struct Progress {
+    place: Place,
+    applied: Applied,
+    room: usize,
     /// What was wrong, since errors of serde's carry text only.
     error: Option<UpdateError>,
 }
 
-impl Applying<'_> {
-    fn table(&self, name: &str) -> Result<usize, UpdateError> {
-        let table = self.layout.tables().iter().position(|table| table.name() == name);
-        Ok(table.ok_or_else(|| DecodeError::new("a table that is not monitored").within(name))?)
-    }
-
-    fn row(&mut self, table: usize, id: &str, change: &Value) -> Result<(), UpdateError> {
-        let layout = &self.layout.tables()[table];
-        let uuid = parse_uuid(id).map_err(|e| e.within(layout.name()))?;
-        let rows = &mut self.contents.tables[table];
-        let applied = match self.form {
-            Form::Values => apply_values(rows, layout, uuid, change),
-            Form::Differences => apply_differences(rows, layout, uuid, change),
-        };
-        self.touched.push(Touched { table, uuid });
-        applied.map_err(|error| match error {
-            UpdateError::Undecodable(e) => e.within(id).within(layout.name()).into(),
-            other => other,
-        })
-    }
-
+impl Progress {
     fn failed<E: de::Error>(&mut self, error: UpdateError) -> E {
         self.error = Some(error);
-        E::custom("see Applying::error")
+        E::custom("see Progress::error")
+    }
+
+    fn undecodable<E: de::Error>(&mut self, error: DecodeError) -> E {
+        let error = self.place.locate(error);
+        self.failed(error.into())
+    }
+}
+
+/// An update being applied.
+struct Applying<'a, R> {
+    replica: &'a mut R,
+    layout: &'a Layout,
+    words: &'a mut Words,
+    form: Form,
+    progress: Progress,
+}
+
+/// What happens to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Insert,
+    Modify(ColumnForm),
+    Delete,
+}
+
+/// A row that comes or changes, with its columns still to be read. Only [`apply`] makes one.
+pub struct RowUpdate<'u, D> {
+    progress: &'u mut Progress,
+    words: &'u mut Words,
+    layout: &'u TableLayout,
+    uuid: Uuid,
+    kind: Kind,
+    columns: D,
+}
+
+impl<'de, D: Deserializer<'de>> RowUpdate<'_, D> {
+    /// The row's identity.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// Reads the row and puts it among the `rows` of its table. Gives the one that was there.
+    ///
+    /// # Errors
+    /// When it cannot be true of these rows, or cannot be read.
+    pub fn apply<T: Table>(self, rows: &mut Rows<T>) -> Result<Option<Arc<T>>, D::Error> {
+        let Self { progress, words, layout, uuid, kind, columns } = self;
+        let old = rows.get(&uuid);
+        let (mut row, form) = match (kind, old) {
+            (Kind::Modify(form), Some(old)) => (T::clone(old), form),
+            (Kind::Insert, None) => {
+                let row = layout.default_row(uuid).map_err(|error| progress.undecodable::<D::Error>(error))?;
+                (row, ColumnForm::Whole)
+            }
+            (Kind::Modify(_), None) => {
+                return Err(progress.failed(UpdateError::ModifyOfUnknown { table: layout.name(), uuid }));
+            }
+            (Kind::Insert | Kind::Delete, _) => {
+                return Err(progress.failed(UpdateError::InsertOfKnown { table: layout.name(), uuid }));
+            }
+        };
+        columns.deserialize_map(Columns { row: &mut row, progress, words, layout, form })?;
+        match kind {
+            Kind::Insert if progress.applied.inserted >= progress.room + progress.applied.deleted => {
+                return Err(progress.failed(UpdateError::TooManyRows(progress.room)));
+            }
+            Kind::Insert => progress.applied.inserted += 1,
+            Kind::Modify(_) | Kind::Delete => progress.applied.modified += 1,
+        }
+        Ok(rows.put(uuid, Arc::new(row)))
+    }
+
+    /// The replica has no table at this position.
+    pub fn unknown_table(self) -> D::Error {
+        self.progress.undecodable(DecodeError::new("a table that is not declared"))
+    }
+}
+
+/// The columns of one row.
+struct Columns<'u, T> {
+    row: &'u mut T,
+    progress: &'u mut Progress,
+    words: &'u mut Words,
+    layout: &'u TableLayout,
+    form: ColumnForm,
+}
+
+impl<'de, T: Table> Visitor<'de> for Columns<'_, T> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut columns: A) -> Result<(), A::Error> {
+        let Self { row, progress, words, layout, form } = self;
+        while let Some(found) = columns.next_key_seed(Name(|name: &str| {
+            layout.column(name).ok_or_else(|| DecodeError::new("a column that is not monitored").within(name))
+        }))? {
+            let (place, name, ty) = found.map_err(|error| progress.undecodable::<A::Error>(error))?;
+            progress.place.column = Some(name);
+            columns.next_value_seed(Cell { row: &mut *row, place, ty, form, words: &mut *words })?;
+            progress.place.column = None;
+        }
+        Ok(())
+    }
+}
+
+/// The value of one column.
+struct Cell<'u, T> {
+    row: &'u mut T,
+    place: usize,
+    ty: &'u crate::schema::ColumnType,
+    form: ColumnForm,
+    words: &'u mut Words,
+}
+
+impl<'de, T: Table> DeserializeSeed<'de> for Cell<'_, T> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        self.row.read(self.place, self.ty, self.form, json, self.words)
+    }
+}
+
+/// The name of a member, looked up where it stands.
+struct Name<F>(F);
+
+impl<'de, V, F: FnOnce(&str) -> V> DeserializeSeed<'de> for Name<F> {
+    type Value = V;
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<V, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+impl<V, F: FnOnce(&str) -> V> Visitor<'_> for Name<F> {
+    type Value = V;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+    fn visit_str<E>(self, name: &str) -> Result<V, E> {
+        Ok((self.0)(name))
     }
 }
 
 /// The object of tables.
-struct Tables<'a, 'b>(&'a mut Applying<'b>);
+struct Tables<'a, 'b, R>(&'a mut Applying<'b, R>);
 /// The object of rows of the table at a position.
-struct RowsOf<'a, 'b>(&'a mut Applying<'b>, usize);
+struct RowsOf<'a, 'b, R>(&'a mut Applying<'b, R>, usize);
+/// What an update says of one row of the table at a position.
+struct RowOf<'a, 'b, R>(&'a mut Applying<'b, R>, usize, Uuid);
+/// The same, when it is known what happens to the row: its columns.
+struct ColumnsOf<'a, 'b, R>(&'a mut Applying<'b, R>, usize, Uuid, Kind);
 
-impl<'de> DeserializeSeed<'de> for Tables<'_, '_> {
+impl<'de, R: Replica> DeserializeSeed<'de> for Tables<'_, '_, R> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         json.deserialize_map(self)
     }
 }
-impl<'de> DeserializeSeed<'de> for RowsOf<'_, '_> {
+impl<'de, R: Replica> DeserializeSeed<'de> for RowsOf<'_, '_, R> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         json.deserialize_map(self)
     }
 }
+impl<'de, R: Replica> DeserializeSeed<'de> for RowOf<'_, '_, R> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+impl<'de, R: Replica> DeserializeSeed<'de> for ColumnsOf<'_, '_, R> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, columns: D) -> Result<(), D::Error> {
+        let Self(applying, table, uuid, kind) = self;
+        let Applying { replica, layout, words, progress, .. } = applying;
+        let layout = &layout.tables()[table];
+        if kind == Kind::Delete {
+            IgnoredAny::deserialize(columns)?;
+            if !replica.remove(table, uuid) {
+                return Err(progress.failed(UpdateError::DeleteOfUnknown { table: layout.name(), uuid }));
+            }
+            progress.applied.deleted += 1;
+            return Ok(());
+        }
+        replica.set(table, RowUpdate { progress, words, layout, uuid, kind, columns })
+    }
+}
 
-impl<'de> Visitor<'de> for Tables<'_, '_> {
+impl<'de, R: Replica> Visitor<'de> for Tables<'_, '_, R> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tables")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut tables: A) -> Result<(), A::Error> {
-        while let Some(name) = tables.next_key::<String>()? {
-            let table = self.0.table(&name).map_err(|e| self.0.failed(e))?;
-            tables.next_value_seed(RowsOf(self.0, table))?;
+        let Self(applying) = self;
+        let layout = applying.layout;
+        while let Some(found) = tables.next_key_seed(Name(|name: &str| {
+            let table = layout.tables().iter().position(|table| table.name() == name);
+            table.ok_or_else(|| DecodeError::new("a table that is not monitored").within(name))
+        }))? {
+            let table = found.map_err(|error| applying.progress.undecodable::<A::Error>(error))?;
+            applying.progress.place.table = Some(layout.tables()[table].name());
+            tables.next_value_seed(RowsOf(&mut *applying, table))?;
+            applying.progress.place.table = None;
         }
         Ok(())
     }
 }
-impl<'de> Visitor<'de> for RowsOf<'_, '_> {
+
+impl<'de, R: Replica> Visitor<'de> for RowsOf<'_, '_, R> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of rows")
     }
     fn visit_map<A: MapAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
         let Self(applying, table) = self;
-        while let Some((id, change)) = rows.next_entry::<String, Value>()? {
-            applying.row(table, &id, &change).map_err(|e| applying.failed(e))?;
+        while let Some(uuid) = rows.next_key_seed(Name(parse_uuid))? {
+            let uuid = uuid.map_err(|error| applying.progress.undecodable::<A::Error>(error))?;
+            applying.progress.place.row = Some(uuid);
+            rows.next_value_seed(RowOf(&mut *applying, table, uuid))?;
+            applying.progress.place.row = None;
         }
         Ok(())
     }
 }
 
-/// `<row-update>`: `old` and `new`; which of them is there tells insert, modify and delete apart.
-fn apply_values(
-    rows: &mut BTreeMap<Uuid, Row>,
-    layout: &TableLayout,
-    uuid: Uuid,
-    change: &Value,
-) -> Result<(), UpdateError> {
-    let change = object(change, "a row update")?;
-    match (change.contains_key("old"), change.get("new")) {
-        (false, Some(new)) => insert(rows, layout, uuid, new),
-        (true, Some(new)) => {
-            let row = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown { table: layout.name(), uuid })?;
-            for_each_column(layout, object(new, "a row")?, |at, ty, json| {
-                row.cells_mut()[at] = decode_whole(json, ty)?;
-                Ok(())
-            })
+impl<'de, R: Replica> Visitor<'de> for RowOf<'_, '_, R> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row update")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
+        match self.0.form {
+            Form::Values => self.values(members),
+            Form::Differences => self.differences(members),
         }
-        (true, None) => delete(rows, layout, uuid),
-        (false, None) => Err(DecodeError::new("expected a row update with old or new").into()),
     }
 }
 
-/// `<row-update2>`: exactly one of `initial`, `insert`, `delete`, `modify`.
-fn apply_differences(
-    rows: &mut BTreeMap<Uuid, Row>,
-    layout: &TableLayout,
-    uuid: Uuid,
-    change: &Value,
-) -> Result<(), UpdateError> {
-    let members = object(change, "a row update")?;
-    let mut members = members.iter();
-    let (Some((kind, row)), None) = (members.next(), members.next()) else {
-        return Err(DecodeError::expected("exactly one of initial, insert, delete and modify", change).into());
-    };
-    match kind.as_str() {
-        "initial" | "insert" => insert(rows, layout, uuid, row),
-        "delete" => delete(rows, layout, uuid),
-        "modify" => {
-            let known = rows.get_mut(&uuid).ok_or(UpdateError::ModifyOfUnknown { table: layout.name(), uuid })?;
-            for_each_column(layout, object(row, "a row")?, |at, ty, json| {
-                let difference = Datum::decode(json, ty.key, ty.value)?;
-                let cell = &mut known.cells_mut()[at];
-                *cell = apply_difference(cell, difference, ty);
-                ty.check_len(cell.len())
-            })
+impl<R: Replica> RowOf<'_, '_, R> {
+    /// `<row-update2>`: exactly one of `initial`, `insert`, `delete`, `modify`.
+    fn differences<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self(applying, table, uuid) = self;
+        let kind = members.next_key_seed(Name(|name: &str| match name {
+            "initial" | "insert" => Ok(Kind::Insert),
+            "modify" => Ok(Kind::Modify(ColumnForm::Difference)),
+            "delete" => Ok(Kind::Delete),
+            _ => Err(DecodeError::new(format!("an unknown kind of row update, \"{}\"", clip(name, 100)))),
+        }))?;
+        let one_of = || DecodeError::new("expected exactly one of initial, insert, delete and modify");
+        let kind = kind.unwrap_or_else(|| Err(one_of()));
+        let kind = kind.map_err(|error| applying.progress.undecodable::<A::Error>(error))?;
+        members.next_value_seed(ColumnsOf(&mut *applying, table, uuid, kind))?;
+        match members.next_key::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(applying.progress.undecodable(one_of())),
         }
-        _ => Err(DecodeError::new(format!("an unknown kind of row update, \"{kind}\"")).into()),
     }
-}
 
-fn insert(rows: &mut BTreeMap<Uuid, Row>, layout: &TableLayout, uuid: Uuid, json: &Value) -> Result<(), UpdateError> {
-    let mut row = layout.default_row();
-    for_each_column(layout, object(json, "a row")?, |at, ty, json| {
-        row.cells_mut()[at] = decode_whole(json, ty)?;
-        Ok(())
-    })?;
-    match rows.insert(uuid, row) {
-        None => Ok(()),
-        Some(_) => Err(UpdateError::InsertOfKnown { table: layout.name(), uuid }),
-    }
-}
-
-fn delete(rows: &mut BTreeMap<Uuid, Row>, layout: &TableLayout, uuid: Uuid) -> Result<(), UpdateError> {
-    match rows.remove(&uuid) {
-        Some(_) => Ok(()),
-        None => Err(UpdateError::DeleteOfUnknown { table: layout.name(), uuid }),
-    }
-}
-
-fn for_each_column(
-    layout: &TableLayout,
-    row: &Object<String, Value>,
-    mut each: impl FnMut(usize, &ColumnType, &Value) -> Result<(), DecodeError>,
-) -> Result<(), UpdateError> {
-    for (name, json) in row {
-        let Some((at, ty)) = layout.column(name) else {
-            return Err(DecodeError::new("a column that is not monitored").within(name).into());
-        };
-        each(at, ty, json).map_err(|e| e.within(name))?;
-    }
-    Ok(())
-}
-
-fn decode_whole(json: &Value, ty: &ColumnType) -> Result<Datum, DecodeError> {
-    let datum = Datum::decode(json, ty.key, ty.value)?;
-    ty.check_len(datum.len())?;
-    Ok(datum)
-}
-
-fn object<'a>(json: &'a Value, what: &str) -> Result<&'a Object<String, Value>, DecodeError> {
-    json.as_object().ok_or_else(|| DecodeError::expected(what, json))
-}
-
-/// What `update2` reports for a column that went from `old` to `new` (ovsdb-server(7), 4.1.14):
-/// the new value of a column that holds at most one member; of a set the members in one but not in both;
-/// of a map the pairs whose key is in one but not in both, and the new pair of keys whose value changed.
-#[must_use]
-pub fn difference(old: &Datum, new: &Datum, ty: &ColumnType) -> Datum {
-    match (old, new) {
-        _ if !ty.has_differences() => new.clone(),
-        (Datum::Set(old), Datum::Set(new)) => Datum::Set(symmetric_difference(old.atoms(), new.atoms().to_vec())),
-        (Datum::Map(old), Datum::Map(new)) => {
-            let gone = old.pairs().iter().filter(|(key, _)| new.get(key).is_none());
-            let new = new.pairs().iter().filter(|(key, value)| old.get(key) != Some(value));
-            Datum::Map(Map::new(gone.chain(new).cloned().collect()))
-        }
-        // A column is a set or a map for good, so old and new are never of two kinds.
-        (_, new) => new.clone(),
-    }
-}
-
-/// The inverse of [`difference`]: the new value from the old one and the difference.
-#[must_use]
-pub fn apply_difference(old: &Datum, difference: Datum, ty: &ColumnType) -> Datum {
-    match (old, difference) {
-        (_, difference) if !ty.has_differences() => difference,
-        (Datum::Set(old), Datum::Set(difference)) => {
-            Datum::Set(symmetric_difference(old.atoms(), difference.into_atoms()))
-        }
-        (Datum::Map(old), Datum::Map(difference)) => {
-            let kept = old.pairs().iter().filter(|(key, _)| difference.get(key).is_none()).cloned();
-            // A pair that was there as it is has gone; any other is new or has a new value.
-            let new = difference.pairs().iter().filter(|(key, value)| old.get(key) != Some(value)).cloned();
-            Datum::Map(Map::new(kept.chain(new).collect()))
-        }
-        (_, difference) => difference,
-    }
-}
-
-/// Members of one of two sorted sets but not of both, by one pass over each.
-fn symmetric_difference(a: &[Atom], b: Vec<Atom>) -> Set {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    let mut out = Vec::with_capacity(a.len() + b.len());
-    let mut left = a.iter().peekable();
-    let mut right = b.into_iter().peekable();
-    while let (Some(x), Some(y)) = (left.peek(), right.peek()) {
-        match (*x).cmp(y) {
-            Less => out.extend(left.next().cloned()),
-            Greater => out.extend(right.next()),
-            Equal => {
-                left.next();
-                right.next();
+    /// `<row-update>`: `old` and `new`; which of them is there tells insert, modify and delete apart. Either may
+    /// come first, so `new` is kept as text until that is known.
+    fn values<'de, A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self(applying, table, uuid) = self;
+        let (mut old, mut new) = (false, None);
+        while let Some(is_new) = members.next_key_seed(Name(|name: &str| match name {
+            "old" => Some(false),
+            "new" => Some(true),
+            _ => None,
+        }))? {
+            match is_new {
+                Some(true) => new = Some(members.next_value::<&'de RawValue>()?),
+                Some(false) => {
+                    members.next_value::<IgnoredAny>()?;
+                    old = true;
+                }
+                None => drop(members.next_value::<IgnoredAny>()?),
             }
         }
+        let (kind, columns) = match (old, new) {
+            (false, Some(new)) => (Kind::Insert, new.get()),
+            (true, Some(new)) => (Kind::Modify(ColumnForm::Whole), new.get()),
+            (true, None) => (Kind::Delete, "null"),
+            (false, None) => {
+                let error = DecodeError::new("expected a row update with old or new");
+                return Err(applying.progress.undecodable(error));
+            }
+        };
+        let mut json = serde_json::Deserializer::from_str(columns);
+        ColumnsOf(applying, table, uuid, kind).deserialize(&mut json).map_err(de::Error::custom)
     }
-    out.extend(left.cloned());
-    out.extend(right);
-    Set::from_sorted(out)
 }

@@ -1,7 +1,7 @@
 //! Values as they travel (RFC 7047 section 5.1): atoms, sets and maps, and their JSON form both ways.
 //!
 //! What type a column *must* have lives in [`crate::schema`]; typed Rust fields over these values in
-//! [`mod@crate::table`]; differences between two values in [`crate::update`].
+//! [`mod@crate::table`], which are read without a tree in between by [`crate::read`].
 
 #[cfg(test)]
 mod properties;
@@ -75,7 +75,7 @@ impl fmt::Display for AtomType {
 }
 
 /// A finite double with a total order, so that it can be a set member or a map key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Real(f64);
 
 impl Real {
@@ -219,12 +219,6 @@ impl Set {
     pub fn new(mut atoms: Vec<Atom>) -> Self {
         atoms.sort_unstable();
         atoms.dedup();
-        Self(atoms)
-    }
-
-    /// Takes a vector that is sorted and free of duplicates already.
-    pub(crate) fn from_sorted(atoms: Vec<Atom>) -> Self {
-        debug_assert!(atoms.is_sorted_by(|a, b| a < b));
         Self(atoms)
     }
 

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ovsdb::pairs::Pairs;
+use ovsdb::text::Text;
 use uuid::Uuid;
 
 use super::links::LinkOp;
@@ -149,7 +151,7 @@ impl World {
     fn try_ovs(&mut self, op: &OvsOp) -> Result<(), Refusal> {
         match op {
             OvsOp::InsertBridge { name, datapath_type, external_ids } => {
-                if self.ovs.bridges.contains_key(name) || self.ovs.ports.contains_key(name) {
+                if self.ovs.bridges.contains_key(name.as_str()) || self.ovs.ports.contains_key(name.as_str()) {
                     return Err(Outcome::Conflict(format!("{name} exists")));
                 }
                 self.add_bridge(name, datapath_type, external_ids.clone());
@@ -159,9 +161,9 @@ impl World {
                 if bridge.uuid != *uuid || !has(&bridge.external_ids, marks) || bridge.ports.len() > 1 {
                     return Err(Outcome::Conflict(format!("bridge {name} changed")));
                 }
-                self.ovs.bridges.remove(name);
-                self.ovs.ports.remove(name);
-                self.ovs.interfaces.remove(name);
+                self.ovs.bridges.remove(name.as_str());
+                self.ovs.ports.remove(name.as_str());
+                self.ovs.interfaces.remove(name.as_str());
             }
             OvsOp::InsertPort(port) => self.insert_port(port)?,
             OvsOp::DeletePort { uuid, name, bridge, interface, qos } => {
@@ -194,7 +196,7 @@ impl World {
                     return Err(Outcome::Conflict(format!("interface {name} changed")));
                 }
                 if let Some(kind) = kind {
-                    interface.kind.clone_from(kind);
+                    interface.kind = kind.into();
                 }
                 interface.options.extend(options.clone());
                 interface.external_ids.extend(external_ids.clone());
@@ -241,12 +243,12 @@ impl World {
     pub fn add_bridge(&mut self, name: &str, datapath_type: &str, external_ids: StringMap) {
         let bridge = Bridge {
             uuid: self.uuid(),
-            name: name.to_owned(),
-            datapath_type: datapath_type.to_owned(),
+            name: name.into(),
+            datapath_type: datapath_type.into(),
             ports: BTreeSet::new(),
-            external_ids,
+            external_ids: external_ids.into(),
         };
-        self.ovs.bridges.insert(name.to_owned(), Arc::new(bridge));
+        self.ovs.bridges.insert(name.into(), Arc::new(bridge));
         self.add_port(name, name, "internal", StringMap::new());
     }
 
@@ -267,42 +269,47 @@ impl World {
         if let Some(error) = self.refused.get(&new.name) {
             return Err(Outcome::Failed(error.clone()));
         }
-        if self.ovs.ports.contains_key(&new.name) || self.ovs.interfaces.contains_key(&new.name) {
+        if self.ovs.ports.contains_key(new.name.as_str()) || self.ovs.interfaces.contains_key(new.name.as_str()) {
             return Err(Outcome::Conflict(format!("port {} exists", new.name)));
         }
-        if !self.ovs.bridges.contains_key(&new.bridge) {
+        if !self.ovs.bridges.contains_key(new.bridge.as_str()) {
             return Err(Outcome::Untried);
         }
         let qos = new.qos.as_ref().map(|qos| {
-            let row = Qos { uuid: self.uuid(), kind: qos.kind.clone(), external_ids: qos.external_ids.clone() };
+            let row = Qos {
+                uuid: self.uuid(),
+                kind: qos.kind.as_str().into(),
+                external_ids: qos.external_ids.clone().into(),
+            };
             let uuid = row.uuid;
             self.ovs.qos.insert(uuid, Arc::new(row));
             uuid
         });
+        let name = Text::from(&new.name);
         let port = Port {
             uuid: self.uuid(),
-            name: new.name.clone(),
-            bridge: new.bridge.clone(),
-            interfaces: BTreeSet::from([new.name.clone()]),
+            name: name.clone(),
+            bridge: new.bridge.as_str().into(),
+            interfaces: vec![name.clone()],
             tag: new.tag,
             trunks: new.trunks.clone(),
-            vlan_mode: new.vlan_mode.clone(),
+            vlan_mode: new.vlan_mode.as_deref().map(Text::from),
             qos,
-            external_ids: new.external_ids.clone(),
-            other_config: new.other_config.clone(),
+            external_ids: new.external_ids.clone().into(),
+            other_config: new.other_config.clone().into(),
         };
         let interface = Interface {
             uuid: self.uuid(),
-            name: new.name.clone(),
-            kind: new.kind.clone(),
-            options: new.options.clone(),
-            external_ids: new.interface_ids.clone(),
+            name: name.clone(),
+            kind: new.kind.as_str().into(),
+            options: new.options.clone().into(),
+            external_ids: new.interface_ids.clone().into(),
             mtu_request: new.mtu_request,
             ..Interface::default()
         };
-        self.bridge(&new.bridge)?.ports.insert(new.name.clone());
-        self.ovs.ports.insert(new.name.clone(), Arc::new(port));
-        self.ovs.interfaces.insert(new.name.clone(), Arc::new(interface));
+        self.bridge(&new.bridge)?.ports.insert(name.clone());
+        self.ovs.ports.insert(name.clone(), Arc::new(port));
+        self.ovs.interfaces.insert(name, Arc::new(interface));
         Ok(())
     }
 
@@ -321,11 +328,11 @@ impl World {
         if !self.ovs.vswitchd_alive {
             return;
         }
-        let names: BTreeSet<String> = self.ovs.interfaces.keys().cloned().collect();
+        let names: BTreeSet<Text> = self.ovs.interfaces.keys().cloned().collect();
         for (place, name) in names.iter().enumerate() {
             let Some(interface) = self.ovs.interfaces.get(name) else { continue };
             let fault = match interface.kind.as_str() {
-                "" if !self.kernel.links.contains_key(name) => {
+                "" if !self.kernel.links.contains_key(name.as_str()) => {
                     Some(format!("could not open network device {name} (No such device)"))
                 }
                 "patch" if !interface.options.get("peer").is_some_and(|peer| names.contains(peer)) => {
@@ -338,14 +345,14 @@ impl World {
             };
             let ofport = if fault.is_some() { -1 } else { interface.ofport.filter(|port| *port > 0).unwrap_or(0) };
             let ofport = if ofport == 0 { i64::try_from(place).unwrap_or(i64::MAX).saturating_add(1) } else { ofport };
-            let ifindex = Some(self.kernel.links.get(name).map_or(0, |link| link.index));
+            let ifindex = Some(self.kernel.links.get(name.as_str()).map_or(0, |link| link.index));
             if let Ok(interface) = self.interface(name) {
-                (interface.ofport, interface.error, interface.ifindex) = (Some(ofport), fault, ifindex);
+                (interface.ofport, interface.error, interface.ifindex) = (Some(ofport), fault.map(Text::from), ifindex);
             }
         }
     }
 }
 
-fn has(map: &StringMap, entries: &StringMap) -> bool {
+fn has(map: &Pairs, entries: &StringMap) -> bool {
     entries.iter().all(|(key, value)| map.get(key) == Some(value))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovsdb::session::{Session, SessionError, SessionState};
+use ovsdb::text::Text;
 use ovsdb::vswitch::{OpenVSwitch, Snapshot};
 
 use super::files::Wanted;
@@ -59,7 +60,7 @@ async fn root_row(config: &Config) -> Result<Option<Arc<OpenVSwitch>>, (String, 
         return Err((chain(&*error), remedy));
     }
     let view = handle.snapshot().borrow().clone();
-    Ok(view.ready().and_then(|snapshot| snapshot.open_vswitch.clone()))
+    Ok(view.ready().and_then(|snapshot| snapshot.root().cloned()))
 }
 
 fn database(endpoint: &str, root: Option<&OpenVSwitch>) -> Finding {
@@ -84,7 +85,7 @@ fn switch(config: &Config, root: Option<&OpenVSwitch>) -> Finding {
     Finding::fail("ovs-vswitchd", message, "start ovs-vswitchd, or set ovsdb.rundir to where its sockets are")
 }
 
-fn interface_types(offered: &BTreeSet<String>, dpdk: Option<bool>, wanted: &Wanted) -> Option<Finding> {
+fn interface_types(offered: &BTreeSet<Text>, dpdk: Option<bool>, wanted: &Wanted) -> Option<Finding> {
     let missing: Vec<&str> = wanted.interface_types.iter().copied().filter(|kind| !offered.contains(*kind)).collect();
     let name = "interface types";
     if wanted.interface_types.is_empty() {
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn types_are_missed_only_where_records_need_them() {
         let level = |types: &[&str], dpdk, wanted: &Wanted| {
-            let offered = types.iter().map(|kind| (*kind).to_owned()).collect();
+            let offered = types.iter().map(|kind| Text::from(*kind)).collect();
             interface_types(&offered, Some(dpdk), wanted).map(|finding| finding.verdict)
         };
         let nothing = Wanted::default();

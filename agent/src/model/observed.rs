@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ovsdb::pairs::Pairs;
+use ovsdb::text::Text;
 use uuid::Uuid;
 
 use super::{MacAddr, Table};
@@ -121,11 +123,11 @@ pub struct OvsState {
     /// Whether it runs and has not carried out yet what somebody waits for: `cur_cfg` is behind `next_cfg`.
     pub vswitchd_behind: bool,
     /// Bridges by name.
-    pub bridges: Table<String, Bridge>,
+    pub bridges: Table<Text, Bridge>,
     /// Ports by name.
-    pub ports: Table<String, Port>,
+    pub ports: Table<Text, Port>,
     /// Interfaces by name.
-    pub interfaces: Table<String, Interface>,
+    pub interfaces: Table<Text, Interface>,
     /// QoS rows by row uuid.
     pub qos: Table<Uuid, Qos>,
 }
@@ -136,13 +138,13 @@ pub struct Bridge {
     /// Row.
     pub uuid: Uuid,
     /// `name`.
-    pub name: String,
+    pub name: Text,
     /// `datapath_type`, empty for the kernel's.
-    pub datapath_type: String,
+    pub datapath_type: Text,
     /// Names of its ports, its own local port among them.
-    pub ports: BTreeSet<String>,
+    pub ports: BTreeSet<Text>,
     /// `external_ids`.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Pairs,
 }
 
 impl Bridge {
@@ -159,23 +161,31 @@ pub struct Port {
     /// Row.
     pub uuid: Uuid,
     /// `name`.
-    pub name: String,
+    pub name: Text,
     /// Name of the bridge that has it; empty while no bridge of the view does.
-    pub bridge: String,
-    /// Names of its interfaces.
-    pub interfaces: BTreeSet<String>,
+    pub bridge: Text,
+    /// Names of its interfaces, in order.
+    pub interfaces: Vec<Text>,
     /// `tag`.
     pub tag: Option<u16>,
     /// `trunks`.
     pub trunks: BTreeSet<u16>,
     /// `vlan_mode`.
-    pub vlan_mode: Option<String>,
+    pub vlan_mode: Option<Text>,
     /// `qos`.
     pub qos: Option<Uuid>,
     /// `external_ids`.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Pairs,
     /// `other_config`.
-    pub other_config: BTreeMap<String, String>,
+    pub other_config: Pairs,
+}
+
+impl Port {
+    /// Whether one of its interfaces has this name.
+    #[must_use]
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interfaces.iter().any(|interface| interface == name)
+    }
 }
 
 /// A row of table Interface.
@@ -184,13 +194,13 @@ pub struct Interface {
     /// Row.
     pub uuid: Uuid,
     /// `name`.
-    pub name: String,
+    pub name: Text,
     /// `type`, empty for a system device.
-    pub kind: String,
+    pub kind: Text,
     /// `options`.
-    pub options: BTreeMap<String, String>,
+    pub options: Pairs,
     /// `external_ids`.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Pairs,
     /// `mtu_request`.
     pub mtu_request: Option<u32>,
     /// `mtu`.
@@ -198,13 +208,13 @@ pub struct Interface {
     /// `ofport`: absent until ovs-vswitchd has looked at it, -1 when it could not be made.
     pub ofport: Option<i64>,
     /// `error`: why not.
-    pub error: Option<String>,
+    pub error: Option<Text>,
     /// `ifindex`: index of the netdev of its name, 0 when ovs-vswitchd knows that there is none.
     pub ifindex: Option<u32>,
     /// `link_state` is `up`.
     pub link_up: bool,
     /// `status`, e.g. `status=connected` of a vhost-user port.
-    pub status: BTreeMap<String, String>,
+    pub status: Pairs,
 }
 
 /// A row of table QoS.
@@ -213,7 +223,7 @@ pub struct Qos {
     /// Row.
     pub uuid: Uuid,
     /// `type`.
-    pub kind: String,
+    pub kind: Text,
     /// `external_ids`.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Pairs,
 }

@@ -159,7 +159,7 @@ impl<'a> Work<'a> {
             if !wanted && bridge.ports.iter().all(|port| *port == bridge.name) {
                 found.ovs.push(OvsOp::DeleteBridge {
                     uuid: bridge.uuid,
-                    name: bridge.name.clone(),
+                    name: bridge.name.to_string(),
                     marks: self.inputs.settings.guard(),
                 });
             }
@@ -277,7 +277,7 @@ impl<'a> Work<'a> {
     /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
     fn port_in_the_way(&self, id: VifId, name: &str, sight: &mut Sight<'_>) -> Option<InTheWay> {
         let interface = sight.interface(name)?;
-        let port = sight.port(name).filter(|port| port.interfaces.contains(name));
+        let port = sight.port(name).filter(|port| port.has_interface(name));
         let owner = port.map_or_else(
             || self.inputs.settings.owner(&interface.external_ids),
             |port| port_owner(port, Some(interface), self.inputs.settings),
@@ -464,17 +464,17 @@ impl<'a> Work<'a> {
         };
         let mut guard = StringMap::new();
         for key in keys {
-            let (is, should) = (interface.external_ids.get(*key), wanted.ids.get(*key));
+            let (is, should) = (interface.external_ids.get(key), wanted.ids.get(*key).map(String::as_str));
             if is != should {
                 return Err(format!(
                     "port {} of bridge {} has {key} {}, the record says {}",
                     wanted.name,
                     wanted.bridge,
-                    is.map_or("none", String::as_str),
-                    should.map_or("none", String::as_str)
+                    is.unwrap_or("none"),
+                    should.unwrap_or("none")
                 ));
             }
-            guard.extend(is.map(|value| ((*key).to_owned(), value.clone())));
+            guard.extend(is.map(|value| ((*key).to_owned(), value.to_owned())));
         }
         Ok(guard)
     }
@@ -489,8 +489,8 @@ impl<'a> Work<'a> {
         };
         OvsOp::DeletePort {
             uuid: port.uuid,
-            name: port.name.clone(),
-            bridge: port.bridge.clone(),
+            name: port.name.to_string(),
+            bridge: port.bridge.to_string(),
             interface: interface
                 .map(|interface| (interface.uuid, entries(&interface.external_ids, &self.inputs.settings.guard()))),
             qos: port.qos.filter(ours),

@@ -240,7 +240,7 @@ impl Owned {
 }
 
 /// Puts something in its place in the order of names.
-fn put<T>(all: &mut Vec<T>, new: T, name: impl Fn(&T) -> &String) {
+fn put<T>(all: &mut Vec<T>, new: T, name: impl Fn(&T) -> &str) {
     let at = all.partition_point(|known| name(known) < name(&new));
     all.insert(at, new);
 }

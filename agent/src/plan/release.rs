@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ovsdb::pairs::Pairs;
+
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
 use super::{Owner, Plan, Settings};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
-use crate::backend::ovs::{MarkedTable, OvsOp, StringMap};
+use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
 
 /// The plan that takes our marks off the whole host; empty when none is left.
@@ -42,7 +44,7 @@ pub fn release(observed: &Observed, settings: &Settings) -> Plan {
 fn unmark(
     table: MarkedTable,
     (uuid, name): (uuid::Uuid, &str),
-    external_ids: &StringMap,
+    external_ids: &Pairs,
     settings: &Settings,
     ops: &mut Vec<OvsOp>,
 ) {

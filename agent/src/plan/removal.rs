@@ -101,8 +101,8 @@ fn without<'a, K: Ord, A, B>(
 fn facts(owned: &Owned) -> Facts {
     let port = owned.ports.first().map(|(port, _)| port);
     Facts {
-        bridge: port.map(|port| port.bridge.clone()),
-        port: port.map(|port| port.name.clone()),
+        bridge: port.map(|port| port.bridge.to_string()),
+        port: port.map(|port| port.name.to_string()),
         netdev: owned.taps.first().map(|tap| tap.name.clone()),
         ..Facts::default()
     }
@@ -132,7 +132,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     for bridge in &owned.bridges {
         if bridge.ports.iter().all(|port| *port == bridge.name) {
             let marks = work.inputs.settings.guard();
-            ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
+            ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
         }
     }
     for (backend, clear) in [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty())] {
@@ -152,7 +152,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
 /// The socket of a port that Open vSwitch listens on and cannot remove, because it is not running.
 fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
     let ovs = work.inputs.observed.ovs.ready()?;
-    let path = work.inputs.settings.socket_dir.join(&interface.name);
+    let path = work.inputs.settings.socket_dir.join(interface.name.as_str());
     let there = work.inputs.observed.links.ready()?.sockets.sockets.contains(&path);
     (interface.kind == "dpdkvhostuser" && !ovs.vswitchd_alive && there).then_some(path)
 }
@@ -166,10 +166,10 @@ fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bo
     }
     for bridge in inventory.shared_bridges.values() {
         let empty = bridge.ports.iter().all(|port| *port == bridge.name);
-        let wanted = work.wanted_bridges.contains(&bridge.name) || wanted(&bridge.name);
+        let wanted = work.wanted_bridges.contains(bridge.name.as_str()) || wanted(&bridge.name);
         if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !wanted {
             let marks = settings.guard();
-            ops.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.clone(), marks });
+            ops.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
         }
     }
     for uuid in &inventory.loose_qos {

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use ovsdb::pairs::Pairs;
+
 use super::blueprint::{Isolation, Maker, WantedPort};
 use super::compare::Findings;
 use super::sight::Sight;
@@ -11,17 +13,25 @@ use crate::backend::ovs::{NewPort, OvsOp, StringMap};
 use crate::model::{Interface, Port};
 
 /// The entries of `wanted` that `map` has as they are.
-pub(super) fn entries(map: &StringMap, wanted: &StringMap) -> StringMap {
-    wanted.iter().filter(|(key, value)| map.get(*key) == Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+pub(super) fn entries(map: &Pairs, wanted: &StringMap) -> StringMap {
+    wanted
+        .iter()
+        .filter(|(key, value)| map.get(key) == Some(value.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 /// The entries of `wanted` that `map` lacks or has otherwise.
-fn differences(map: &StringMap, wanted: &StringMap) -> StringMap {
-    wanted.iter().filter(|(key, value)| map.get(*key) != Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
+fn differences(map: &Pairs, wanted: &StringMap) -> StringMap {
+    wanted
+        .iter()
+        .filter(|(key, value)| map.get(key) != Some(value.as_str()))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }
 
 /// The same of `external_ids`, where a mark that says `preserve` and is not wanted any more has to be unsaid.
-fn changed_ids(is: &StringMap, wanted: &StringMap) -> StringMap {
+fn changed_ids(is: &Pairs, wanted: &StringMap) -> StringMap {
     let mut changed = differences(is, wanted);
     if !wanted.contains_key(PRESERVE) && is.get(PRESERVE).is_some_and(|value| value == "true") {
         changed.insert(PRESERVE.to_owned(), "false".to_owned());
@@ -77,7 +87,7 @@ pub(super) fn change_rows(
     if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mtu_request.is_some() {
         found.ovs.push(OvsOp::ChangeInterface {
             uuid: interface.uuid,
-            name: interface.name.clone(),
+            name: interface.name.to_string(),
             guard: match guard {
                 Guard::Mark => entries(&interface.external_ids, &settings.guard()),
                 Guard::Ids(ids) => ids,
@@ -93,8 +103,8 @@ pub(super) fn change_rows(
     if !external_ids.is_empty() || !transient {
         found.ovs.push(OvsOp::ChangePort {
             uuid: port.uuid,
-            name: port.name.clone(),
-            bridge: port.bridge.clone(),
+            name: port.name.to_string(),
+            bridge: port.bridge.to_string(),
             external_ids,
             other_config: if transient { StringMap::new() } else { port_config() },
         });
@@ -120,7 +130,7 @@ pub(super) fn usable(
     if first {
         found.facts.ofport = interface.ofport;
         found.facts.interface_type =
-            Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.clone() });
+            Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.to_string() });
         // The kernel's word first: Open vSwitch hears of a change from it.
         found.facts.mtu = link.map(|link| link.mtu).or(interface.mtu);
         found.port_ready = Some(usable);

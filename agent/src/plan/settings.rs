@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ovsdb::pairs::Pairs;
 use uuid::Uuid;
 
 use crate::model::{AgentId, FileOwner, Mark, VifId};
@@ -107,9 +108,9 @@ impl Settings {
 
     /// Reads the marks of a row.
     #[must_use]
-    pub fn owner(&self, external_ids: &BTreeMap<String, String>) -> Owner {
+    pub fn owner(&self, external_ids: &Pairs) -> Owner {
         let Some(owner) = external_ids.get(OWNER) else { return Owner::Nobody };
-        if *owner != self.agent.0 {
+        if owner != self.agent.0 {
             return Owner::Other(format!("agent {owner:?}"));
         }
         match external_ids.get(FORMAT) {

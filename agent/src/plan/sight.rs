@@ -52,7 +52,7 @@ impl<'a> Sight<'a> {
     /// The port that has an interface of this name.
     pub(super) fn port_with(&mut self, interface: &str) -> Option<&'a Port> {
         self.fleeting = true;
-        self.ovs?.ports.values().find(|port| port.interfaces.contains(interface)).map(AsRef::as_ref)
+        self.ovs?.ports.values().find(|port| port.has_interface(interface)).map(AsRef::as_ref)
     }
 
     /// Whether a bridge is there.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ovsdb::pairs::Pairs;
 use proptest::prelude::*;
 use uuid::Uuid;
 use vifd::backend::Outcome;
@@ -322,7 +323,7 @@ impl Host {
         }
         for (name, port) in &was.ports {
             let interface = &was.interfaces[name];
-            let marked = |ids: &StringMap| matches!(self.settings.owner(ids), Owner::Us { .. });
+            let marked = |ids: &Pairs| matches!(self.settings.owner(ids), Owner::Us { .. });
             let local = *name == port.bridge && marked(&was.bridges[name].external_ids);
             if local || marked(&port.external_ids) || marked(&interface.external_ids) {
                 continue;
@@ -337,7 +338,7 @@ impl Host {
             });
             let adopted = self.settings.adopt && marked(&after_interface.external_ids);
             if tended || adopted {
-                let lost = |was: &StringMap, is: &StringMap| was.keys().any(|key| !is.contains_key(key));
+                let lost = |was: &Pairs, is: &Pairs| was.iter().any(|(key, _)| !is.contains_key(key));
                 assert!(!lost(&interface.external_ids, &after_interface.external_ids), "keys of {name} are gone");
                 let (kind, options) = (&interface.kind, &interface.options);
                 assert_eq!((kind, options), (&after_interface.kind, &after_interface.options));
@@ -402,8 +403,8 @@ impl Host {
                 if let Some(interface) = world.ovs.interfaces.values_mut().nth(usize::from(*number)) {
                     let interface = Arc::make_mut(interface);
                     if interface.external_ids.contains_key("vifd-owner") {
-                        interface.external_ids.insert("attached-mac".into(), "00:00:00:00:00:01".into());
-                        interface.options.insert("vhost-server-path".into(), "/nowhere".into());
+                        interface.external_ids.insert("attached-mac", "00:00:00:00:00:01");
+                        interface.options.insert("vhost-server-path", "/nowhere");
                     }
                 }
                 if let Some(link) = world.kernel.links.values_mut().nth(usize::from(*number)) {
@@ -482,8 +483,8 @@ impl Host {
                 }
             }
             Word::Later => {
-                if let Some(interface) = self.world.ovs.interfaces.get_mut(&format!("tap{number}")) {
-                    Arc::make_mut(interface).external_ids.insert("vifd-format".into(), "2".into());
+                if let Some(interface) = self.world.ovs.interfaces.get_mut(format!("tap{number}").as_str()) {
+                    Arc::make_mut(interface).external_ids.insert("vifd-format", "2");
                 }
             }
             Word::PerPortBridge => {}

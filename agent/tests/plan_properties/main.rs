@@ -31,7 +31,7 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
     }
     for (name, link) in &world.kernel.links {
         // A tap of ours that a foreign port uses stays as long as that port does.
-        if world.ovs.ports.contains_key(name) {
+        if world.ovs.ports.contains_key(name.as_str()) {
             continue;
         }
         if let Some(Mark::Made { vif, .. }) = link.alias.as_deref().and_then(Mark::parse)

@@ -3,15 +3,17 @@
 //! Every field is taken apart by name here, so that a new one does not compile until it is among them. The comparison of
 //! the plan that remembers with the one that does not is in [`Host::plan_from`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ovsdb::pairs::Pairs;
+use ovsdb::text::Text;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
-use vifd::backend::ovs::StringMap;
 use vifd::model::{
     AgentId, Bridge, Desired, FileOwner, Interface, Link, LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port,
     Qos, SocketState, Table, View, Vif,
@@ -53,8 +55,8 @@ fn toggle<T: Ord>(set: &mut BTreeSet<T>, entry: T) {
 }
 
 /// A row becomes another one, goes, or comes under a name that is wanted.
-fn nudge_row<T: Clone>(
-    table: &mut Table<String, T>,
+fn nudge_row<K: Clone + Ord + Borrow<str> + for<'a> From<&'a str>, T: Clone>(
+    table: &mut Table<K, T>,
     names: &[String],
     nudge: &Nudge,
     of_name: impl Fn(&str) -> T,
@@ -62,10 +64,10 @@ fn nudge_row<T: Clone>(
 ) {
     let name = &names[nudge.row.index(names.len())];
     // So often the row itself, so often what it says.
-    match (nudge.fact.index(14), table.get_mut(name)) {
-        (0, Some(_)) => drop(table.remove(name)),
+    match (nudge.fact.index(14), table.get_mut(name.as_str())) {
+        (0, Some(_)) => drop(table.remove(name.as_str())),
         (which, Some(row)) => change(Arc::make_mut(row), which),
-        (_, None) => drop(table.insert(name.clone(), Arc::new(of_name(name)))),
+        (_, None) => drop(table.insert(name.as_str().into(), Arc::new(of_name(name)))),
     }
 }
 
@@ -74,7 +76,7 @@ fn uuid(value: Index) -> Uuid {
 }
 
 /// What `external_ids` say of whose a row is and of what VIF.
-fn nudge_ids(ids: &mut StringMap, host: &Host, value: Index) {
+fn nudge_ids(ids: &mut Pairs, host: &Host, value: Index) {
     let other = host.all[value.index(host.all.len())].id.to_string();
     let entries = [
         ("vifd-owner", "vifd"),
@@ -89,9 +91,9 @@ fn nudge_ids(ids: &mut StringMap, host: &Host, value: Index) {
     ];
     let (key, text) = entries[value.index(entries.len())];
     if ids.get(key).is_some_and(|is| is == text) {
-        ids.remove(key);
+        ids.retain(|known, _| known != key);
     } else {
-        ids.insert(key.to_owned(), text.to_owned());
+        ids.insert(key, text);
     }
 }
 
@@ -166,16 +168,20 @@ fn nudge_port(port: &mut Port, which: usize, host: &Host, names: &[String], valu
     let Port { uuid: row, name: _, bridge, interfaces, tag, trunks, vlan_mode, qos, external_ids, other_config } = port;
     match which % 10 {
         0 => *row = uuid(value),
-        1 => set(bridge, value, ["br-int", "tbr-1", "br-foreign", "br-dpdk", ""].map(str::to_owned)),
-        2 => toggle(interfaces, names[value.index(names.len())].clone()),
+        1 => set(bridge, value, ["br-int", "tbr-1", "br-foreign", "br-dpdk", ""].map(Text::from)),
+        2 => {
+            let mut set: BTreeSet<Text> = interfaces.drain(..).collect();
+            toggle(&mut set, Text::from(&names[value.index(names.len())]));
+            interfaces.extend(set);
+        }
         3 => set(tag, value, [None, Some(7)]),
         4 => toggle(trunks, 7),
-        5 => set(vlan_mode, value, [None, Some("trunk".to_owned())]),
+        5 => set(vlan_mode, value, [None, Some("trunk".into())]),
         6 => {
             let rows: Vec<Uuid> = host.world.ovs.qos.keys().copied().collect();
             set(qos, value, rows.into_iter().map(Some).chain([None]));
         }
-        7 => set(other_config, value, [BTreeMap::new(), StringMap::from([("transient".into(), "true".into())])]),
+        7 => set(other_config, value, [Pairs::default(), Pairs::from([("transient", "true")])]),
         _ => nudge_ids(external_ids, host, value),
     }
 }
@@ -197,14 +203,14 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
     } = row;
     match which % 13 {
         0 => *id = uuid(value),
-        1 => set(kind, value, ["", "internal", "dpdkvhostuser", "patch"].map(str::to_owned)),
-        2 => set(options, value, [BTreeMap::new(), StringMap::from([("peer".into(), "tap0".into())])]),
+        1 => set(kind, value, ["", "internal", "dpdkvhostuser", "patch"].map(Text::from)),
+        2 => set(options, value, [Pairs::default(), Pairs::from([("peer", "tap0")])]),
         3 => set(mtu_request, value, [None, Some(1400)]),
         4 => set(mtu, value, [None, Some(1400)]),
         5 | 6 => set(ofport, value, [None, Some(-1), Some(0), Some(77)]),
-        7 | 8 => set(error, value, [None, Some(String::new()), Some("No such device".into()), Some("no".into())]),
+        7 | 8 => set(error, value, [None, Some("".into()), Some("No such device".into()), Some("no".into())]),
         9 => *link_up = !*link_up,
-        10 => set(status, value, [BTreeMap::new(), StringMap::from([("status".into(), "connected".into())])]),
+        10 => set(status, value, [Pairs::default(), Pairs::from([("status", "connected")])]),
         11 => set(ifindex, value, [None, Some(0), Some(77)]),
         _ => nudge_ids(external_ids, host, value),
     }
@@ -219,35 +225,36 @@ fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
         2 => {
             if let Some(row) = qos.values_mut().nth(nudge.fact.index(9)) {
                 let Qos { uuid: _, kind, external_ids } = Arc::make_mut(row);
-                set(kind, value, ["linux-noop", "linux-htb"].map(str::to_owned));
+                set(kind, value, ["linux-noop", "linux-htb"].map(Text::from));
                 nudge_ids(external_ids, host, value);
             }
         }
         3 => drop(qos.pop_last()),
         4 | 5 => {
-            let names: Vec<String> = bridges.keys().cloned().chain(["tbr-1".into(), "br-int".into()]).collect();
-            let made = |name: &str| Bridge { uuid: uuid(value), name: name.to_owned(), ..Bridge::default() };
+            let names: Vec<String> =
+                bridges.keys().map(ToString::to_string).chain(["tbr-1".into(), "br-int".into()]).collect();
+            let made = |name: &str| Bridge { uuid: uuid(value), name: name.into(), ..Bridge::default() };
             nudge_row(bridges, &names, nudge, made, |bridge, which| {
                 let Bridge { uuid: row, name: _, datapath_type, ports, external_ids } = bridge;
                 match which % 4 {
                     0 => *row = uuid(value),
-                    1 => set(datapath_type, value, ["", "system", "netdev"].map(str::to_owned)),
-                    2 => toggle(ports, names[value.index(names.len())].clone()),
+                    1 => set(datapath_type, value, ["", "system", "netdev"].map(Text::from)),
+                    2 => toggle(ports, Text::from(&names[value.index(names.len())])),
                     _ => nudge_ids(external_ids, host, value),
                 }
             });
         }
         6..11 => {
             let made = |name: &str| Port {
-                name: name.to_owned(),
+                name: name.into(),
                 bridge: "br-int".into(),
-                interfaces: BTreeSet::from([name.to_owned()]),
+                interfaces: vec![name.into()],
                 ..Port::default()
             };
             nudge_row(ports, names, nudge, made, |port, which| nudge_port(port, which, host, names, value));
         }
         _ => {
-            let made = |name: &str| Interface { name: name.to_owned(), ..Interface::default() };
+            let made = |name: &str| Interface { name: name.into(), ..Interface::default() };
             nudge_row(interfaces, names, nudge, made, |row, which| nudge_interface(row, which, host, value));
         }
     }
@@ -300,12 +307,12 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
 /// Names that somebody has or wants, and one that nobody does. Every other one is that of the first VIF: what is missed
 /// shows when one and the same is hit twice.
 fn names(host: &Host) -> Vec<String> {
-    let made = host.world.ovs.ports.keys().chain(host.world.kernel.links.keys()).cloned();
+    let made = host.world.ovs.ports.keys().map(ToString::to_string).chain(host.world.kernel.links.keys().cloned());
     let wanted = (0..host.all.len()).map(|number| format!("tap{number}"));
     let names: BTreeSet<String> = made.chain(wanted).chain(["nobodys".to_owned()]).collect();
     let id = host.all[0].id.to_string();
     let marked = |name: &&String| {
-        host.world.ovs.interfaces.get(*name).is_some_and(|row| row.external_ids.get("vifd-vif") == Some(&id))
+        host.world.ovs.interfaces.get(name.as_str()).is_some_and(|row| row.external_ids.get("vifd-vif") == Some(&id))
     };
     let first = names.iter().find(marked).cloned().unwrap_or_else(|| "tap0".to_owned());
     let count = names.len();

@@ -22,8 +22,9 @@ use crate::replica::{Replica, View};
 use crate::schema::DatabaseSchema;
 use crate::table::Layout;
 use crate::transact::monitor_request;
-use crate::update::{self, Contents, Form};
+use crate::update::{self, Form};
 use crate::value::{DecodeError, Uuid, clip};
+use crate::words::Words;
 
 /// The name of our only monitor on the connection.
 const MONITOR: &str = "replica";
@@ -51,10 +52,10 @@ pub(super) enum Ended {
     },
 }
 
-/// Contents as of a known transaction, from which `monitor_cond_since` may go on.
+/// That the replica holds the contents as of a known transaction, from which `monitor_cond_since` may go on.
 pub(super) struct Retained {
     layout: Arc<Layout>,
-    contents: Contents,
+    rows: usize,
     last_transaction: Uuid,
 }
 
@@ -182,7 +183,9 @@ pub(super) struct Connection<'a, R> {
 
 struct Monitored {
     layout: Arc<Layout>,
-    contents: Contents,
+    /// Rows of the replica.
+    rows: usize,
+    words: Words,
     /// The zero UUID when the server keeps no history.
     last_transaction: Uuid,
     form: Form,
@@ -226,12 +229,12 @@ impl<'a, R: Replica> Connection<'a, R> {
         let Err(error) = result else {
             return Ended::HandlesGone;
         };
-        if let Some(Monitored { layout, contents, last_transaction, .. }) = self.monitored
-            && self.ready
-            && !last_transaction.is_nil()
-            && !error.is_about_contents()
-        {
-            self.session.retained = Some(Retained { layout, contents, last_transaction });
+        if let Some(Monitored { layout, rows, last_transaction, .. }) = self.monitored {
+            if self.ready && !last_transaction.is_nil() && !error.is_about_contents() {
+                self.session.retained = Some(Retained { layout, rows, last_transaction });
+            } else {
+                self.session.replica.reset(&layout);
+            }
         }
         Ended::Failed { error, was_ready: self.ready }
     }
@@ -539,11 +542,12 @@ impl<'a, R: Replica> Connection<'a, R> {
         let schema = message::read(schema).and_then(|schema| DatabaseSchema::decode(&schema));
         let schema = schema.map_err(SessionError::SchemaUndecodable)?;
         let layout = Arc::new(Layout::check(&schema, R::TABLES)?);
-        let (contents, last_transaction) = match self.session.retained.take() {
-            Some(retained) if retained.layout == layout => (retained.contents, retained.last_transaction),
-            _ => (Contents::new(&layout), Uuid::nil()),
+        let (rows, last_transaction) = match self.session.retained.take() {
+            Some(retained) if retained.layout == layout => (retained.rows, retained.last_transaction),
+            _ => (0, Uuid::nil()),
         };
-        self.monitored = Some(Monitored { layout, contents, last_transaction, form: Form::Differences });
+        let words = Words::default();
+        self.monitored = Some(Monitored { layout, rows, words, last_transaction, form: Form::Differences });
         self.session.state.send_replace(SessionState::Syncing);
         self.monitor(Method::CondSince);
         Ok(())
@@ -592,7 +596,7 @@ impl<'a, R: Replica> Connection<'a, R> {
         monitored.last_transaction = last_transaction;
         let resync_reason = self.session.resync_reason.take();
         if !found {
-            monitored.contents = Contents::new(&monitored.layout);
+            monitored.rows = 0;
             self.session.replica.reset(&monitored.layout);
             if let Some(reason) = resync_reason {
                 *lock(&self.session.statistics).resyncs.entry(reason).or_default() += 1;
@@ -610,19 +614,16 @@ impl<'a, R: Replica> Connection<'a, R> {
         let Some(monitored) = self.monitored.as_mut().filter(|_| self.ready) else {
             return Err(SessionError::Message(DecodeError::new("it comes before the contents")));
         };
-        let touched = update::apply(&mut monitored.contents, &monitored.layout, monitored.form, updates.get())?;
+        let Monitored { layout, rows, words, form, .. } = monitored;
         let max_rows = self.session.config.limits.max_rows;
-        if monitored.contents.len() > max_rows {
-            return Err(SessionError::TooManyRows(max_rows));
-        }
-        for row in touched {
-            let replica = &mut self.session.replica;
-            match monitored.contents.get(row.table, row.uuid) {
-                Some(cells) => replica.set(row.table, row.uuid, cells).map_err(update::UpdateError::from)?,
-                None => replica.remove(row.table, row.uuid),
-            }
-            self.changed = true;
-        }
+        let applied = update::apply(&mut self.session.replica, layout, words, *form, max_rows - *rows, updates.get());
+        let applied = applied.map_err(|error| match error {
+            update::UpdateError::TooManyRows(_) => SessionError::TooManyRows(max_rows),
+            other => SessionError::Update(other),
+        })?;
+        // Whatever was deleted was there, so there are never fewer than none.
+        *rows = *rows + applied.inserted - applied.deleted;
+        self.changed |= applied.any();
         Ok(())
     }
 }

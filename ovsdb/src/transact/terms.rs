@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 
 use serde_json::{Value, json};
 
+use crate::pairs::Pairs;
 use crate::table::{AtomValue, Column, ColumnValue};
+use crate::text::Text;
 use crate::value::{Atom, Datum, DecodeError, Real, Uuid};
 
 /// A row that an earlier operation of the same transaction inserts.
@@ -91,6 +93,17 @@ assign! {
     [const N: usize] [i64; N] => BTreeSet<i64>, |members| Datum::set(members);
     [K: Into<String>, V: Into<String>, const N: usize] [(K, V); N] => BTreeMap<String, String>,
         |pairs| Datum::map(pairs.map(|(k, v)| (k.into(), v.into())));
+    [] &str => Text, |s| Datum::from(s);
+    [] String => Text, |s| Datum::from(s);
+    [] &String => Text, |s| Datum::from(s.as_str());
+    [] &str => Option<Text>, |s| Datum::from(s);
+    [] String => Option<Text>, |s| Datum::from(s);
+    [const N: usize] [&str; N] => BTreeSet<Text>, |members| Datum::set(members);
+    [] BTreeSet<String> => BTreeSet<Text>, |members| Datum::set(members);
+    [K: Into<String>, V: Into<String>, const N: usize] [(K, V); N] => Pairs,
+        |pairs| Datum::map(pairs.map(|(k, v)| (k.into(), v.into())));
+    [] BTreeMap<String, String> => Pairs, |pairs| Datum::map(pairs);
+    [] &BTreeMap<String, String> => Pairs, |pairs| pairs.to_datum();
     [] NewRow => Uuid, |row| Datum::from(RowRef::from(row).atom());
     [] NewRow => Option<Uuid>, |row| Datum::from(RowRef::from(row).atom());
     [] Uuid => Option<Uuid>, |row| Datum::from(row);
@@ -339,23 +352,36 @@ impl<T, A: AtomValue> Column<T, BTreeSet<A>> {
     }
 }
 
-impl<T, K: AtomValue, V: AtomValue> Column<T, BTreeMap<K, V>> {
+/// A type of map columns.
+pub trait MapValue: ColumnValue {
+    /// Its keys.
+    type Key: AtomValue;
+}
+
+impl<K: AtomValue, V: AtomValue> MapValue for BTreeMap<K, V> {
+    type Key = K;
+}
+impl MapValue for Pairs {
+    type Key = String;
+}
+
+impl<T, M: MapValue> Column<T, M> {
     /// Adds the pairs whose key is not there; a key that is there keeps its value (RFC 7047, 5.1). See
     /// [`Column::put`].
     #[must_use]
-    pub fn insert(self, pairs: impl Assign<BTreeMap<K, V>>) -> Mutation<T> {
+    pub fn insert(self, pairs: impl Assign<M>) -> Mutation<T> {
         Mutation::new(self.name(), "insert", pairs.into_datum())
     }
 
     /// Removes these pairs; a key with another value stays.
     #[must_use]
-    pub fn remove(self, pairs: impl Assign<BTreeMap<K, V>>) -> Mutation<T> {
+    pub fn remove(self, pairs: impl Assign<M>) -> Mutation<T> {
         Mutation::new(self.name(), "delete", pairs.into_datum())
     }
 
     /// Removes these keys, whatever their values.
     #[must_use]
-    pub fn remove_keys<Q: Into<K>>(self, keys: impl IntoIterator<Item = Q>) -> Mutation<T> {
+    pub fn remove_keys<Q: Into<M::Key>>(self, keys: impl IntoIterator<Item = Q>) -> Mutation<T> {
         let keys = keys.into_iter().map(|key| key.into().to_atom());
         Mutation::new(self.name(), "delete", Datum::set(keys))
     }
@@ -363,7 +389,7 @@ impl<T, K: AtomValue, V: AtomValue> Column<T, BTreeMap<K, V>> {
     /// Gives these keys these values, whether they were there or not, and leaves all others: a removal of
     /// the keys and an insertion of the pairs, to be applied in this order within one operation.
     #[must_use]
-    pub fn put(self, pairs: impl Assign<BTreeMap<K, V>>) -> [Mutation<T>; 2] {
+    pub fn put(self, pairs: impl Assign<M>) -> [Mutation<T>; 2] {
         let datum = pairs.into_datum();
         let keys = match &datum {
             Datum::Map(map) => Datum::set(map.pairs().iter().map(|(key, _)| key.clone())),

@@ -1,13 +1,18 @@
 //! The replica of the `Open_vSwitch` database: typed rows and the indexes over them. Which columns the rows
 //! have is declared in the parent module.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::de::Deserializer;
+
 use super::{Bridge, DATABASE, Interface, OpenVSwitch, Port, Qos};
+use crate::pairs::Pairs;
 use crate::replica::{PairIndex, Replica, Rows, UniqueIndex};
-use crate::table::{Layout, Row, Table, TableDecl};
-use crate::value::{DecodeError, Uuid};
+use crate::table::{Layout, Table, TableDecl};
+use crate::text::Text;
+use crate::update::RowUpdate;
+use crate::value::Uuid;
 
 /// The database as of one message of the server. A clone costs a dozen reference counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +20,7 @@ pub struct Snapshot {
     /// Which columns the server has; `None` only before the first connection.
     pub layout: Option<Arc<Layout>>,
     /// The root row; none in a database that nobody has initialised.
-    pub open_vswitch: Option<Arc<OpenVSwitch>>,
+    pub open_vswitch: Rows<OpenVSwitch>,
     /// Bridges.
     pub bridges: Rows<Bridge>,
     /// Ports.
@@ -24,9 +29,9 @@ pub struct Snapshot {
     pub interfaces: Rows<Interface>,
     /// Qualities of service.
     pub qos: Rows<Qos>,
-    bridge_names: UniqueIndex<String>,
-    port_names: UniqueIndex<String>,
-    interface_names: UniqueIndex<String>,
+    bridge_names: UniqueIndex<Text>,
+    port_names: UniqueIndex<Text>,
+    interface_names: UniqueIndex<Text>,
     bridge_of_port: UniqueIndex<Uuid>,
     port_of_interface: UniqueIndex<Uuid>,
     bridge_ids: PairIndex,
@@ -86,56 +91,60 @@ impl Snapshot {
         self.interface_ids.get(key, value).filter_map(|uuid| self.interfaces.get(&uuid))
     }
 
-    /// Puts a bridge in place of the one of the same identity, or takes that one out. Sessions do this; it
+    /// The root row; none in a database that nobody has initialised. The schema allows one.
+    #[must_use]
+    pub fn root(&self) -> Option<&Arc<OpenVSwitch>> {
+        self.open_vswitch.values().next()
+    }
+
+    /// Puts a bridge in place of the one of the same identity, or takes that one out. Sessions do the like; it
     /// is public so that tests of other crates can build a snapshot without a server. So are its siblings.
     pub fn place_bridge(&mut self, uuid: Uuid, row: Option<Bridge>) {
-        let row = row.map(Arc::new);
-        let old = match &row {
-            Some(row) => self.bridges.put(uuid, Arc::clone(row)),
-            None => self.bridges.take(uuid),
-        };
-        let (old, new) = (old.as_deref(), row.as_deref());
-        rename(&mut self.bridge_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
-        adopt(&mut self.bridge_of_port, uuid, old.map(|r| &r.ports), new.map(|r| &r.ports));
-        repair(&mut self.bridge_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
+        let old = self.bridges.place(uuid, row.map(Arc::new));
+        self.index_bridge(uuid, old.as_deref());
     }
 
     /// See [`Snapshot::place_bridge`].
     pub fn place_port(&mut self, uuid: Uuid, row: Option<Port>) {
-        let row = row.map(Arc::new);
-        let old = match &row {
-            Some(row) => self.ports.put(uuid, Arc::clone(row)),
-            None => self.ports.take(uuid),
-        };
-        let (old, new) = (old.as_deref(), row.as_deref());
-        rename(&mut self.port_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
-        adopt(&mut self.port_of_interface, uuid, old.map(|r| &r.interfaces), new.map(|r| &r.interfaces));
-        repair(&mut self.port_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
+        let old = self.ports.place(uuid, row.map(Arc::new));
+        self.index_port(uuid, old.as_deref());
     }
 
     /// See [`Snapshot::place_bridge`].
     pub fn place_interface(&mut self, uuid: Uuid, row: Option<Interface>) {
-        let row = row.map(Arc::new);
-        let old = match &row {
-            Some(row) => self.interfaces.put(uuid, Arc::clone(row)),
-            None => self.interfaces.take(uuid),
-        };
-        let (old, new) = (old.as_deref(), row.as_deref());
-        rename(&mut self.interface_names, uuid, old.map(|r| &r.name), new.map(|r| &r.name));
-        repair(&mut self.interface_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
+        let old = self.interfaces.place(uuid, row.map(Arc::new));
+        self.index_interface(uuid, old.as_deref());
     }
 
     /// See [`Snapshot::place_bridge`].
     pub fn place_qos(&mut self, uuid: Uuid, row: Option<Qos>) {
-        match row {
-            Some(row) => self.qos.put(uuid, Arc::new(row)),
-            None => self.qos.take(uuid),
-        };
+        self.qos.place(uuid, row.map(Arc::new));
+    }
+
+    /// Keeps the indexes in step with a bridge that was `old` before.
+    fn index_bridge(&mut self, uuid: Uuid, old: Option<&Bridge>) {
+        let new = self.bridges.get(&uuid).map(AsRef::as_ref);
+        rename(&mut self.bridge_names, uuid, old.map(|r| &r.name), new.map(|r: &Bridge| &r.name));
+        adopt(&mut self.bridge_of_port, uuid, old.map(|r| &r.ports), new.map(|r| &r.ports));
+        repair(&mut self.bridge_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
+    }
+
+    fn index_port(&mut self, uuid: Uuid, old: Option<&Port>) {
+        let new = self.ports.get(&uuid).map(AsRef::as_ref);
+        rename(&mut self.port_names, uuid, old.map(|r| &r.name), new.map(|r: &Port| &r.name));
+        adopt(&mut self.port_of_interface, uuid, old.map(|r| &r.interfaces), new.map(|r| &r.interfaces));
+        repair(&mut self.port_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
+    }
+
+    fn index_interface(&mut self, uuid: Uuid, old: Option<&Interface>) {
+        let new = self.interfaces.get(&uuid).map(AsRef::as_ref);
+        rename(&mut self.interface_names, uuid, old.map(|r| &r.name), new.map(|r: &Interface| &r.name));
+        repair(&mut self.interface_ids, uuid, old.map(|r| &r.external_ids), new.map(|r| &r.external_ids));
     }
 }
 
 /// Keeps an index by name in step with one row.
-fn rename(index: &mut UniqueIndex<String>, uuid: Uuid, old: Option<&String>, new: Option<&String>) {
+fn rename(index: &mut UniqueIndex<Text>, uuid: Uuid, old: Option<&Text>, new: Option<&Text>) {
     if old != new
         && let Some(old) = old
     {
@@ -159,13 +168,8 @@ fn adopt(index: &mut UniqueIndex<Uuid>, parent: Uuid, old: Option<&BTreeSet<Uuid
 }
 
 /// Keeps an index by `external_ids` in step with one row.
-fn repair(
-    index: &mut PairIndex,
-    uuid: Uuid,
-    old: Option<&BTreeMap<String, String>>,
-    new: Option<&BTreeMap<String, String>>,
-) {
-    let none = BTreeMap::new();
+fn repair(index: &mut PairIndex, uuid: Uuid, old: Option<&Pairs>, new: Option<&Pairs>) {
+    let none = Pairs::default();
     index.change(uuid, old.unwrap_or(&none), new.unwrap_or(&none));
 }
 
@@ -180,28 +184,48 @@ impl Replica for Snapshot {
         *self = Self { layout: Some(Arc::clone(layout)), bridge_ids, port_ids, interface_ids, ..Self::default() };
     }
 
-    fn set(&mut self, table: usize, uuid: Uuid, row: &Row) -> Result<(), DecodeError> {
+    fn set<'de, D: Deserializer<'de>>(&mut self, table: usize, row: RowUpdate<'_, D>) -> Result<(), D::Error> {
+        let uuid = row.uuid();
         match table {
-            0 => self.open_vswitch = Some(Arc::new(OpenVSwitch::decode(uuid, row)?)),
-            1 => self.place_bridge(uuid, Some(Bridge::decode(uuid, row)?)),
-            2 => self.place_port(uuid, Some(Port::decode(uuid, row)?)),
-            3 => self.place_interface(uuid, Some(Interface::decode(uuid, row)?)),
-            4 => self.place_qos(uuid, Some(Qos::decode(uuid, row)?)),
-            _ => return Err(DecodeError::new("a table that is not declared")),
+            0 => drop(row.apply(&mut self.open_vswitch)?),
+            1 => {
+                let old = row.apply(&mut self.bridges)?;
+                self.index_bridge(uuid, old.as_deref());
+            }
+            2 => {
+                let old = row.apply(&mut self.ports)?;
+                self.index_port(uuid, old.as_deref());
+            }
+            3 => {
+                let old = row.apply(&mut self.interfaces)?;
+                self.index_interface(uuid, old.as_deref());
+            }
+            4 => drop(row.apply(&mut self.qos)?),
+            _ => return Err(row.unknown_table()),
         }
         Ok(())
     }
 
-    fn remove(&mut self, table: usize, uuid: Uuid) {
+    fn remove(&mut self, table: usize, uuid: Uuid) -> bool {
         match table {
-            0 => {
-                self.open_vswitch.take_if(|row| row.uuid == uuid);
+            0 => self.open_vswitch.take(uuid).is_some(),
+            1 => {
+                let old = self.bridges.take(uuid);
+                self.index_bridge(uuid, old.as_deref());
+                old.is_some()
             }
-            1 => self.place_bridge(uuid, None),
-            2 => self.place_port(uuid, None),
-            3 => self.place_interface(uuid, None),
-            4 => self.place_qos(uuid, None),
-            _ => {}
+            2 => {
+                let old = self.ports.take(uuid);
+                self.index_port(uuid, old.as_deref());
+                old.is_some()
+            }
+            3 => {
+                let old = self.interfaces.take(uuid);
+                self.index_interface(uuid, old.as_deref());
+                old.is_some()
+            }
+            4 => self.qos.take(uuid).is_some(),
+            _ => false,
         }
     }
 }
@@ -213,14 +237,14 @@ mod tests {
     fn port(uuid: u128, name: &str, interfaces: &[u128], id: &str) -> Port {
         Port {
             uuid: Uuid::from_u128(uuid),
-            name: name.to_owned(),
+            name: name.into(),
             interfaces: interfaces.iter().copied().map(Uuid::from_u128).collect(),
             tag: None,
             trunks: BTreeSet::new(),
             vlan_mode: None,
             qos: None,
-            external_ids: BTreeMap::from([("id".to_owned(), id.to_owned())]),
-            other_config: BTreeMap::new(),
+            external_ids: Pairs::from([("id", id)]),
+            other_config: Pairs::default(),
         }
     }
 

@@ -40,7 +40,7 @@ async fn tcp() {
     server.vsctl(&["init"]);
     let endpoint = format!("tcp:127.0.0.1:{}", server.port());
     let handle = ready(Config::endpoint(endpoint.parse().unwrap(), None)).await;
-    assert!(database(&handle).open_vswitch.is_some());
+    assert!(database(&handle).root().is_some());
     let by_name = format!("tcp:localhost:{}", server.port());
     ready(Config::endpoint(by_name.parse().unwrap(), None)).await;
     assert_eq!(handle.list_dbs().await.unwrap(), ["Open_vSwitch", "_Server"]);
@@ -165,7 +165,7 @@ async fn mutual_tls() {
     let mut txn = Transaction::new(());
     txn.mutate(Where::all(), [OpenVSwitch::NEXT_CFG.increase_by(1)]);
     assert_eq!(handle.transact(&txn).await.name(), "committed");
-    assert_eq!(database(&handle).open_vswitch.as_ref().unwrap().next_cfg, 1);
+    assert_eq!(database(&handle).root().unwrap().next_cfg, 1);
 
     // A name is dialled: it has to be in the certificate, unless one asks for less.
     let error = chain(&*failure(&spawn(ssl("localhost", &server, &tls))).await);

@@ -128,10 +128,9 @@ async fn all_ways_of_monitoring_see_what_a_fresh_reader_sees() {
             let seen = |handle: &Handle<Snapshot>| {
                 let (mut views, fresh) = (handle.snapshot(), fresh.clone());
                 async move {
-                    let target = fresh.open_vswitch.as_ref().unwrap().next_cfg;
-                    let there = views.wait_for(|view| {
-                        view.ready().is_some_and(|db| db.open_vswitch.as_ref().unwrap().next_cfg == target)
-                    });
+                    let target = fresh.root().unwrap().next_cfg;
+                    let there =
+                        views.wait_for(|view| view.ready().is_some_and(|db| db.root().unwrap().next_cfg == target));
                     there.await.unwrap().ready().unwrap().clone()
                 }
             };

@@ -198,7 +198,7 @@ pub(crate) async fn with_bridge(server: &Server) -> (Handle<Snapshot>, Uuid) {
     let mut txn = Transaction::new(());
     let (port, _) = add_port(&mut txn, "br0", "");
     let bridge = txn.insert(&Values::new().with(Bridge::NAME, "br0").with(Bridge::PORTS, port));
-    let root = database(&handle).open_vswitch.clone().unwrap();
+    let root = database(&handle).root().cloned().unwrap();
     txn.mutate(root.uuid, [OpenVSwitch::BRIDGES.insert(bridge)]);
     let Outcome::Committed(applied) = handle.transact(&txn).await else { panic!() };
     (handle, applied.uuid(bridge).unwrap())

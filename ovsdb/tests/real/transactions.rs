@@ -125,7 +125,7 @@ async fn mutations_touch_their_part_and_nothing_else() {
     txn.mutate(bridge, Bridge::EXTERNAL_IDS.put([("ours", "1"), ("shared", "new")]));
     assert_eq!(handle.transact(&txn).await.name(), "committed");
     let ids = &database(&handle).bridge("br0").unwrap().external_ids.clone();
-    let pairs: Vec<_> = ids.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let pairs: Vec<_> = ids.iter().collect();
     assert_eq!(pairs, [("ours", "1"), ("shared", "new"), ("theirs", "1")]);
 
     let mut txn = Transaction::new(());
@@ -133,7 +133,7 @@ async fn mutations_touch_their_part_and_nothing_else() {
     txn.mutate(bridge, remove);
     assert_eq!(handle.transact(&txn).await.name(), "committed");
     let ids = &database(&handle).bridge("br0").unwrap().external_ids.clone();
-    let pairs: Vec<_> = ids.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let pairs: Vec<_> = ids.iter().collect();
     assert_eq!(pairs, [("shared", "new"), ("theirs", "1")], "a pair of another value stays");
 }
 

@@ -9,8 +9,10 @@ use ovsdb::endpoint::{Connect, Connecting};
 use ovsdb::framing::{Limits, Splitter};
 use ovsdb::replica::{Replica, Rows};
 use ovsdb::session::{Config, Handle, Session, SessionError, SessionState};
-use ovsdb::table::{Layout, Row, Table, TableDecl};
-use ovsdb::value::{DecodeError, Uuid};
+use ovsdb::table::{Layout, Table, TableDecl};
+use ovsdb::update::RowUpdate;
+use ovsdb::value::Uuid;
+use serde::de::Deserializer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -35,12 +37,11 @@ impl Replica for Things {
     fn reset(&mut self, _: &Arc<Layout>) {
         *self = Self::default();
     }
-    fn set(&mut self, _: usize, uuid: Uuid, row: &Row) -> Result<(), DecodeError> {
-        self.0.put(uuid, Arc::new(Thing::decode(uuid, row)?));
-        Ok(())
+    fn set<'de, D: Deserializer<'de>>(&mut self, _: usize, row: RowUpdate<'_, D>) -> Result<(), D::Error> {
+        row.apply(&mut self.0).map(drop)
     }
-    fn remove(&mut self, _: usize, uuid: Uuid) {
-        self.0.take(uuid);
+    fn remove(&mut self, _: usize, uuid: Uuid) -> bool {
+        self.0.take(uuid).is_some()
     }
 }
 

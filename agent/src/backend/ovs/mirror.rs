@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ovsdb::text::Text;
 use ovsdb::vswitch::{self, Snapshot};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ impl Mirror {
 
     /// The state that `snapshot` shows.
     pub(super) fn reflect(&mut self, snapshot: &Snapshot, vswitchd_alive: bool) -> OvsState {
-        let root = snapshot.open_vswitch.as_deref();
+        let root = snapshot.root();
         let interfaces_changed = refresh(&mut self.interfaces, &snapshot.interfaces, |_| true, interface);
         let qos_changed = refresh(
             &mut self.qos,
@@ -54,7 +55,8 @@ impl Mirror {
         );
         // A port's bridge can change without its own row doing so. Names never change (RFC 7047's "mutable"
         // is false for them), so nothing else of a converted row can grow old.
-        let bridge_of = |port: Uuid| snapshot.bridge_of_port(port).map_or("", |bridge| bridge.name.as_str());
+        let bridge_of =
+            |port: Uuid| snapshot.bridge_of_port(port).map(|bridge| bridge.name.clone()).unwrap_or_default();
         let ports_changed = refresh(
             &mut self.ports,
             &snapshot.ports,
@@ -94,7 +96,7 @@ impl Mirror {
     }
 }
 
-fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &String) -> Table<String, To> {
+fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &Text) -> Table<Text, To> {
     rows.values().map(|(_, made)| (name(made).clone(), Arc::clone(made))).collect()
 }
 
@@ -130,12 +132,14 @@ fn bridge(row: &vswitch::Bridge, snapshot: &Snapshot) -> Bridge {
     }
 }
 
-fn port(row: &vswitch::Port, bridge: &str, snapshot: &Snapshot) -> Port {
+fn port(row: &vswitch::Port, bridge: Text, snapshot: &Snapshot) -> Port {
     Port {
         uuid: row.uuid,
         name: row.name.clone(),
-        bridge: bridge.to_owned(),
-        interfaces: names(&row.interfaces, |uuid| snapshot.interfaces.get(uuid).map(|interface| &interface.name)),
+        bridge,
+        interfaces: names(&row.interfaces, |uuid| snapshot.interfaces.get(uuid).map(|interface| &interface.name))
+            .into_iter()
+            .collect(),
         tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
         trunks: row.trunks.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect(),
         vlan_mode: row.vlan_mode.clone(),
@@ -145,7 +149,7 @@ fn port(row: &vswitch::Port, bridge: &str, snapshot: &Snapshot) -> Port {
     }
 }
 
-fn names<'a>(rows: &BTreeSet<Uuid>, name: impl Fn(&Uuid) -> Option<&'a String>) -> BTreeSet<String> {
+fn names<'a>(rows: &BTreeSet<Uuid>, name: impl Fn(&Uuid) -> Option<&'a Text>) -> BTreeSet<Text> {
     rows.iter().filter_map(name).cloned().collect()
 }
 
@@ -155,7 +159,7 @@ fn interface(row: &vswitch::Interface) -> Interface {
         uuid: row.uuid,
         name: row.name.clone(),
         // "system" is the default spelt out (ovs-vswitchd.conf.db(5)).
-        kind: if row.type_ == "system" { String::new() } else { row.type_.clone() },
+        kind: if row.type_ == "system" { Text::default() } else { row.type_.clone() },
         options: row.options.clone(),
         external_ids: row.external_ids.clone(),
         mtu_request: number(row.mtu_request),

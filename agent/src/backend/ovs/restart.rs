@@ -67,7 +67,7 @@ async fn caught_up(handle: &Handle<Snapshot>) {
         if let Some(target) = raise(handle).await {
             // A database that was restored meanwhile may be behind the number that was asked for.
             let done = |root: &OpenVSwitch| root.cur_cfg >= target.min(root.next_cfg);
-            let root = |db: &Snapshot| db.open_vswitch.as_deref().is_some_and(done);
+            let root = |db: &Snapshot| db.root().is_some_and(|root| done(root));
             let _ = snapshots.wait_for(|view| view.ready().is_some_and(|db| root(db))).await;
             return;
         }
@@ -78,7 +78,7 @@ async fn caught_up(handle: &Handle<Snapshot>) {
 
 /// The value that `next_cfg` has now.
 async fn raise(handle: &Handle<Snapshot>) -> Option<i64> {
-    let root = |handle: &Handle<Snapshot>| handle.snapshot().borrow().ready().and_then(|db| db.open_vswitch.clone());
+    let root = |handle: &Handle<Snapshot>| handle.snapshot().borrow().ready().and_then(|db| db.root().cloned());
     let mut transaction = Transaction::new(());
     transaction.mutate(root(handle)?.uuid, [OpenVSwitch::NEXT_CFG.increase_by(1)]);
     metrics::writes(OVSDB, 1);

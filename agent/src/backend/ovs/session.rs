@@ -58,7 +58,7 @@ impl Publisher {
         let mut mirror = self.mirror();
         let alive = self.alive.as_ref().map_or(Some(true), |alive| *alive.borrow());
         // A database that `ovs-vsctl init` has not seen yet has no root row, and nothing can hang from it.
-        let snapshot = self.snapshots.borrow().ready().filter(|db| db.open_vswitch.is_some()).cloned();
+        let snapshot = self.snapshots.borrow().ready().filter(|db| db.root().is_some()).cloned();
         let view = match (snapshot, alive) {
             (Some(snapshot), Some(alive)) => View::Ready(Arc::new(mirror.reflect(&snapshot, alive))),
             _ => View::Syncing,
@@ -200,7 +200,7 @@ impl Backend for Ovs {
         }
         let root = {
             let snapshots = self.publisher.snapshots.borrow();
-            snapshots.ready().and_then(|snapshot| snapshot.open_vswitch.as_ref()).map(|root| root.uuid)
+            snapshots.ready().and_then(|snapshot| snapshot.root()).map(|root| root.uuid)
         };
         let state = self.view.borrow().clone();
         let (Some(root), Some(state)) = (root, state.ready()) else {
@@ -227,7 +227,7 @@ impl Backend for Ovs {
         if may_be_committed && !batch.remade.is_empty() {
             // Of one whose fate is not known the same: if it was not carried out, `cur_cfg` is there already.
             let mut snapshots = self.handle.snapshot();
-            let next_cfg = |view: &ovsdb::replica::View<Snapshot>| Some(view.ready()?.open_vswitch.as_ref()?.next_cfg);
+            let next_cfg = |view: &ovsdb::replica::View<Snapshot>| Some(view.ready()?.root()?.next_cfg);
             let seen = snapshots.wait_for(|view| next_cfg(view).is_some()).await.ok().and_then(|view| next_cfg(&view));
             self.publisher.mirror().disbelieve(&batch.remade, seen.unwrap_or(0));
         } else {

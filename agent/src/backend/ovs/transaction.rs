@@ -82,14 +82,14 @@ impl Batch {
                 sets.new_bridges.insert(name.clone(), bridge);
             }
             OvsOp::DeleteBridge { uuid, name, marks } => {
-                let local = ovs.ports.get(name).ok_or_else(|| gone("bridge", name))?.uuid;
+                let local = ovs.ports.get(name.as_str()).ok_or_else(|| gone("bridge", name))?.uuid;
                 txn.require(
                     Where::from(*uuid).and(Bridge::EXTERNAL_IDS.includes(marks)).and(Bridge::PORTS.equals(local)),
                 );
                 txn.mutate(root, [OpenVSwitch::BRIDGES.remove(*uuid)]);
             }
             OvsOp::InsertPort(port) => {
-                if !ovs.bridges.contains_key(&port.bridge) && !sets.new_bridges.contains_key(&port.bridge) {
+                if !ovs.bridges.contains_key(port.bridge.as_str()) && !sets.new_bridges.contains_key(&port.bridge) {
                     // Its bridge is still to come: planned again when it is there.
                     return Err(Outcome::Untried);
                 }
@@ -97,7 +97,7 @@ impl Batch {
                 sets.insert.entry(port.bridge.clone()).or_default().push(row);
             }
             OvsOp::DeletePort { uuid, name, bridge, interface, qos } => {
-                let bridge_row = ovs.bridges.get(bridge).ok_or_else(|| gone("bridge", bridge))?;
+                let bridge_row = ovs.bridges.get(bridge.as_str()).ok_or_else(|| gone("bridge", bridge))?;
                 txn.require(
                     Where::from(bridge_row.uuid).and(Bridge::PORTS.includes(*uuid)).and(Bridge::NAME.equals(bridge)),
                 );
@@ -115,7 +115,7 @@ impl Batch {
                 sets.delete.entry(bridge.clone()).or_default().insert(*uuid);
             }
             OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config } => {
-                let bridge_row = ovs.bridges.get(bridge).ok_or_else(|| gone("bridge", bridge))?;
+                let bridge_row = ovs.bridges.get(bridge.as_str()).ok_or_else(|| gone("bridge", bridge))?;
                 txn.require(Where::from(bridge_row.uuid).and(Bridge::PORTS.includes(*uuid)));
                 txn.require(Where::from(*uuid).and(Port::NAME.equals(name)));
                 let mutations = Port::EXTERNAL_IDS.put(external_ids).into_iter();
@@ -171,7 +171,7 @@ impl Batch {
         let PortSets { mut insert, mut delete, new_bridges } = sets;
         let bridges: BTreeSet<String> = insert.keys().chain(delete.keys()).cloned().collect();
         for name in bridges {
-            let row = match (new_bridges.get(&name), ovs.bridges.get(&name)) {
+            let row = match (new_bridges.get(&name), ovs.bridges.get(name.as_str())) {
                 (Some(new), _) => RowRef::New(*new),
                 (None, Some(bridge)) => RowRef::Known(bridge.uuid),
                 // `add` let no such operation in.

@@ -33,14 +33,14 @@ fn link(alias: &str, settings: &Settings) -> bool {
 fn row(text: &str, settings: &Settings) -> bool {
     let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     let ids: BTreeMap<String, String> = text.lines().filter_map(pair).collect();
-    let owner = settings.owner(&ids);
+    let owner = settings.owner(&ids.clone().into());
     match &owner {
         Owner::Us { vif, preserve } => {
             assert_eq!(ids.get(OWNER), Some(&settings.agent.0));
             assert!(ids.get(FORMAT).is_none_or(|format| format == "1"));
             assert_eq!(*vif, ids.get(VIF).and_then(|id| id.parse().ok()));
             assert_eq!(*preserve, ids.get(PRESERVE).is_some_and(|value| value == "true"));
-            assert_eq!(settings.owner(&settings.marks(*vif, *preserve)), owner);
+            assert_eq!(settings.owner(&settings.marks(*vif, *preserve).into()), owner);
         }
         Owner::Other(_) => assert_ne!(ids.get(OWNER), Some(&settings.agent.0)),
         Owner::Later(_) => assert!(ids.contains_key(FORMAT)),

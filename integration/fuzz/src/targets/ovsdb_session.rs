@@ -11,8 +11,10 @@ use ovsdb::endpoint::{Connect, Connecting};
 use ovsdb::framing::{Limits, Splitter};
 use ovsdb::replica::{Replica, Rows, View};
 use ovsdb::session::{Config, Session, SessionState};
-use ovsdb::table::{Layout, Row, Table, TableDecl};
-use ovsdb::value::{DecodeError, Uuid};
+use ovsdb::table::{Layout, Table, TableDecl};
+use ovsdb::update::RowUpdate;
+use ovsdb::value::Uuid;
+use serde::Deserializer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::Builder;
@@ -38,12 +40,11 @@ impl Replica for Things {
     fn reset(&mut self, _: &Arc<Layout>) {
         *self = Self::default();
     }
-    fn set(&mut self, _: usize, uuid: Uuid, row: &Row) -> Result<(), DecodeError> {
-        self.0.put(uuid, Arc::new(Thing::decode(uuid, row)?));
-        Ok(())
+    fn set<'de, D: Deserializer<'de>>(&mut self, _: usize, row: RowUpdate<'_, D>) -> Result<(), D::Error> {
+        row.apply(&mut self.0).map(drop)
     }
-    fn remove(&mut self, _: usize, uuid: Uuid) {
-        self.0.take(uuid);
+    fn remove(&mut self, _: usize, uuid: Uuid) -> bool {
+        self.0.take(uuid).is_some()
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use ovsdb::replica::Replica as _;
+use ovsdb::replica::{Replica as _, Rows};
 use ovsdb::schema::DatabaseSchema;
-use ovsdb::table::Layout;
-use ovsdb::update::{Contents, Form, apply};
+use ovsdb::table::{Layout, Table};
+use ovsdb::update::{Applied, Form, UpdateError, apply};
 use ovsdb::vswitch::Snapshot;
+use ovsdb::words::Words;
+use serde_json::{Value, json};
 
 use super::{choice, presentable};
 
@@ -18,51 +20,61 @@ static LAYOUT: LazyLock<Arc<Layout>> = LazyLock::new(|| {
     Arc::new(Layout::check(&schema, Snapshot::TABLES).expect("of Open vSwitch"))
 });
 
+/// More rows than any of these updates can have.
+const MOST: usize = 1 << 20;
+
 fn empty() -> Snapshot {
     let mut replica = Snapshot::new(["iface-id", "vifd-vif"]);
     replica.reset(&LAYOUT);
     replica
 }
 
+fn follow(replica: &mut Snapshot, form: Form, updates: &str) -> Result<Applied, UpdateError> {
+    apply(replica, &LAYOUT, &mut Words::default(), form, MOST, updates)
+}
+
+/// The rows of the table at this position, as updates that insert them.
+fn inserts<T: Table>(table: usize, rows: &Rows<T>) -> String {
+    let layout = &LAYOUT.tables()[table];
+    let row = |row: &T| -> Value {
+        let cell = |(place, name, _): (usize, &str, _)| Some((name.to_owned(), row.cell(place)?.to_json()));
+        layout.present().filter_map(cell).collect()
+    };
+    let rows = rows.iter().map(|(uuid, of)| (uuid.to_string(), json!({"insert": row(of)})));
+    json!({layout.name(): rows.collect::<Value>()}).to_string()
+}
+
 pub(crate) fn check(data: &[u8]) -> bool {
     let (choice, data) = choice(data);
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let form = if choice % 2 == 0 { Form::Differences } else { Form::Values };
-    let mut contents = Contents::new(&LAYOUT);
     let mut replica = empty();
+    let mut rows = 0;
     let mut accepted = false;
     for updates in text.lines() {
-        let touched = match apply(&mut contents, &LAYOUT, form, updates) {
-            Ok(touched) => touched,
+        match follow(&mut replica, form, updates) {
+            Ok(applied) => rows = rows + applied.inserted - applied.deleted,
             Err(error) => {
                 presentable(&error);
                 return accepted;
             }
-        };
-        for row in touched {
-            match contents.get(row.table, row.uuid) {
-                Some(cells) => {
-                    if let Err(error) = replica.set(row.table, row.uuid, cells) {
-                        presentable(&error);
-                        return accepted;
-                    }
-                }
-                None => replica.remove(row.table, row.uuid),
-            }
         }
         accepted = true;
     }
+    let Snapshot { open_vswitch, bridges, ports, interfaces, qos, .. } = &replica;
+    assert_eq!(rows, open_vswitch.len() + bridges.len() + ports.len() + interfaces.len() + qos.len());
     let mut anew = empty();
-    for table in 0..LAYOUT.tables().len() {
-        for (uuid, cells) in contents.rows(table) {
-            anew.set(table, uuid, cells).expect("it was taken before");
-        }
+    for updates in
+        [inserts(0, open_vswitch), inserts(1, bridges), inserts(2, ports), inserts(3, interfaces), inserts(4, qos)]
+    {
+        follow(&mut anew, Form::Differences, &updates).expect("rows that there are can be inserted");
     }
-    assert_eq!(replica.bridges, anew.bridges);
-    assert_eq!(replica.ports, anew.ports);
-    assert_eq!(replica.interfaces, anew.interfaces);
-    assert_eq!(replica.qos, anew.qos);
-    for (uuid, interface) in replica.interfaces.iter() {
+    assert_eq!(open_vswitch, &anew.open_vswitch);
+    assert_eq!(bridges, &anew.bridges);
+    assert_eq!(ports, &anew.ports);
+    assert_eq!(interfaces, &anew.interfaces);
+    assert_eq!(qos, &anew.qos);
+    for (uuid, interface) in interfaces.iter() {
         if let Some(value) = interface.external_ids.get("iface-id") {
             assert!(replica.interfaces_with("iface-id", value).any(|found| found.uuid == *uuid));
         }
