@@ -5,6 +5,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -138,6 +139,9 @@ pub struct PlannedOp {
     pub action: String,
 }
 
+/// A word for programs: one of ours, or one that was received.
+pub type Word = Cow<'static, str>;
+
 /// One VIF.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VifStatus {
@@ -145,11 +149,11 @@ pub struct VifStatus {
     pub id: VifId,
     /// Native type name, e.g. `openvswitch`; empty when no record was ever good.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Word,
     /// Where it stands.
     pub phase: Phase,
     /// One word in CamelCase for programs, e.g. `WaitingForNetdev`.
-    pub reason: String,
+    pub reason: Word,
     /// One sentence for people.
     pub message: String,
     /// Generation of the newest record, good or not, where it is known.
@@ -165,7 +169,7 @@ pub struct VifStatus {
     /// The conditions, in fixed order; those that do not apply to the VIF are left out.
     pub conditions: Vec<Condition>,
     /// What was seen on the host.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// Since when it is in this phase.
     #[serde(with = "rfc3339")]
     pub since: SystemTime,
@@ -194,7 +198,7 @@ pub struct Condition {
     /// Whether it is so.
     pub status: Truth,
     /// One word in CamelCase.
-    pub reason: String,
+    pub reason: Word,
     /// One sentence, may be empty.
     pub message: String,
     /// Since when it has this status.

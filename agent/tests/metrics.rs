@@ -33,14 +33,14 @@ fn host() -> HostStatus {
         id: VifId(Uuid::from_u128(n)),
         kind: "openvswitch".into(),
         phase,
-        reason: String::new(),
+        reason: "".into(),
         message: String::new(),
         generation: 0,
         observed_generation: 0,
         instance: None,
         addresses: Vec::new(),
         conditions: Vec::new(),
-        facts: Facts { bridge: bridge.map(str::to_owned), ..Facts::default() },
+        facts: Facts { bridge: bridge.map(str::to_owned), ..Facts::default() }.into(),
         since: SystemTime::now() - Duration::from_secs(5),
     };
     let vifs = [

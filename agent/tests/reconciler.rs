@@ -331,7 +331,7 @@ async fn until_the_records_are_read_nobody_is_told_to_confirm_anything() {
     let read = again.intake.send_replace(Intake::default());
     let status = again.until("there is a word on all", |status| status.vifs.len() == 20).await;
     for vif in status.vifs.values() {
-        assert_eq!((vif.phase, vif.reason.as_str()), (Phase::Waiting, "WaitingForRecords"), "{}", vif.message);
+        assert_eq!((vif.phase, &*vif.reason), (Phase::Waiting, "WaitingForRecords"), "{}", vif.message);
     }
     assert_eq!(status.stopped_removals, []);
     assert_eq!(status.not_ready, ["the set of records is not complete: records are still being read"]);

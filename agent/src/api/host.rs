@@ -68,7 +68,7 @@ pub(super) async fn plan(State(api): State<Api>) -> Json<PlanView> {
                 bridge: vif.facts.bridge.clone(),
                 port: vif.facts.port.clone().or_else(|| vif.facts.netdev.clone()),
                 phase: vif.phase,
-                reason: vif.reason.clone(),
+                reason: vif.reason.to_string(),
                 message: vif.message.clone(),
             })
             .collect(),

@@ -74,7 +74,7 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
                 port_ready: Some(ready),
                 vhost_connected: None,
                 plugged: ready || matches!(verdict, Verdict::Plugged(_)),
-                facts: Facts { bridge: Some("br-int".into()), port: Some(vif_name.clone()), ..Facts::default() },
+                facts: Facts { bridge: Some("br-int".into()), port: Some(vif_name.clone()), ..Facts::default() }.into(),
                 verdict,
             };
             let subject =

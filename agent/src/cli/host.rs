@@ -166,7 +166,7 @@ pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result
         for id in &answer.confirmed {
             let facts = vifs.iter().find(|vif| vif.id == *id).map(|vif| &vif.facts);
             let of = |facts: &Facts| place(facts.port.as_deref().or(facts.netdev.as_deref()), facts.bridge.as_deref());
-            let _ = writeln!(text, "  {id}{}", facts.map(of).unwrap_or_default());
+            let _ = writeln!(text, "  {id}{}", facts.map(|facts| of(facts)).unwrap_or_default());
         }
         text
     })

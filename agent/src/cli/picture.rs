@@ -219,7 +219,7 @@ mod tests {
             id,
             kind: "openvswitch".into(),
             phase,
-            reason: String::new(),
+            reason: "".into(),
             message: message.into(),
             generation: 0,
             observed_generation: 0,
@@ -231,7 +231,8 @@ mod tests {
                 port: bridge.map(|_| format!("tap{n}")),
                 mac: Some("52:54:00:12:34:56".parse().unwrap()),
                 ..Facts::default()
-            },
+            }
+            .into(),
             since: SystemTime::UNIX_EPOCH,
         })
     }

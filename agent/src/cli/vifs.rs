@@ -360,7 +360,7 @@ fn sections(vif: &VifStatus, output: &Output) -> String {
         let name = format!("{:?}", condition.kind);
         let since = humantime::format_rfc3339_seconds(condition.since).to_string();
         let Condition { status, reason, message, .. } = condition.clone();
-        vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into(), message.into()]
+        vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into_owned().into(), message.into()]
     });
     text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
     text.push_str(&paint.strong("\nSeen on this host\n"));

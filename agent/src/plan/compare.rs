@@ -136,8 +136,14 @@ impl<'a> Work<'a> {
 
     /// A verdict on a VIF for which nothing is done.
     pub(super) fn judge(&mut self, id: VifId, verdict: Verdict, facts: Facts) {
-        let judgement =
-            Judgement { verdict, link_ready: None, port_ready: None, vhost_connected: None, plugged: false, facts };
+        let judgement = Judgement {
+            verdict,
+            link_ready: None,
+            port_ready: None,
+            vhost_connected: None,
+            plugged: false,
+            facts: Arc::new(facts),
+        };
         self.plan.judgements.insert(id, Arc::new(judgement));
     }
 
@@ -544,7 +550,7 @@ impl<'a> Work<'a> {
             port_ready: found.port_ready,
             vhost_connected: found.vhost_connected,
             plugged,
-            facts: found.facts,
+            facts: Arc::new(found.facts),
         };
         self.plan.judgements.insert(id, Arc::new(judgement));
     }

@@ -138,7 +138,10 @@ impl Memo {
             return Arc::clone(blueprint);
         }
         let made = Arc::new(blueprint(vif, layout, settings));
-        self.blueprints.insert(vif.id, (Arc::clone(vif), layout, Arc::clone(&made)));
+        // While a view is not complete nobody's verdict stands, and thousands of blueprints would be kept for nothing.
+        if self.observed.links.ready().is_some() && self.observed.ovs.ready().is_some() {
+            self.blueprints.insert(vif.id, (Arc::clone(vif), layout, Arc::clone(&made)));
+        }
         made
     }
 }

@@ -1,5 +1,6 @@
 //! What the planner says of one VIF.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,7 @@ pub struct Judgement {
     /// Whether all that vifd itself can do is done.
     pub plugged: bool,
     /// What was seen.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
 }
 
 /// What was seen of a VIF on the host.

@@ -29,7 +29,7 @@ pub(super) struct Scene<'a> {
 /// What was told of a VIF, and what that was made from.
 struct Told {
     vif: Option<Arc<Vif>>,
-    rejection: Option<Rejection>,
+    rejection: Option<Box<Rejection>>,
     judgement: Option<Arc<Judgement>>,
     enforce: bool,
     status: Arc<VifStatus>,
@@ -142,12 +142,12 @@ impl Teller {
         };
         // While the database cannot be seen, nothing says that what was right is not any more.
         let blind = judgement.is_some_and(|of| is_unseen(of)) && before.is_some_and(|told| told.judgement.is_some());
-        if blind && same_record && before.is_some_and(|told| told.rejection.as_ref() == rejection) {
+        if blind && same_record && before.is_some_and(|told| told.rejection.as_deref() == rejection) {
             return;
         }
         let unchanged = before.is_some_and(|told| {
             same_record
-                && told.rejection.as_ref() == rejection
+                && told.rejection.as_deref() == rejection
                 && told.judgement.as_ref() == judgement
                 && told.enforce == enforce
         });
@@ -178,7 +178,7 @@ impl Teller {
         log(id, before.map(|told| told.status.as_ref()), &status);
         let told = Told {
             vif: vif.cloned(),
-            rejection: rejection.cloned(),
+            rejection: rejection.cloned().map(Box::new),
             judgement: judgement.cloned(),
             enforce,
             status: Arc::new(status),
@@ -211,9 +211,9 @@ fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
     match status.phase {
         Phase::Ready => tracing::info!(vif = %id, port = status.facts.port, "ready"),
         Phase::Failed | Phase::Conflict => {
-            tracing::warn!(vif = %id, reason = status.reason, "{}", status.message);
+            tracing::warn!(vif = %id, reason = &*status.reason, "{}", status.message);
         }
-        Phase::Removing => tracing::info!(vif = %id, reason = status.reason, "{}", status.message),
+        Phase::Removing => tracing::info!(vif = %id, reason = &*status.reason, "{}", status.message),
         Phase::Pending | Phase::Working | Phase::Plugged | Phase::Waiting => {
             tracing::debug!(vif = %id, phase = status.phase.name(), "{}", status.message);
         }

@@ -150,8 +150,17 @@ fn network(node: &Node<'_>) -> Result<Network, Fault> {
         multi_host: node.flag("multi_host", false)?,
         should_provide_bridge: node.flag("should_provide_bridge", false)?,
         should_provide_vlan: node.flag("should_provide_vlan", false)?,
-        subnets: node.children("subnets")?.iter().map(subnet).collect::<Result<_, _>>()?,
+        subnets: each(&node.children("subnets")?, subnet)?,
     })
+}
+
+/// What `read` makes of each. Room is made for so many and no more: records are kept for long.
+fn each<'a, T>(nodes: &[Node<'a>], read: impl Fn(&Node<'a>) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    let mut all = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        all.push(read(node)?);
+    }
+    Ok(all)
 }
 
 fn subnet(node: &Node<'_>) -> Result<Subnet, Fault> {
@@ -159,8 +168,8 @@ fn subnet(node: &Node<'_>) -> Result<Subnet, Fault> {
         cidr: node.parsed("cidr")?,
         dns: node.parsed_list("dns")?,
         gateway: node.parsed("gateway")?,
-        ips: node.children("ips")?.iter().map(fixed_ip).collect::<Result<_, _>>()?,
-        routes: node.children("routes")?.iter().map(route).collect::<Result<_, _>>()?,
+        ips: each(&node.children("ips")?, fixed_ip)?,
+        routes: each(&node.children("routes")?, route)?,
         dhcp_server: node.parsed("dhcp_server")?,
     })
 }
@@ -187,11 +196,7 @@ fn policy(node: &Node<'_>) -> Result<Policy, Fault> {
     Ok(Policy {
         port_security: node.flag("port_security", defaults.port_security)?,
         rules: rules.to_vec(),
-        allowed_address_pairs: node
-            .children("allowed_address_pairs")?
-            .iter()
-            .map(address_pair)
-            .collect::<Result<_, _>>()?,
+        allowed_address_pairs: each(&node.children("allowed_address_pairs")?, address_pair)?,
         rate: node.child("rate")?.map(|node| rate(&node)).transpose()?.unwrap_or_default(),
         trust: node.flag("trust", defaults.trust)?,
         spoof_check: node.flag("spoof_check", defaults.spoof_check)?,

@@ -2,9 +2,10 @@
 //! conditions. Pure; both clocks are arguments.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::{Condition, ConditionKind, Phase, Truth, VifStatus};
+use super::{Condition, ConditionKind, Phase, Truth, VifStatus, Word};
 use crate::model::{Vif, VifId};
 use crate::plan::{Facts, Judgement, Missing, Verdict};
 use crate::source::Rejection;
@@ -50,12 +51,12 @@ impl VifStatus {
         VifStatus {
             id: subject.id,
             kind: match (subject.vif, previous) {
-                (Some(vif), _) => vif.kind.type_name().to_owned(),
+                (Some(vif), _) => vif.kind.type_name().into(),
                 (None, Some(status)) => status.kind.clone(),
-                (None, None) => String::new(),
+                (None, None) => Word::default(),
             },
             phase,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             message,
             generation: subject.rejection.and_then(|rejection| rejection.generation).unwrap_or(observed_generation),
             observed_generation,
@@ -65,7 +66,7 @@ impl VifStatus {
             },
             addresses: subject.vif.map(addresses).unwrap_or_default(),
             conditions,
-            facts: subject.judgement.map(|judgement| judgement.facts.clone()).unwrap_or_default(),
+            facts: subject.judgement.map(|judgement| Arc::clone(&judgement.facts)).unwrap_or_default(),
             since: previous.filter(|status| status.phase == phase).map_or(today, |status| status.since),
         }
     }
@@ -215,15 +216,15 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
 
 fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: SystemTime) -> Vec<Condition> {
     use ConditionKind::{Accepted, LinkReady, Plugged, PortReady, VhostConnected};
-    let condition = |kind, status, reason: &str, message: &str| Condition {
+    let condition = |kind, status, reason: &'static str, message: &str| Condition {
         kind,
         status,
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message: message.to_owned(),
         since,
     };
     let verdict = subject.judgement.map(|judgement| &judgement.verdict);
-    let mut conditions = Vec::new();
+    let mut conditions = Vec::with_capacity(4);
     match (subject.rejection, verdict, subject.vif) {
         (Some(rejection), ..) => {
             conditions.push(condition(Accepted, Truth::False, "RecordRejected", &refused(rejection)));
@@ -237,7 +238,7 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
     }
     let Some(judgement) = subject.judgement else { return conditions };
     let blind = matches!(judgement.verdict, Verdict::Waiting(Missing::View(_) | Missing::Vswitchd));
-    let mut observed = |kind, fact: Option<bool>, so: &str| match fact {
+    let mut observed = |kind, fact: Option<bool>, so: &'static str| match fact {
         Some(true) => conditions.push(condition(kind, Truth::True, so, "")),
         Some(false) if blind => conditions.push(condition(kind, Truth::Unknown, reason, message)),
         Some(false) => conditions.push(condition(kind, Truth::False, reason, message)),

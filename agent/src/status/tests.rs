@@ -48,7 +48,7 @@ fn judgement(verdict: Verdict) -> Judgement {
         port_ready: Some(ready),
         vhost_connected: None,
         plugged,
-        facts: facts(),
+        facts: facts().into(),
     }
 }
 
@@ -123,7 +123,7 @@ fn vhost_user_is_ready_without_its_guest_and_says_so() {
     for connected in [false, true] {
         let mut judgement = judgement(Verdict::Ready);
         judgement.vhost_connected = Some(connected);
-        judgement.facts.socket = Some("/run/openvswitch/vhu1".into());
+        judgement.facts = Facts { socket: Some("/run/openvswitch/vhu1".into()), ..facts() }.into();
         let status = render(
             Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true },
             None,
@@ -161,7 +161,7 @@ fn a_record_that_was_never_good_fails() {
     let rejection = rejection();
     let subject = Subject { id: vif().id, vif: None, rejection: Some(&rejection), judgement: None, enforce: true };
     let status = render(subject, None, day(0));
-    assert_eq!((status.phase, status.reason.as_str()), (Phase::Failed, "RecordRejected"));
+    assert_eq!((status.phase, &*status.reason), (Phase::Failed, "RecordRejected"));
     assert!(status.message.contains("vif.network.mtu"), "{}", status.message);
     assert_eq!(status.conditions.len(), 1);
 }
@@ -183,8 +183,8 @@ fn what_did_not_change_keeps_its_time() {
     assert_eq!(third.condition(ConditionKind::Accepted).unwrap().since, day(0));
     assert_eq!(third.condition(ConditionKind::PortReady).unwrap().since, day(20));
     let paused = of(Verdict::Paused, Some(&third), 30);
-    assert_eq!((paused.phase, paused.reason.as_str(), paused.since), (Phase::Waiting, "Paused", day(30)));
-    assert_eq!(paused.facts, facts());
+    assert_eq!((paused.phase, &*paused.reason, paused.since), (Phase::Waiting, "Paused", day(30)));
+    assert_eq!(*paused.facts, facts());
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn who_only_observes_does_not_claim_to_work() {
             enforce: false,
         };
         let status = render(subject, None, day(0));
-        assert_eq!((status.phase, status.reason.as_str()), (phase, "Observing"));
+        assert_eq!((status.phase, &*status.reason), (phase, "Observing"));
         assert!(status.message.contains("would be") && status.message.contains("only observes"), "{}", status.message);
     }
 }

@@ -34,14 +34,16 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
-use rtnetlink::sys::{AsyncSocket, SocketAddr};
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::proto::ConnectionHandle;
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::model::{Link, LinkState, SocketState, View};
 
+use super::codec::LinkCodec;
 use super::request::{Which, get_message, no_such_device};
 use super::sockets::Sockets;
 use super::statistics::{Counters, ResyncReason};
@@ -56,6 +58,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// Dumps that were interrupted by changes before one of them is taken all the same. Since Linux 6.2 links are
 /// dumped by index and none is missed; before, one may be until the next event about it.
 const INTERRUPTED_DUMPS: u32 = 10;
+/// The multicast group of links, as the bit that bind(2) takes (`RTMGRP_LINK`, `linux/rtnetlink.h`).
+const RTMGRP_LINK: u32 = 1;
 /// Of the loopback link, in every network namespace: the question whose answer is a barrier.
 const LOOPBACK: Which = Which::Index(1);
 
@@ -76,14 +80,16 @@ pub(super) struct Settle {
 /// An rtnetlink socket in multicast group `RTNLGRP_LINK`, for notifications and questions.
 pub(super) struct Connection {
     events: UnboundedReceiver<Message>,
-    handle: Handle,
+    handle: ConnectionHandle<RouteNetlinkMessage>,
     task: JoinHandle<()>,
 }
 
 impl Connection {
     /// Opens it in the network namespace of the calling thread.
     pub(super) fn open(receive_buffer: usize) -> io::Result<Self> {
-        let (mut connection, handle, events) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
+        let (mut connection, handle, events) =
+            rtnetlink::proto::new_connection_with_codec::<RouteNetlinkMessage, TokioSocket, LinkCodec>(NETLINK_ROUTE)?;
+        connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, RTMGRP_LINK))?;
         // The end of a dump would look like the end of the connection.
         connection.set_forward_done(true);
         let socket = connection.socket_mut().socket_ref();
@@ -105,7 +111,8 @@ impl Connection {
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(question));
         question.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut answers = self.handle.request(question).map_err(|_| ResyncReason::ConnectionLost)?;
+        let mut answers =
+            self.handle.request(question, SocketAddr::new(0, 0)).map_err(|_| ResyncReason::ConnectionLost)?;
         let mut links = LinkTable::default();
         let mut interrupted = false;
         let mut complete = false;
@@ -135,7 +142,8 @@ impl Connection {
         for which in wanted {
             let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(get_message(which)));
             question.header.flags = NLM_F_REQUEST;
-            questions.push(self.handle.request(question).map_err(|_| ResyncReason::ConnectionLost)?);
+            questions
+                .push(self.handle.request(question, SocketAddr::new(0, 0)).map_err(|_| ResyncReason::ConnectionLost)?);
         }
         let mut answers = pin!(async {
             let mut links = Vec::with_capacity(questions.len());

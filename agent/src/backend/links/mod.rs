@@ -14,6 +14,7 @@ use crate::backend::{Attributed, Backend, Outcome};
 use crate::blocking::blocking;
 use crate::model::{FileOwner, LinkState, MacAddr, View};
 
+mod codec;
 mod follow;
 mod perform;
 mod request;

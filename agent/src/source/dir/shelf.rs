@@ -75,7 +75,32 @@ struct Entry {
     /// The last good record.
     good: Option<Arc<Vif>>,
     /// What is wrong with it now.
-    bad: Option<Refused>,
+    bad: Option<Box<Refused>>,
+}
+
+/// The files that hold a good record of one VIF, in order of their names: nearly always one.
+#[derive(Debug, Default)]
+struct Holders(Vec<OsString>);
+
+impl Holders {
+    fn first(&self) -> Option<&OsString> {
+        self.0.first()
+    }
+
+    fn insert(&mut self, name: OsString) {
+        if let Err(at) = self.0.binary_search(&name) {
+            self.0.reserve_exact(1);
+            self.0.insert(at, name);
+        }
+    }
+
+    fn remove(&mut self, name: &OsStr) {
+        self.0.retain(|known| known != name);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// How far the directory can be trusted to tell what is wanted.
@@ -111,7 +136,7 @@ pub(super) struct Shelf {
     footing: Footing,
     files: BTreeMap<OsString, Entry>,
     /// Which files hold a good record of a VIF, in order of their names: the first counts.
-    holders: BTreeMap<VifId, BTreeSet<OsString>>,
+    holders: BTreeMap<VifId, Holders>,
     /// VIFs that no file holds any more and that are still wanted until it is clear why.
     leaving: BTreeMap<VifId, Arc<Vif>>,
     /// VIFs that no file holds any more, deleted when that is still so a grace later. None of them is in `leaving`.
@@ -296,7 +321,7 @@ impl Shelf {
                     Some(_) => None,
                 };
                 let entry = self.files.entry(name.clone()).or_default();
-                let bad = Some(refused);
+                let bad = Some(Box::new(refused));
                 if entry.bad == bad && adopted.is_none() {
                     return false;
                 }
@@ -491,7 +516,7 @@ impl Shelf {
 
     /// The file that counts for a VIF, or else the first that speaks of it and holds no other.
     pub(super) fn file_of(&self, id: VifId) -> Option<OsString> {
-        match self.holders.get(&id).and_then(BTreeSet::first) {
+        match self.holders.get(&id).and_then(Holders::first) {
             Some(name) => Some(name.clone()),
             None => self.files_of(id).into_iter().next(),
         }
@@ -536,7 +561,7 @@ impl Shelf {
     fn nameless(&self) -> Option<&OsString> {
         self.files
             .iter()
-            .find(|(_, entry)| entry.good.is_none() && matches!(entry.bad, Some(Refused { vif: None, .. })))
+            .find(|(_, entry)| entry.good.is_none() && entry.bad.as_ref().is_some_and(|refused| refused.vif.is_none()))
             .map(|(name, _)| name)
     }
 }
@@ -548,10 +573,6 @@ impl Entry {
 }
 
 /// The record in force of a VIF that some file holds.
-fn winner(
-    files: &BTreeMap<OsString, Entry>,
-    holders: &BTreeMap<VifId, BTreeSet<OsString>>,
-    id: VifId,
-) -> Option<Arc<Vif>> {
+fn winner(files: &BTreeMap<OsString, Entry>, holders: &BTreeMap<VifId, Holders>, id: VifId) -> Option<Arc<Vif>> {
     files.get(holders.get(&id)?.first()?)?.good.clone()
 }

@@ -1,10 +1,10 @@
 //! What the shelf tells: the intake, which records were refused, and why the set is not synced. Nothing is
 //! decided here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Footing, Shelf};
+use super::{Footing, Holders, Shelf};
 use crate::model::{Desired, Vif, VifId};
 use crate::record::Refused;
 use crate::source::{Intake, Rejection};
@@ -69,13 +69,13 @@ impl Shelf {
         let mut rejections = Vec::new();
         for (name, entry) in &self.files {
             let record = name.display().to_string();
-            if let Some(Refused { vif, generation, field, reason }) = entry.bad.clone() {
+            if let Some(Refused { vif, generation, field, reason }) = entry.bad.as_deref().cloned() {
                 let vif = vif.or(entry.good.as_ref().map(|vif| vif.id));
                 rejections.push(Rejection { record, vif, generation, field, reason });
                 continue;
             }
             let Some(vif) = &entry.good else { continue };
-            let first = self.holders.get(&vif.id).and_then(BTreeSet::first);
+            let first = self.holders.get(&vif.id).and_then(Holders::first);
             if let Some(first) = first.filter(|first| *first != name) {
                 rejections.push(Rejection {
                     record,

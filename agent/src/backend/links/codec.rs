@@ -1,0 +1,135 @@
+//! rtnetlink messages off the wire, those about links without what nothing here reads. The kernel tells some forty
+//! attributes of a link, the settings of IPv4 and IPv6 among them, which parsed are 14 KB; and a list of thousands
+//! of links is parsed to its end before anybody can look at the first.
+
+use std::fmt::Debug;
+use std::io;
+
+use bytes::BytesMut;
+use rtnetlink::packet_core::{NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkSerializable};
+use rtnetlink::proto::{NetlinkCodec, NetlinkMessageCodec};
+
+/// Types of messages about links (`linux/rtnetlink.h`).
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+/// `struct nlmsghdr` and `struct ifinfomsg`, octets each.
+const HEADER: usize = 16;
+const IFINFOMSG: usize = 16;
+/// `struct nlattr`: length and type.
+const ATTRIBUTE: usize = 4;
+/// The attributes that [`super::table`] reads (`linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`,
+/// `IFLA_MASTER`, `IFLA_LINKINFO`, `IFLA_IFALIAS`.
+const READ: [u16; 6] = [1, 3, 4, 10, 18, 20];
+/// Flags beside the type of an attribute: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
+const FLAGS: u16 = 0xc000;
+
+/// The codec of a connection that is about links.
+pub(super) struct LinkCodec;
+
+impl NetlinkMessageCodec for LinkCodec {
+    fn decode<T: NetlinkDeserializable + Debug>(datagram: &mut BytesMut) -> io::Result<Option<NetlinkMessage<T>>> {
+        let length = NetlinkBuffer::new_checked(datagram.as_ref()).map(|message| message.length() as usize);
+        let Ok(length) = length else { return NetlinkCodec::decode(datagram) };
+        let message = datagram.split_to(length.min(datagram.len()));
+        let mut message = BytesMut::from(shortened(&message).as_slice());
+        match NetlinkCodec::decode(&mut message)? {
+            Some(message) => Ok(Some(message)),
+            // It could not be parsed, which is logged; others may be behind it.
+            None if datagram.is_empty() => Ok(None),
+            None => Self::decode(datagram),
+        }
+    }
+
+    fn encode<T: NetlinkSerializable + Debug>(message: NetlinkMessage<T>, buffer: &mut BytesMut) -> io::Result<()> {
+        NetlinkCodec::encode(message, buffer)
+    }
+}
+
+/// The message without attributes that nothing reads; as it is when it is about something else or malformed.
+fn shortened(message: &[u8]) -> Vec<u8> {
+    let about_a_link = matches!(field(message, 4), Some(RTM_NEWLINK | RTM_DELLINK));
+    let Some((head, mut rest)) = message.split_at_checked(HEADER + IFINFOMSG).filter(|_| about_a_link) else {
+        return message.to_vec();
+    };
+    let mut short = head.to_vec();
+    while !rest.is_empty() {
+        let (Some(length), Some(kind)) = (field(rest, 0).map(usize::from), field(rest, 2)) else {
+            return message.to_vec();
+        };
+        if length < ATTRIBUTE || length > rest.len() {
+            return message.to_vec();
+        }
+        // Attributes begin at multiples of four.
+        let (attribute, behind) = rest.split_at(length.next_multiple_of(4).min(rest.len()));
+        if READ.contains(&(kind & !FLAGS)) {
+            short.extend_from_slice(attribute);
+        }
+        rest = behind;
+    }
+    let Ok(length) = u32::try_from(short.len()) else { return message.to_vec() };
+    short[..4].copy_from_slice(&length.to_ne_bytes());
+    short
+}
+
+/// Two octets in the order of the host.
+fn field(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::NetlinkPayload;
+    use rtnetlink::packet_route::RouteNetlinkMessage;
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+
+    use super::*;
+    use crate::backend::links::table;
+
+    fn message() -> (Vec<u8>, LinkMessage) {
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        link.attributes = vec![
+            LinkAttribute::IfName("tap0".into()),
+            LinkAttribute::TxQueueLen(1000),
+            LinkAttribute::Qdisc("noqueue".into()),
+            LinkAttribute::Mtu(1450),
+            LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+            LinkAttribute::IfAlias("vifd/1 odd length".into()),
+        ];
+        let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewLink(link.clone()));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        (bytes, link)
+    }
+
+    #[test]
+    fn what_is_read_of_a_link_is_what_is_kept_of_it() {
+        let (bytes, link) = message();
+        // Two messages in one datagram.
+        let mut datagram = BytesMut::from([bytes.clone(), bytes].concat().as_slice());
+        for _ in 0..2 {
+            let decoded = LinkCodec::decode::<RouteNetlinkMessage>(&mut datagram).unwrap().unwrap();
+            let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(short)) = decoded.payload else {
+                panic!("{decoded:?}")
+            };
+            assert_eq!(table::read(&short), table::read(&link));
+            assert_eq!(short.attributes.len(), 3, "{short:?}");
+        }
+        assert!(LinkCodec::decode::<RouteNetlinkMessage>(&mut datagram).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_malformed_or_about_something_else_stays_as_it_is() {
+        let (bytes, _) = message();
+        let mut other = bytes.clone();
+        other[4] = 24; // RTM_NEWROUTE
+        assert_eq!(shortened(&other), other);
+        let mut malformed = bytes;
+        malformed[HEADER + IFINFOMSG] = 2; // an attribute shorter than its own header
+        assert_eq!(shortened(&malformed), malformed);
+        for end in 0..malformed.len() {
+            shortened(&malformed[..end]);
+        }
+    }
+}
