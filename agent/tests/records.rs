@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use serde_json::{Map, Value, json};
-use vifd::model::VifKind;
+use vifd::model::{Direction, Ethertype, Protocol, Rule, VifKind};
 use vifd::record::{self, Limits, MAX_BYTES, Record, Refused, decode, to_native};
 
 fn repository(path: &str) -> PathBuf {
@@ -153,6 +153,17 @@ fn is(value: Value) -> Option<Value> {
     Some(value)
 }
 
+fn rules(rules: &Value) -> Option<Value> {
+    is(json!({ "rules": rules }))
+}
+
+/// One rule that would be good but for this.
+fn rule(with: &Value) -> Option<Value> {
+    let mut rule = json!({"direction": "ingress"});
+    rule.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    rules(&json!([rule]))
+}
+
 #[rstest]
 // The VIF itself
 #[case("openvswitch", "vif.id", absent(), "is missing")]
@@ -240,7 +251,44 @@ fn is(value: Value) -> Option<Value> {
 #[case("openvswitch", "generation", is(json!(-1)), "-1 is not a whole number")]
 #[case("openvswitch", "parent", is(json!("x")), "expected an object, got \"x\"")]
 #[case("openvswitch", "parent.vlan", is(json!({"vif": "dc065497-3c8d-4f44-8fb4-e1d33c16a536"})), "is missing")]
-#[case("openvswitch", "policy.rules[1]", is(json!({"rules": [{}, 1]})), "expected an object, got 1")]
+#[case("openvswitch", "policy.rules[1]", rules(&json!([{"direction": "egress"}, 1])), "expected an object, got 1")]
+#[case("openvswitch", "policy.rules[0].direction", rules(&json!([{}])), "is missing")]
+#[case("openvswitch", "policy.rules[0].direction", rule(&json!({"direction": "in"})), "not one of ingress, egress")]
+#[case("openvswitch", "policy.rules[0].ethertype", rule(&json!({"ethertype": "IPX"})), "not one of IPv4, IPv6")]
+#[case("openvswitch", "policy.rules[0].protocol", rule(&json!({"protocol": 256})), "256 is not a number from 0 to 255")]
+#[case("openvswitch", "policy.rules[0].protocol", rule(&json!({"protocol": "gre"})), "nor one of tcp, udp, sctp, icmp, icmpv6")]
+#[case("openvswitch", "policy.rules[0].protocol", rule(&json!({"protocol": "+6"})), "\"+6\" is not a number")]
+#[case("openvswitch", "policy.rules[0].protocol", rule(&json!({"protocol": "icmpv6"})), "needs the ethertype IPv6")]
+#[case("openvswitch", "policy.rules[0].port_min", rule(&json!({"port_min": 80})), "needs the protocol tcp")]
+#[case("openvswitch", "policy.rules[0].port_max", rule(&json!({"protocol": 112, "port_max": 80})), "needs the protocol tcp")]
+#[case("openvswitch", "policy.rules[0].port_max", rule(&json!({"protocol": "tcp", "port_max": 80})), "needs a port_min")]
+#[case(
+    "openvswitch", "policy.rules[0].port_max",
+    rule(&json!({"protocol": "udp", "port_min": 81, "port_max": 80})), "is less than port_min"
+)]
+#[case("openvswitch", "policy.rules[0].port_min", rule(&json!({"protocol": "tcp", "port_min": 65536})), "from 0 to 65535")]
+#[case("openvswitch", "policy.rules[0].port_min", rule(&json!({"protocol": "icmp", "port_min": 256})), "is the type of icmp")]
+#[case(
+    "openvswitch", "policy.rules[0].port_max",
+    rule(&json!({"protocol": "icmp", "port_min": 8, "port_max": 256})), "is the code of icmp"
+)]
+#[case("openvswitch", "policy.rules[0].remote_ip_prefix", rule(&json!({"remote_ip_prefix": "fd00::/8"})), "rule's ethertype")]
+#[case("openvswitch", "policy.rules[0].remote_ip_prefix", rule(&json!({"remote_ip_prefix": "all"})), "IP address or prefix")]
+#[case(
+    "openvswitch", "policy.rules[0].remote_group",
+    rule(&json!({"remote_ip_prefix": "10.0.0.0/8", "remote_group": "web"})), "two rules say it"
+)]
+#[case("openvswitch", "policy.rules[0].port", rule(&json!({"port": 80})), "is not a field of rule")]
+#[case("openvswitch", "policy.rules", rules(&json!(vec![json!({"direction": "egress"}); 1001])), "are 1001 and may be 1000")]
+#[case("openvswitch", "policy.groups[1]", is(json!({"groups": ["web", ""]})), "without a name")]
+#[case("openvswitch", "policy.groups[0]", is(json!({"groups": [7]})), "expected text, got 7")]
+#[case("openvswitch", "policy.group_members", is(json!({"group_members": {"": []}})), "without a name")]
+#[case("openvswitch", "policy.group_members", is(json!({"group_members": ["web"]})), "expected an object, got a list")]
+#[case("openvswitch", "policy.group_members.web", is(json!({"group_members": {"web": "10.0.0.1"}})), "expected a list")]
+#[case(
+    "openvswitch", "policy.group_members.web[1]",
+    is(json!({"group_members": {"web": ["10.0.0.1", "10.0.0.0/33"]}})), "is not an IP address or prefix"
+)]
 #[case("openvswitch", "policy.port_security", is(json!({"port_security": 0})), "expected true or false, got 0")]
 #[case("openvswitch", "policy.allowed_address_pairs[0]", is(json!({"allowed_address_pairs": [{}]})), "needs a mac, an ip")]
 #[case(
@@ -476,4 +524,64 @@ fn versions_are_told() {
     assert_eq!(record::newest_version("VIFPortProfileOpenVSwitch"), Some((1, 4)));
     assert_eq!(record::newest_version("VIFVHostUser"), Some((1, 1)));
     assert_eq!(record::newest_version("VIFBase"), None);
+}
+
+#[test]
+fn rules_are_read_as_they_are_meant() {
+    let mut record = sample("openvswitch");
+    record["policy"] = json!({
+        "rules": [
+            {"direction": "egress"},
+            {"direction": "ingress", "ethertype": "IPv6", "protocol": "icmp", "port_min": 128, "port_max": 0},
+            {"direction": "ingress", "protocol": "6", "port_min": 22, "remote_group": "admins", "description": "ssh"},
+            {"direction": "ingress", "protocol": 112, "remote_ip_prefix": "10.0.0.1"},
+        ],
+        "groups": ["web"],
+        "group_members": {"admins": ["10.9.0.0/24", "fd00::1"]},
+    });
+    let policy = read(&record).unwrap().vif.policy;
+    let rule = |direction| Rule {
+        direction,
+        ethertype: Ethertype::IPv4,
+        protocol: None,
+        port_min: None,
+        port_max: None,
+        remote_ip_prefix: None,
+        remote_group: None,
+        description: None,
+    };
+    let expected = vec![
+        rule(Direction::Egress),
+        Rule {
+            ethertype: Ethertype::IPv6,
+            protocol: Some(Protocol::ICMP),
+            port_min: Some(128),
+            port_max: Some(0),
+            ..rule(Direction::Ingress)
+        },
+        Rule {
+            protocol: Some(Protocol::TCP),
+            port_min: Some(22),
+            remote_group: Some("admins".into()),
+            description: Some("ssh".into()),
+            ..rule(Direction::Ingress)
+        },
+        Rule {
+            protocol: Some(Protocol(112)),
+            remote_ip_prefix: Some("10.0.0.1/32".parse().unwrap()),
+            ..rule(Direction::Ingress)
+        },
+    ];
+    assert_eq!(policy.rules, Some(expected));
+    assert_eq!(policy.groups, ["web"]);
+    let members: Vec<_> = policy.group_members["admins"].iter().map(ToString::to_string).collect();
+    assert_eq!(members, ["10.9.0.0/24", "fd00::1/128"]);
+
+    // No rule at all is something else than no word about rules.
+    for (rules, expected) in [(json!([]), Some(Vec::new())), (Value::Null, None)] {
+        record["policy"] = json!({ "rules": rules });
+        let read = self::read(&record).unwrap();
+        assert_eq!(read.vif.policy.rules, expected);
+        assert_eq!(self::read(&to_native(&read.vif)).unwrap().vif.policy, read.vif.policy);
+    }
 }

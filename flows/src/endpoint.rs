@@ -21,10 +21,19 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A future of a connected stream.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
 
+/// A future that ends when there may be a switch again.
+pub type Comeback = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Something that gives a byte stream to a switch: an endpoint, TLS, or a test's in-memory pipe.
 pub trait Connect: Send + Sync {
     /// Connects anew.
     fn connect(&self) -> Connecting<'_>;
+    /// Ends when an attempt that failed is worth another one now, whatever delay is under way. This is called before
+    /// [`Connect::connect`], so that nothing which happens during an attempt is missed. Never ends for those who have
+    /// no means to know, which is what happens unless it is said otherwise.
+    fn comeback(&self) -> Comeback {
+        Box::pin(std::future::pending())
+    }
     /// Where to, for messages.
     fn target(&self) -> String;
 }

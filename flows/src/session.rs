@@ -44,6 +44,7 @@ pub struct Config {
     /// Time for connecting, up to and including the features reply.
     pub connect_timeout: Duration,
     /// Delay after the first failure; it doubles with every further one and is shortened by up to half at random.
+    /// [`Connect::comeback`] cuts it short.
     pub min_backoff: Duration,
     /// The delay does not grow beyond this.
     pub max_backoff: Duration,
@@ -239,6 +240,7 @@ impl Session {
         let mut delays = 0;
         loop {
             let connect = Arc::clone(&self.config.switch);
+            let comeback = connect.comeback();
             let attempt = timeout(self.config.connect_timeout, connect.connect());
             let Some(attempt) = self.offline(attempt).await else {
                 return;
@@ -260,8 +262,17 @@ impl Session {
             self.fail(error);
             let delay = self.backoff(delays);
             delays += 1;
-            if self.offline(sleep(delay)).await.is_none() {
-                return;
+            let waited = async {
+                tokio::select! {
+                    () = sleep(delay) => false,
+                    () = comeback => true,
+                }
+            };
+            match self.offline(waited).await {
+                None => return,
+                // A switch that comes back is as good as a new one.
+                Some(true) => delays = 0,
+                Some(false) => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 mod desired;
 mod names;
 mod observed;
+mod rule;
 mod table;
 mod vif;
 
@@ -11,6 +12,7 @@ pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
 pub use observed::{
     Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,
 };
+pub use rule::{Direction, Ethertype, InvalidProtocol, Protocol, Rule};
 pub use table::Table;
 pub use vif::{
     AddressPair, DatapathOffload, DevType, DirectMode, FixedIp, Instance, Network, OpenVSwitchProfile, Parent, Policy,

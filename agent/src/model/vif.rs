@@ -1,5 +1,6 @@
 //! One wanted VIF, in os-vif's vocabulary, flattened. Reading it from its wire forms is `record`'s work.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use devlink::PciAddress;
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{MacAddr, VifId};
+use super::{MacAddr, Rule, VifId};
 
 /// A VIF that should exist on this host: os-vif's `VIFBase` and what vifd adds to it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -386,8 +387,13 @@ pub struct Instance {
 pub struct Policy {
     /// Absent means true.
     pub port_security: bool,
-    /// Stateful rules, checked for shape alone until flows are managed.
-    pub rules: Vec<serde_json::Value>,
+    /// Stateful rules, which let pass what they name; whatever none of them names is dropped, in both directions.
+    /// `None` for a VIF whose traffic is not filtered, which an empty list does not mean.
+    pub rules: Option<Vec<Rule>>,
+    /// Names of the groups that the VIF's addresses are in.
+    pub groups: Vec<String>,
+    /// Members of groups that are not VIFs of this host, by the names of the groups.
+    pub group_members: BTreeMap<String, Vec<IpNet>>,
     /// Further addresses that the guest may use.
     pub allowed_address_pairs: Vec<AddressPair>,
     /// Rate limits.
@@ -402,7 +408,9 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             port_security: true,
-            rules: Vec::new(),
+            rules: None,
+            groups: Vec::new(),
+            group_members: BTreeMap::new(),
             allowed_address_pairs: Vec::new(),
             rate: Rate::default(),
             trust: false,

@@ -7,11 +7,12 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::node::{Fault, Node, Shown, Warnings};
+use super::node::{Fault, Node, Warnings};
 use super::shape::Family;
 use crate::model::{
-    AddressPair, DatapathOffload, DevType, DirectMode, FixedIp, Instance, Network, OpenVSwitchProfile, Parent, Policy,
-    PortProfile, ProfileKind, Rate, Route, Subnet, VhostUserMode, Vif, VifId, VifKind,
+    AddressPair, DatapathOffload, DevType, DirectMode, Direction, Ethertype, FixedIp, Instance, Network,
+    OpenVSwitchProfile, Parent, Policy, PortProfile, ProfileKind, Rate, Route, Rule, Subnet, VhostUserMode, Vif, VifId,
+    VifKind,
 };
 
 /// Words of `VIFDirect.mode`.
@@ -22,6 +23,11 @@ pub(super) const VHOST_USER_MODES: &[(&str, VhostUserMode)] =
     &[("client", VhostUserMode::Client), ("server", VhostUserMode::Server)];
 /// Words of `VIFHostDevice.dev_type`.
 pub(super) const DEV_TYPES: &[(&str, DevType)] = &[("ethernet", DevType::Ethernet), ("generic", DevType::Generic)];
+
+/// Words of a rule's `direction`.
+pub(super) const DIRECTIONS: &[(&str, Direction)] = &[("ingress", Direction::Ingress), ("egress", Direction::Egress)];
+/// Words of a rule's `ethertype`.
+pub(super) const ETHERTYPES: &[(&str, Ethertype)] = &[("IPv4", Ethertype::IPv4), ("IPv6", Ethertype::IPv6)];
 
 /// The whole record.
 pub(super) fn record(value: &Value, warnings: &Warnings) -> Result<Vif, Fault> {
@@ -188,18 +194,34 @@ fn instance(node: &Node<'_>) -> Result<Instance, Fault> {
 
 fn policy(node: &Node<'_>) -> Result<Policy, Fault> {
     let defaults = Policy::default();
-    let rules = node.list("rules")?;
-    if let Some((at, wrong)) = rules.iter().enumerate().find(|(_, rule)| !rule.is_object()) {
-        let at = format!("{}[{at}]", node.at("rules"));
-        return Err(Fault::new(at, format_args!("expected an object, got {}", Shown(wrong))));
-    }
     Ok(Policy {
         port_security: node.flag("port_security", defaults.port_security)?,
-        rules: rules.to_vec(),
+        rules: match node.has("rules") {
+            true => Some(node.children("rules")?.iter().map(rule).collect::<Result<_, _>>()?),
+            false => None,
+        },
+        groups: node.texts("groups")?,
+        group_members: node
+            .lists::<AddressOrPrefix>("group_members")?
+            .map(|(name, members)| (name, members.into_iter().map(|member| member.0).collect()))
+            .collect(),
         allowed_address_pairs: each(&node.children("allowed_address_pairs")?, address_pair)?,
         rate: node.child("rate")?.map(|node| rate(&node)).transpose()?.unwrap_or_default(),
         trust: node.flag("trust", defaults.trust)?,
         spoof_check: node.flag("spoof_check", defaults.spoof_check)?,
+    })
+}
+
+fn rule(node: &Node<'_>) -> Result<Rule, Fault> {
+    Ok(Rule {
+        direction: node.required("direction", node.word("direction", DIRECTIONS)?)?,
+        ethertype: node.word("ethertype", ETHERTYPES)?.unwrap_or_default(),
+        protocol: node.protocol("protocol")?,
+        port_min: node.number("port_min")?,
+        port_max: node.number("port_max")?,
+        remote_ip_prefix: node.parsed::<AddressOrPrefix>("remote_ip_prefix")?.map(|ip| ip.0),
+        remote_group: node.text("remote_group")?,
+        description: node.text("description")?,
     })
 }
 

@@ -25,7 +25,7 @@ pub fn to_native(vif: &Vif) -> Value {
         record.insert("instance".into(), without_nulls(value(instance)));
     }
     if vif.policy != Policy::default() {
-        record.insert("policy".into(), policy(&vif.policy));
+        record.insert("policy".into(), without_nulls(value(&vif.policy)));
     }
     if let Some(parent) = &vif.parent {
         record.insert("parent".into(), value(parent));
@@ -34,15 +34,6 @@ pub fn to_native(vif: &Vif) -> Value {
         record.insert("generation".into(), vif.generation.into());
     }
     Value::Object(record)
-}
-
-/// A policy's rules are not ours to change: a null in them stays.
-fn policy(policy: &Policy) -> Value {
-    let mut out = fields(policy);
-    let rules = out.remove("rules");
-    let Value::Object(mut out) = without_nulls(Value::Object(out)) else { return Value::Null };
-    out.extend(rules.map(|rules| ("rules".to_owned(), rules)));
-    Value::Object(out)
 }
 
 fn value(part: &impl Serialize) -> Value {

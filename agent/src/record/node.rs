@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Warning;
 use super::shape::{self, Family, Field, Kind, Object};
+use crate::model::Protocol;
 
 /// Warnings beyond this number are counted, not kept: a record may be a megabyte of unknown keys.
 const MAX_WARNINGS: usize = 32;
@@ -233,7 +234,7 @@ impl<'r> Node<'r> {
             Kind::Pci => "a PCI address (such as 0000:03:00.2)",
             Kind::Ip | Kind::Ips => "an IP address",
             Kind::Prefix => "an IP address with a prefix length (such as 10.0.0.0/24)",
-            Kind::AddressOrPrefix => "an IP address or prefix",
+            Kind::AddressOrPrefix | Kind::Members => "an IP address or prefix",
             _ => "readable",
         };
         Fault::new(at, format_args!("{} is not {wanted}", Quoted(text)))
@@ -272,20 +273,75 @@ impl<'r> Node<'r> {
         }
     }
 
+    /// Whether the field is there and not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).1.is_some()
+    }
+
+    /// An IP protocol.
+    pub(super) fn protocol(&self, name: &str) -> Result<Option<Protocol>, Fault> {
+        let Some(value) = self.find(name).1 else { return Ok(None) };
+        let protocol = match value {
+            Value::String(text) => text.parse().ok(),
+            Value::Number(number) => number.as_u64().and_then(|number| u8::try_from(number).ok()).map(Protocol),
+            _ => None,
+        };
+        protocol.map(Some).ok_or_else(|| {
+            let names = Protocol::NAMES.map(|(name, _)| name).join(", ");
+            Fault::new(self.at(name), format_args!("{} is not a number from 0 to 255 nor one of {names}", Shown(value)))
+        })
+    }
+
+    /// A list of text.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Fault> {
+        let texts: Vec<String> = self.parsed_list(name)?;
+        match texts.iter().position(|text| text.contains(char::is_control)) {
+            Some(at) => Err(Fault::new(format!("{}[{at}]", self.at(name)), "has a control character in it")),
+            None => Ok(texts),
+        }
+    }
+
+    /// An object of lists of values that are written as text; null in place of a list is none.
+    pub(super) fn lists<T: FromStr>(&self, name: &str) -> Result<impl Iterator<Item = (String, Vec<T>)>, Fault> {
+        let empty = Map::new();
+        let map = match self.find(name).1 {
+            None => &empty,
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                return Err(Fault::new(self.at(name), format_args!("expected an object, got {}", Shown(other))));
+            }
+        };
+        let mut lists = Vec::with_capacity(map.len());
+        for (key, value) in map {
+            let path = join(&self.at(name), key);
+            let list = match value {
+                Value::Null => Vec::new(),
+                Value::Array(list) => self.parsed_elements(name, &path, list)?,
+                other => return Err(Fault::new(path, format_args!("expected a list, got {}", Shown(other)))),
+            };
+            lists.push((key.clone(), list));
+        }
+        Ok(lists.into_iter())
+    }
+
     /// A list of values that are written as text.
     pub(super) fn parsed_list<T: FromStr>(&self, name: &str) -> Result<Vec<T>, Fault> {
+        self.parsed_elements(name, &self.at(name), self.list(name)?)
+    }
+
+    fn parsed_elements<T: FromStr>(&self, name: &str, path: &str, list: &[Value]) -> Result<Vec<T>, Fault> {
         let one = |(at, value): (usize, &Value)| {
-            let at = || format!("{}[{at}]", self.at(name));
+            let at = || format!("{path}[{at}]");
             let Value::String(text) = value else {
                 return Err(Fault::new(at(), format_args!("expected text, got {}", Shown(value))));
             };
             text.parse().map_err(|_| self.unreadable(at(), name, text))
         };
-        self.list(name)?.iter().enumerate().map(one).collect()
+        list.iter().enumerate().map(one).collect()
     }
 
     /// The elements of a field that is a plain list.
-    pub(super) fn list(&self, name: &str) -> Result<&'r [Value], Fault> {
+    fn list(&self, name: &str) -> Result<&'r [Value], Fault> {
         match self.find(name).1 {
             None => Ok(&[]),
             Some(Value::Array(list)) => Ok(list),
@@ -418,7 +474,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// A JSON value as an error tells of it.
-pub(super) struct Shown<'v>(pub(super) &'v Value);
+struct Shown<'v>(&'v Value);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::model::Protocol;
+
 use super::shape::{self, Family, Field, Kind, OBJECTS, Object};
 
 /// The schema of a record in both forms (JSON Schema 2020-12).
@@ -155,8 +157,16 @@ fn kind(field: &Field) -> Value {
         }
         Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Word(words) => json!({ "enum": words }),
-        Kind::Ips => list(json!({ "type": "string" })),
-        Kind::Rules => list(json!({ "type": "object" })),
+        Kind::Ips | Kind::Texts => list(json!({ "type": "string" })),
+        Kind::Protocol => {
+            let names = Protocol::NAMES.map(|(name, _)| name);
+            let number = json!({ "type": "integer", "minimum": 0, "maximum": 255 });
+            json!({ "anyOf": [{ "enum": names }, number, { "type": "string", "pattern": "^[0-9]{1,3}$" }] })
+        }
+        Kind::Members => {
+            let members = json!({ "anyOf": [list(json!({ "type": "string" })), { "type": "null" }] });
+            json!({ "type": "object", "additionalProperties": members })
+        }
         Kind::Object(family) => any_of(family),
         Kind::List(family, "") => list(any_of(family)),
         Kind::List(family, name) => json!({ "oneOf": [list(any_of(family)), reference(name)] }),

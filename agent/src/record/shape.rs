@@ -18,6 +18,7 @@ pub(super) enum Family {
     Route,
     Instance,
     Policy,
+    Rule,
     AddressPair,
     Rate,
     Parent,
@@ -47,8 +48,12 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// A list of IP addresses.
     Ips,
-    /// A list of objects that are kept as they are.
-    Rules,
+    /// A list of text without control characters.
+    Texts,
+    /// An IP protocol: a word, or its number, which may be text too.
+    Protocol,
+    /// An object of lists of addresses and prefixes, by names that are the sender's.
+    Members,
     /// One object.
     Object(Family),
     /// A list of objects; os-vif wraps it in an object of this name.
@@ -117,6 +122,7 @@ impl Object {
         match (self.os_vif, self.family) {
             (Some((name, _)), _) => name,
             (None, Family::Policy) => "policy",
+            (None, Family::Rule) => "rule",
             (None, Family::AddressPair) => "allowed address pair",
             (None, Family::Rate) => "rate",
             (None, Family::Parent) => "parent",
@@ -471,7 +477,18 @@ pub(super) static OBJECTS: &[Object] = &[
         doc: "Security and rate limits.",
         groups: &[&[
             field("port_security", Kind::Flag, "Whether only the VIF's own addresses may be used. True when absent."),
-            field("rules", Kind::Rules, "Stateful security rules."),
+            field(
+                "rules",
+                Kind::List(Family::Rule, ""),
+                "What may pass, in both directions; nothing else does. Nothing is filtered when absent, which an empty list \
+                 does not mean.",
+            ),
+            field("groups", Kind::Texts, "Names of the groups that the VIF's addresses are in."),
+            field(
+                "group_members",
+                Kind::Members,
+                "Members of groups that are elsewhere: addresses and prefixes, by the groups' names.",
+            ),
             field(
                 "allowed_address_pairs",
                 Kind::List(Family::AddressPair, ""),
@@ -480,6 +497,30 @@ pub(super) static OBJECTS: &[Object] = &[
             field("rate", Kind::Object(Family::Rate), "Rate limits."),
             field("trust", Kind::Flag, "Trust of an SR-IOV function. False when absent."),
             field("spoof_check", Kind::Flag, "Spoof check of an SR-IOV function. True when absent."),
+        ]],
+    },
+    Object {
+        family: Family::Rule,
+        os_vif: None,
+        tag: None,
+        doc: "Packets that may pass and begin a connection, which then passes in both directions.",
+        groups: &[&[
+            field("direction", Kind::Word(&["ingress", "egress"]), "ingress is towards the guest.").required(),
+            field("ethertype", Kind::Word(&["IPv4", "IPv6"]), "IPv4 when absent."),
+            field("protocol", Kind::Protocol, "Any when absent. In a rule for IPv6 icmp means icmpv6."),
+            field(
+                "port_min",
+                Kind::Number(0, 65535),
+                "Lowest destination port of tcp, udp and sctp, or type of icmp. Any when absent.",
+            ),
+            field(
+                "port_max",
+                Kind::Number(0, 65535),
+                "Highest destination port, port_min when absent; or code of icmp, any when absent.",
+            ),
+            field("remote_ip_prefix", Kind::AddressOrPrefix, "Addresses of the other end. Any when absent."),
+            field("remote_group", Kind::Text, "The group that the other end's address is in."),
+            field("description", Kind::Text, "For people."),
         ]],
     },
     Object {

@@ -11,11 +11,10 @@ use proptest::sample::{Index, select};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::decode::{DEV_TYPES, DIRECT_MODES, DIRECTIONS, ETHERTYPES, VHOST_USER_MODES};
 use super::shape::{self, Family, Field, Kind, OBJECTS, Object};
-use super::{
-    decode, decode::DEV_TYPES, decode::DIRECT_MODES, decode::VHOST_USER_MODES, json_schema, to_native, validate,
-};
-use crate::model::Vif;
+use super::{decode, json_schema, to_native, validate};
+use crate::model::{Protocol, Vif};
 
 #[derive(Deserialize)]
 struct Class {
@@ -67,7 +66,7 @@ fn the_table_is_os_vifs() {
                 Kind::Word(_) => &["VIFDirectModeField", "VIFVHostUserModeField", "VIFHostDeviceDevTypeField"],
                 Kind::Ips => &["ListOfIPAddressField"],
                 Kind::Object(_) | Kind::List(..) => &["ObjectField"],
-                Kind::AddressOrPrefix | Kind::Rules => &[],
+                Kind::AddressOrPrefix | Kind::Texts | Kind::Protocol | Kind::Members => &[],
             };
             assert!(kinds.contains(&theirs.kind.as_str()), "{name}.{} is a {}", field.name, theirs.kind);
         }
@@ -94,6 +93,11 @@ fn words_are_read_as_the_table_has_them() {
         let Kind::Word(table) = shape::named(object).unwrap().field(field).unwrap().kind else { panic!("{object}") };
         assert_eq!(read, table, "{object}");
     }
+    let rule = shape::of(Family::Rule).next().unwrap();
+    for (field, read) in [("direction", words(DIRECTIONS)), ("ethertype", words(ETHERTYPES))] {
+        let Kind::Word(table) = rule.field(field).unwrap().kind else { panic!("{field}") };
+        assert_eq!(read, table, "{field}");
+    }
 }
 
 /// A value of every kind that is fine by itself, from a number that tells several apart.
@@ -114,7 +118,9 @@ fn sample(field: &Field, number: u64) -> Value {
         Kind::Number(least, most) => json!(least + number % (most - least).saturating_add(1).max(1)),
         Kind::Word(words) => json!(words[usize::try_from(number).unwrap_or(0) % words.len()]),
         Kind::Ips => json!(["10.1.1.1", "fd00::1"]),
-        Kind::Rules => json!([{ "direction": "ingress", "port": null }]),
+        Kind::Texts => json!([format!("text {number}"), "b"]),
+        Kind::Protocol => [json!("tcp"), json!(17), json!("132")][usize::try_from(number % 3).unwrap()].clone(),
+        Kind::Members => json!({ "group 1": ["10.0.0.1", "fd00::/64"], "group 2": [] }),
         Kind::Object(_) | Kind::List(..) => panic!("{} is made of objects", field.name),
     }
 }
@@ -152,6 +158,7 @@ impl Maker<'_> {
         for field in object.fields() {
             let needed = field.required || ["network", "address", "bridge_name"].contains(&field.name) || {
                 ["bridge", "vlan", "bridge_interface", "dev_address", "mac", "port_profile"].contains(&field.name)
+                    || ["protocol", "port_min"].contains(&field.name)
             };
             self.made += 1;
             let number = match &mut self.choice {
@@ -185,6 +192,15 @@ impl Maker<'_> {
                 Kind::Flag if field.name == "create_tap" && tag("VIFOpenVSwitch") != self.vif.tag.unwrap() => {
                     false.into()
                 }
+                // What a rule's fields may be together.
+                _ if object.family == Family::Rule => match field.name {
+                    "ethertype" => json!("IPv4"),
+                    "port_min" => json!(number % 1000),
+                    "port_max" => json!(1000 + number % 1000),
+                    "remote_ip_prefix" if number.is_multiple_of(2) => continue,
+                    "remote_group" if map.get("remote_ip_prefix").is_some_and(Value::is_string) => continue,
+                    _ => sample(field, number),
+                },
                 _ => sample(field, number),
             };
             map.insert(field.name.into(), value);
@@ -267,12 +283,12 @@ fn every_field_of_every_pair_is_read_in_both_forms() {
 /// Every value that is neither object nor list of objects, with its path.
 fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
-        Value::Object(map) if !path.starts_with("policy.rules") => {
+        Value::Object(map) => {
             for (key, value) in map {
                 leaves(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, found);
             }
         }
-        Value::Array(list) if list.iter().all(Value::is_object) && path != "policy.rules" => {
+        Value::Array(list) if !list.is_empty() && list.iter().all(Value::is_object) => {
             for (at, value) in list.iter().enumerate() {
                 leaves(value, &format!("{path}[{at}]"), found);
             }
@@ -363,8 +379,11 @@ fn fits(schema: &Value, value: &Value, root: &Value) -> bool {
             map.iter().all(|(key, value)| rule.get(key).is_none_or(|schema| fits(schema, value, root)))
         }),
         "additionalProperties" => {
-            let known = &schema["properties"];
-            value.as_object().is_none_or(|map| map.keys().all(|key| known.get(key).is_some()))
+            let known = schema.get("properties").unwrap_or(&Value::Null);
+            let further = |value| rule.is_object() && fits(rule, value, root);
+            value
+                .as_object()
+                .is_none_or(|map| map.iter().all(|(key, value)| known.get(key).is_some() || further(value)))
         }
         "$schema" | "$defs" | "title" | "description" | "pattern" | "format" => true,
         other => panic!("{other} is not checked here"),
@@ -511,7 +530,12 @@ fn table(title: &str, doc: &str, groups: &[&[Field]]) -> String {
             Kind::Number(least, most) => format!("{least} to {most}"),
             Kind::Word(words) => format!("`{}`", words.join("`, `")),
             Kind::Ips => "list of IP addresses".into(),
-            Kind::Rules => "list of objects".into(),
+            Kind::Texts => "list of text".into(),
+            Kind::Protocol => {
+                let names = Protocol::NAMES.map(|(name, _)| format!("`{name}`"));
+                format!("{}, 0 to 255", names.join(", "))
+            }
+            Kind::Members => "lists of IP addresses and prefixes, by name".into(),
             Kind::Object(family) => describe(family),
             Kind::List(family, _) => format!("list of {}", describe(family)),
         };

@@ -5,7 +5,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Fault;
-use crate::model::{IFNAMSIZ, MacAddr, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
+use crate::model::{
+    Ethertype, IFNAMSIZ, MacAddr, OpenVSwitchProfile, Policy, ProfileKind, Protocol, Rule, Vif, VifKind,
+};
 
 /// Longest path of a unix socket: `sun_path` of `sockaddr_un` without its closing NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
@@ -13,6 +15,9 @@ const MAX_SOCKET_PATH: usize = 107;
 const MAX_PORT_PROFILE: usize = 39;
 /// Longest value that goes into `external_ids`: generous for people, small for a database.
 const MAX_EXTERNAL_ID: usize = 255;
+
+/// Most rules of one VIF: a rule may be 30 flows, and a switch has other VIFs.
+const MAX_RULES: usize = 1000;
 
 const OPENVSWITCH_PROFILES: [&str; 3] =
     ["VIFPortProfileOpenVSwitch", "VIFPortProfileFPOpenVSwitch", "VIFPortProfileOVSRepresentor"];
@@ -94,10 +99,70 @@ pub fn check(vif: &Vif) -> Result<(), Fault> {
             (None, Some(_)) => {}
         }
     }
+    rules(&vif.policy)?;
     if vif.parent.is_some_and(|parent| parent.vif == vif.id) {
         return Err(Fault::new("parent.vif", "is the VIF itself"));
     }
     Ok(())
+}
+
+fn rules(policy: &Policy) -> Result<(), Fault> {
+    let listed = policy.rules.as_deref().unwrap_or_default();
+    if listed.len() > MAX_RULES {
+        return Err(Fault::new("policy.rules", format_args!("are {} and may be {MAX_RULES}", listed.len())));
+    }
+    for (at, listed) in listed.iter().enumerate() {
+        rule(&format!("policy.rules[{at}]"), listed)?;
+    }
+    for (at, name) in policy.groups.iter().enumerate() {
+        group(&format!("policy.groups[{at}]"), name)?;
+    }
+    policy.group_members.keys().try_for_each(|name| group("policy.group_members", name))
+}
+
+fn group(path: &str, name: &str) -> Result<(), Fault> {
+    if name.is_empty() {
+        Err(Fault::new(path, "has a group without a name"))
+    } else if name.len() > MAX_EXTERNAL_ID {
+        Err(Fault::new(path, format_args!("has a name of more than {MAX_EXTERNAL_ID} bytes")))
+    } else if name.contains(char::is_control) {
+        Err(Fault::new(path, "has a name with a control character in it"))
+    } else {
+        Ok(())
+    }
+}
+
+fn rule(path: &str, rule: &Rule) -> Result<(), Fault> {
+    let fault = |field: &str, reason: &str| Err(Fault::new(format!("{path}.{field}"), reason));
+    let ports = rule.protocol.is_some_and(Protocol::has_ports);
+    let types = rule.protocol.is_some_and(Protocol::has_types);
+    if rule.protocol == Some(Protocol::ICMPV6) && rule.ethertype == Ethertype::IPv4 {
+        return fault("protocol", "icmpv6 needs the ethertype IPv6");
+    }
+    match (rule.port_min, rule.port_max) {
+        (None, None) => {}
+        _ if !ports && !types => {
+            let field = if rule.port_min.is_some() { "port_min" } else { "port_max" };
+            return fault(field, "needs the protocol tcp, udp, sctp, icmp or icmpv6");
+        }
+        (None, Some(_)) => return fault("port_max", "needs a port_min"),
+        (Some(least), Some(most)) if ports && most < least => return fault("port_max", "is less than port_min"),
+        (Some(kind), _) if types && kind > 255 => return fault("port_min", "is the type of icmp, from 0 to 255"),
+        (_, Some(code)) if types && code > 255 => return fault("port_max", "is the code of icmp, from 0 to 255"),
+        _ => {}
+    }
+    if let Some(name) = &rule.remote_group {
+        group(&format!("{path}.remote_group"), name)?;
+        if rule.remote_ip_prefix.is_some() {
+            return fault("remote_group", "cannot be together with remote_ip_prefix; two rules say it");
+        }
+    }
+    match rule.remote_ip_prefix {
+        Some(prefix) if prefix.addr().is_ipv4() != (rule.ethertype == Ethertype::IPv4) => {
+            fault("remote_ip_prefix", "is not of the rule's ethertype (IPv4 when absent)")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn network(vif: &Vif) -> Result<(), Fault> {
