@@ -19,7 +19,7 @@ pub use error::ConfigError;
 pub use value::{Endpoints, FileMode, Level, Listen, QosType, Resync};
 
 use crate::model::AgentId;
-use crate::plan::MaxRemovals;
+use crate::plan::{IdRange, MaxRemovals};
 
 /// Where the file is when nobody says otherwise; the only one that may be missing.
 pub const DEFAULT_PATH: &str = "/etc/vifd/vifd.toml";
@@ -42,6 +42,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// vhost-user sockets.
     pub vhostuser: VhostUser,
+    /// What of OpenFlow's and conntrack's numbers is vifd's on managed bridges.
+    pub openflow: OpenFlow,
     /// Bridges about which there is something to say.
     pub bridge: Vec<Bridge>,
     /// NICs about which there is something to say.
@@ -234,6 +236,31 @@ impl Default for VhostUser {
     }
 }
 
+/// `[openflow]`: numbers outside these ranges are somebody else's and are left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenFlow {
+    /// Groups, one for each network on a bridge.
+    #[serde(with = "value::groups")]
+    pub groups: IdRange,
+    /// Meters, one for each direction in which a VIF has a rate.
+    #[serde(with = "value::meters")]
+    pub meters: IdRange,
+    /// Conntrack zones, one for each VIF with rules.
+    #[serde(with = "value::zones")]
+    pub zones: IdRange,
+}
+
+impl Default for OpenFlow {
+    fn default() -> Self {
+        OpenFlow {
+            groups: IdRange { first: 1, last: 32767 },
+            meters: IdRange { first: 1, last: 32767 },
+            zones: IdRange { first: 1, last: 65535 },
+        }
+    }
+}
+
 /// `[[bridge]]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -242,20 +269,28 @@ pub struct Bridge {
     #[serde(deserialize_with = "value::interface_name")]
     pub name: String,
     /// Who makes the bridge's flows.
-    #[serde(default, deserialize_with = "value::flows")]
+    #[serde(default)]
     pub flows: Flows,
+    /// `datapath_type` of a managed bridge that has to be made: `system` or `netdev`.
+    #[serde(default = "value::system", deserialize_with = "value::datapath_type")]
+    pub datapath_type: String,
     /// Ports that lead out of the host. Used where vifd makes the flows.
     #[serde(default)]
     pub uplinks: Vec<Uplink>,
+    /// Whether a bridge is managed that vifd did not make, or that carries what somebody else put there.
+    #[serde(default)]
+    pub takeover: bool,
 }
 
 /// `bridge.flows`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Flows {
     /// Not vifd: the bridge switches by itself, or somebody else programs it.
     #[default]
     None,
+    /// vifd: the bridge does what its flows say and nothing else.
+    Managed,
 }
 
 /// An element of `bridge.uplinks`.
@@ -354,6 +389,18 @@ impl Config {
             if self.bridge[..at].iter().any(|earlier| earlier.name == bridge.name) {
                 return fail(format!("bridge[{at}].name"), "is the name of an earlier bridge");
             }
+            for (nth, uplink) in bridge.uplinks.iter().enumerate() {
+                let earlier = &bridge.uplinks[..nth];
+                if earlier.iter().any(|other| other.port == uplink.port) {
+                    return fail(format!("bridge[{at}].uplinks[{nth}].port"), "is the port of an earlier uplink");
+                }
+                // A network has one way out: with two its packets would come back by the other.
+                let taken = |network| earlier.iter().any(|other| other.networks.contains(network));
+                if uplink.networks.iter().any(taken) {
+                    let reason = "has a network of an earlier uplink; a network has one uplink";
+                    return fail(format!("bridge[{at}].uplinks[{nth}].networks"), reason);
+                }
+            }
         }
         for (at, nic) in self.nic.iter().enumerate() {
             if self.nic[..at].iter().any(|earlier| earlier.device == nic.device) {
@@ -368,7 +415,8 @@ impl Config {
     #[must_use]
     pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         // Everything is taken apart by name, so that a new key cannot be forgotten here.
-        let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser, bridge: _, nic: _, log } = old;
+        let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser, openflow: _, bridge: _, nic: _, log } =
+            old;
         let Agent { id, host, user, mode: _, resync: _, adopt: _, max_removals: _, state_dir } = agent;
         let Ovsdb { endpoint, key, cert, ca, rundir } = ovsdb;
         let Source { kind, path } = source;

@@ -14,7 +14,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::backend::Outcome;
-use crate::plan::{BackendName, LINKS, OVSDB};
+use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB};
 use crate::status::HostStatus;
 
 const WRITES: &str = "vifd_writes_total";
@@ -39,6 +39,12 @@ pub mod peer {
     pub const OVSDB: &str = "ovsdb";
     /// The kernel, over rtnetlink.
     pub const KERNEL: &str = "kernel";
+
+    /// The switch of a bridge, over OpenFlow.
+    #[must_use]
+    pub fn switch(bridge: &str) -> String {
+        format!("openflow:{bridge}")
+    }
 }
 
 /// What a scrape is answered from.
@@ -80,7 +86,7 @@ fn describe() {
     describe_gauge!(SESSION_UP, "Whether the session with a peer is up and its view complete.");
     describe_counter!(SESSION_RESTARTS, "Sessions with a peer that ended and were started again.");
     describe_counter!(RESYNCS, "Times that a peer's whole state was read again, by reason.");
-    for backend in [OVSDB, LINKS] {
+    for backend in [OVSDB, LINKS, OPENFLOW] {
         counter!(WRITES, "backend" => backend).increment(0);
         counter!(BATCHES, "backend" => backend).increment(0);
         for outcome in OUTCOMES {
@@ -135,13 +141,13 @@ pub fn batch(backend: BackendName) {
 }
 
 /// The session with a [`peer`] is up, or down.
-pub fn session_up(peer: &'static str, up: bool) {
-    gauge!(SESSION_UP, "peer" => peer).set(f64::from(u8::from(up)));
+pub fn session_up(peer: impl Into<String>, up: bool) {
+    gauge!(SESSION_UP, "peer" => peer.into()).set(f64::from(u8::from(up)));
 }
 
 /// The session with a [`peer`] ended and starts again.
-pub fn session_restart(peer: &'static str) {
-    counter!(SESSION_RESTARTS, "peer" => peer).increment(1);
+pub fn session_restart(peer: impl Into<String>) {
+    counter!(SESSION_RESTARTS, "peer" => peer.into()).increment(1);
 }
 
 /// The whole state of a [`peer`] is read again; `reason` is a short word.

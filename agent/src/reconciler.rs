@@ -29,11 +29,12 @@ use self::quarrels::{Quarrels, Temper};
 use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
+use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Backend, Outcome};
 use crate::metrics;
-use crate::model::{Desired, LinkState, Observed, OvsState, View, Vif, VifId};
-use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, OVSDB, Plan, Settings, plan};
+use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, View, Vif, VifId};
+use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan};
 use crate::record;
 use crate::source::{Intake, Source};
 use crate::status::{HostStatus, SessionStatus};
@@ -64,13 +65,15 @@ pub struct Control {
 }
 
 /// Everything the reconciler is joined to.
-pub struct Joints<S, L, O> {
+pub struct Joints<S, L, O, F> {
     /// Where records come from.
     pub source: S,
     /// The kernel.
     pub links: L,
     /// Open vSwitch.
     pub ovs: O,
+    /// The switches of managed bridges.
+    pub flows: F,
     /// The configuration as it stands.
     pub control: watch::Receiver<Control>,
     /// What is asked from outside.
@@ -97,8 +100,10 @@ struct Reconciler<S> {
     /// The view from before the batch under way.
     links_seen: View<LinkState>,
     ovs_view: watch::Receiver<View<OvsState>>,
+    flows_view: watch::Receiver<View<BTreeMap<String, View<FlowState>>>>,
     links: Worker<LinkOp>,
     ovs: Worker<OvsOp>,
+    flows: Worker<FlowOp>,
     control: watch::Receiver<Control>,
     sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
     teller: Teller,
@@ -130,23 +135,26 @@ struct Release {
 ///
 /// # Errors
 /// The state directory cannot be read, or a backend broke off.
-pub async fn run<S, L, O>(joints: Joints<S, L, O>, mut shutdown: watch::Receiver<bool>) -> std::io::Result<()>
+pub async fn run<S, L, O, F>(joints: Joints<S, L, O, F>, mut shutdown: watch::Receiver<bool>) -> std::io::Result<()>
 where
     S: Source,
     L: Backend<State = LinkState, Op = LinkOp>,
     O: Backend<State = OvsState, Op = OvsOp>,
+    F: Backend<State = BTreeMap<String, View<FlowState>>, Op = FlowOp>,
 {
-    let Joints { source, links, ovs, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
+    let Joints { source, links, ovs, flows, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
     let (mut sessions_changed, may_write) = (joints.sessions_changed, joints.may_write);
-    let (reports, mut reported) = mpsc::channel(2);
+    let (reports, mut reported) = mpsc::channel(3);
     let mut reconciler = Reconciler {
         intake: source.observe(),
         source,
         links_view: links.observe(),
         links_seen: View::Syncing,
         ovs_view: ovs.observe(),
+        flows_view: flows.observe(),
         links: Worker::spawn(links, reports.clone()),
-        ovs: Worker::spawn(ovs, reports),
+        ovs: Worker::spawn(ovs, reports.clone()),
+        flows: Worker::spawn(flows, reports),
         control,
         sessions,
         teller: Teller::new(status),
@@ -178,6 +186,7 @@ where
             changed = reconciler.intake.changed() => if changed.is_err() { break },
             changed = reconciler.links_view.changed() => if changed.is_err() { break },
             changed = reconciler.ovs_view.changed() => if changed.is_err() { break },
+            changed = reconciler.flows_view.changed() => if changed.is_err() { break },
             changed = reconciler.control.changed() => if changed.is_err() { break },
             changed = sessions_changed.changed() => if changed.is_err() { break },
             Some(report) = reported.recv() => reconciler.learn(report),
@@ -187,6 +196,7 @@ where
                     last_resync = Instant::now();
                     reconciler.links.resync();
                     reconciler.ovs.resync();
+                    reconciler.flows.resync();
                 }
             }
             _ = heartbeat.tick() => {
@@ -195,6 +205,7 @@ where
             }
             () = reconciler.links.ended() => return Err(ended(LINKS)),
             () = reconciler.ovs.ended() => return Err(ended(OVSDB)),
+            () = reconciler.flows.ended() => return Err(ended(OPENFLOW)),
             () = async { drop(shutdown.wait_for(|down| *down).await) } => break,
         }
     }
@@ -212,14 +223,20 @@ impl<S: Source> Reconciler<S> {
         if !self.links.is_busy() {
             self.links_seen = links;
         }
-        let observed = Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone() };
+        let flows = match &*self.flows_view.borrow_and_update() {
+            View::Ready(flows) => Arc::clone(flows),
+            View::Syncing => Arc::default(),
+        };
+        let observed =
+            Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone(), flows };
         if self.clashes.refresh(&intake, &observed, &control.settings) {
             for changed in self.teller.changed(&intake.desired) {
                 self.holds.forget(changed);
                 self.quarrels.forget(changed);
             }
         }
-        let in_flight = self.links.in_flight().union(self.ovs.in_flight()).copied().collect();
+        let in_flight = [self.links.in_flight(), self.ovs.in_flight(), self.flows.in_flight()];
+        let in_flight = in_flight.into_iter().flatten().copied().collect();
         let inputs = Inputs {
             desired: &intake.desired,
             clashes: &self.clashes.found,
@@ -232,7 +249,7 @@ impl<S: Source> Reconciler<S> {
         let mut plan = plan(inputs, &mut self.memo, now);
         metrics::record_plan(now.elapsed());
         if let Some(released) = self.releasing(&observed, &control.settings) {
-            (plan.links, plan.ovs) = (released.links, released.ovs);
+            (plan.links, plan.ovs, plan.flows) = (released.links, released.ovs, released.flows);
         }
         if observed.links.ready().is_some() && observed.ovs.ready().is_some() {
             let leaving = |id: &VifId| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id);
@@ -272,6 +289,9 @@ impl<S: Source> Reconciler<S> {
             if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.hand(ovs) {
                 self.waited_for_links = false;
             }
+            if self.holds.of_peer(OPENFLOW, now).is_none() {
+                self.flows.hand(plan.flows);
+            }
         } else if let Some(release) = self.release.take() {
             let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
         }
@@ -280,7 +300,7 @@ impl<S: Source> Reconciler<S> {
     /// The plan of a release under way; the release ends when it is empty. Batches that were handed out before it
     /// are waited for: what they make is to be released as well.
     fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
-        let busy = self.links.is_busy() || self.ovs.is_busy();
+        let busy = self.links.is_busy() || self.ovs.is_busy() || self.flows.is_busy();
         let release = self.release.as_mut()?;
         if busy || observed.links.ready().is_none() || observed.ovs.ready().is_none() {
             return Some(Plan::default());
@@ -305,6 +325,7 @@ impl<S: Source> Reconciler<S> {
                 self.links.idle();
                 self.waited_for_links = true;
             }
+            OPENFLOW => self.flows.idle(),
             _ => self.ovs.idle(),
         }
         metrics::record_apply(report.backend, report.took, &report.outcomes);

@@ -1,5 +1,6 @@
 //! `vifd run`: wiring. Configuration, locks, backends, source, API and signals are joined here and nowhere else.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,12 +16,14 @@ use tokio::sync::{mpsc, watch};
 use crate::api::{self, Api};
 use crate::backend::Backend;
 use crate::backend::links::{Links, LinksConfig};
+use crate::backend::openflow::OpenFlow;
 use crate::backend::ovs::{Ovs, Server};
 use crate::config::{Config, Mode, Ovsdb};
 use crate::log::{self, Volume};
 use crate::metrics;
 use crate::model::AgentId;
-use crate::plan::OWNER;
+use crate::plan::pipeline::OwnerTag;
+use crate::plan::{OWNER, Settings};
 use crate::reconciler::{self, Control, Joints};
 use crate::record;
 use crate::sessions::Peers;
@@ -59,6 +62,9 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent, enforced).await;
     let links =
         Links::spawn(LinksConfig { socket_directory: Some(config.vhostuser.dir.clone()), ..LinksConfig::default() })?;
+    let (managed, bridges) = watch::channel(managed_bridges(&config.settings()?));
+    let tag = OwnerTag::of(agent).0;
+    let flows = OpenFlow::spawn(config.rundir(), tag, ovs.observe(), bridges);
     let peers = Peers {
         endpoint: config.ovsdb.endpoint.0.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", "),
         ovsdb: ovs.state(),
@@ -67,6 +73,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         vswitchd: ovs.vswitchd(),
         links: links.observe(),
         links_statistics: Arc::new(links.counters()),
+        switches: flows.sessions(),
     };
     let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decoder(&config)))
         .with_context(|| format!("cannot read records from {}", config.source.path.display()))?;
@@ -89,6 +96,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         source,
         links,
         ovs,
+        flows,
         control: controls,
         commands,
         status,
@@ -120,6 +128,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         while hangup.recv().await.is_some() {
             reload(&path, &config, &control, &volume);
             enforce.send_replace(control.borrow().enforce);
+            managed.send_replace(managed_bridges(&control.borrow().settings));
         }
     };
     let ended = tokio::select! {
@@ -144,6 +153,11 @@ fn control(config: &Config) -> anyhow::Result<Control> {
         enforce: config.agent.mode == Mode::Enforce,
         resync: config.agent.resync.0,
     })
+}
+
+/// Bridges on which vifd makes the flows.
+fn managed_bridges(settings: &Settings) -> BTreeSet<String> {
+    settings.bridges.keys().cloned().collect()
 }
 
 /// Reads records within what this host allows; what is odd about one and does no harm is logged.

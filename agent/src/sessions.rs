@@ -8,6 +8,7 @@ use ovsdb::session::{LockState, SessionState, Statistics};
 use tokio::sync::watch;
 
 use crate::backend::links::{LinkStatistics, ResyncReason};
+use crate::backend::openflow::SwitchSession;
 use crate::metrics::{self, peer};
 use crate::model::{LinkState, View};
 use crate::status::SessionStatus;
@@ -29,6 +30,8 @@ pub struct Peers {
     pub links: watch::Receiver<View<LinkState>>,
     /// The kernel backend's counters.
     pub links_statistics: Arc<dyn Fn() -> LinkStatistics + Send + Sync>,
+    /// The switches of managed bridges.
+    pub switches: watch::Receiver<BTreeMap<String, SwitchSession>>,
 }
 
 impl Peers {
@@ -67,6 +70,12 @@ impl Peers {
         let up = self.links.borrow().ready().is_some();
         let detail = if up { "rtnetlink, synchronised" } else { "rtnetlink, synchronising" };
         sessions.push(SessionStatus { peer: peer::KERNEL.into(), up, detail: detail.into() });
+        let switches = self.switches.borrow();
+        sessions.extend(switches.iter().map(|(bridge, switch)| SessionStatus {
+            peer: peer::switch(bridge),
+            up: switch.up,
+            detail: switch.detail.clone(),
+        }));
         sessions
     }
 
@@ -87,6 +96,7 @@ impl Peers {
                     changed = vswitchd.changed() => changed.is_err(),
                     // Counted when something happens to the links; told only when the view comes or goes.
                     changed = peers.links.changed() => changed.is_err(),
+                    changed = peers.switches.changed() => changed.is_err(),
                     () = sender.closed() => true,
                 };
                 if gone {
@@ -105,6 +115,7 @@ struct Counted {
     restarts: u64,
     ovsdb_resyncs: BTreeMap<&'static str, u64>,
     links_resyncs: BTreeMap<&'static str, u64>,
+    switch_restarts: BTreeMap<String, u64>,
 }
 
 impl Counted {
@@ -122,6 +133,17 @@ impl Counted {
         let links = (peers.links_statistics)();
         let links = ResyncReason::ALL.iter().map(|reason| (reason.name(), links.resyncs_for(*reason)));
         carry(peer::KERNEL, &mut self.links_resyncs, links);
+        let switches = peers.switches.borrow().clone();
+        for bridge in self.switch_restarts.keys().filter(|bridge| !switches.contains_key(*bridge)) {
+            // A series cannot be taken back; a session that nobody wants is down.
+            metrics::session_up(peer::switch(bridge), false);
+        }
+        for (bridge, switch) in &switches {
+            metrics::session_up(peer::switch(bridge), switch.up);
+            let before = self.switch_restarts.get(bridge).copied().unwrap_or(0);
+            (before..switch.restarts).for_each(|_| metrics::session_restart(peer::switch(bridge)));
+        }
+        self.switch_restarts = switches.into_iter().map(|(bridge, switch)| (bridge, switch.restarts)).collect();
     }
 }
 

@@ -120,7 +120,7 @@ impl HostStatus {
 /// The session with one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// `ovsdb`, `kernel`.
+    /// `ovsdb`, `vswitchd`, `kernel`, `openflow:BRIDGE`.
     pub peer: String,
     /// Whether its view is complete.
     pub up: bool,
@@ -131,7 +131,7 @@ pub struct SessionStatus {
 /// One planned operation, in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedOp {
-    /// `ovsdb` or `links`.
+    /// `ovsdb`, `links` or `openflow`.
     pub backend: String,
     /// On whose behalf.
     pub vif: Option<VifId>,
@@ -217,6 +217,8 @@ pub enum ConditionKind {
     LinkReady,
     /// Open vSwitch can use the port.
     PortReady,
+    /// The switch has all flows that the VIF needs.
+    FlowsReady,
     /// The guest is connected to the vhost-user port.
     VhostConnected,
 }

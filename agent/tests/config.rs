@@ -99,7 +99,7 @@ fn the_documentation_tells_live_keys_from_the_others() {
          [api]\nsocket='/a.sock'\nmode='0600'\ngroup='g'\n[metrics]\nlisten=''\n\
          [defaults]\nmtu=9000\nqos_type=''\nisolate=true\nper_port_bridge=true\n\
          [vhostuser]\ndir='/v'\nowner='o'\ngroup='g'\nmode='0700'\nselinux_label='l'\n\
-         [[bridge]]\nname='br'\n[[nic]]\ndevice='pci/0000:03:00.0'\n[log]\nlevel='debug'\nformat='json'\n",
+         [openflow]\ngroups='1-9'\nmeters='1-9'\nzones='1-9'\n[[bridge]]\nname='br'\n[[nic]]\ndevice='pci/0000:03:00.0'\n[log]\nlevel='debug'\nformat='json'\n",
     )
     .unwrap();
     let restart = Config::diff_needs_restart(&Config::default(), &changed);
@@ -190,7 +190,16 @@ fn an_unknown_owner_is_named() {
 #[case::qos("[defaults]\nqos_type = 'htb'\n", "defaults.qos_type", 2, "is not one of linux-htb")]
 #[case::vhost_mode("[vhostuser]\nmode = '0999'\n", "vhostuser.mode", 2, "not a file mode")]
 #[case::bridge_name("[[bridge]]\nname = 'a/b'\n", "bridge[0].name", 2, "has '/' in it")]
-#[case::managed("[[bridge]]\nname = 'b'\nflows = 'managed'\n", "bridge[0].flows", 3, "\"managed\" is not supported")]
+#[case::flows("[[bridge]]\nname = 'b'\nflows = 'ovn'\n", "bridge[0].flows", 3, "`ovn`")]
+#[case::two_uplinks(
+    "[[bridge]]\nname = 'b'\nuplinks = [{ port = 'e' }, { port = 'f' }]\n",
+    "bridge[0].uplinks[1].networks",
+    0,
+    "one uplink"
+)]
+#[case::range("[openflow]\ngroups = '9-1'\n", "openflow.groups", 2, "is not a range between 1 and")]
+#[case::range_of_words("[openflow]\nmeters = 'all'\n", "openflow.meters", 2, "such as \"1-32767\"")]
+#[case::zones("[openflow]\nzones = '1-65536'\n", "openflow.zones", 2, "between 1 and 65535")]
 #[case::uplink("[[bridge]]\nname = 'b'\nuplinks = [{ ports = 'e' }]\n", "bridge[0].uplinks[0]", 3, "`ports`")]
 #[case::two_bridges("[[bridge]]\nname = 'b'\n[[bridge]]\nname = 'b'\n", "bridge[1].name", 0, "earlier bridge")]
 #[case::nic("[[nic]]\ndevice = 'eth0'\n", "nic[0].device", 2, "not a devlink handle")]

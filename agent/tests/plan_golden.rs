@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use vifd::backend::Outcome;
+use vifd::backend::openflow::{FlowChange, FlowOp};
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
+use vifd::backend::{Attributed, Outcome};
 use vifd::config::Config;
 use vifd::model::{Bridge, Desired, FileOwner, LinkKind, MacAddr, Observed, Table, View, Vif, VifId};
-use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, Settings, plan, release};
+use vifd::plan::pipeline::{Cookie, OwnerTag};
+use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, Memo, Orders, Settings, Uplink, plan, release};
 use vifd::record;
 
 const A: &str = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
@@ -104,7 +106,7 @@ impl Case {
             if self.desired.synced {
                 self.orders.stopped = plan.stopped_removals.iter().copied().collect();
             }
-            if plan.links.is_empty() && plan.ovs.is_empty() {
+            if plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty() {
                 for (id, judgement) in &plan.judgements {
                     let plugged = if judgement.plugged { "plugged, " } else { "" };
                     let _ = writeln!(self.text, "  {id}: {plugged}{:?}", judgement.verdict);
@@ -126,6 +128,14 @@ impl Case {
             for (op, outcome) in ovs.iter().zip(self.world.apply_ovs(&ovs)) {
                 assert_eq!(outcome, Outcome::Done, "{}", op.op);
                 let _ = writeln!(self.text, "    ovsdb: {}", op.op);
+            }
+            for ((op, outcome), words) in
+                plan.flows.iter().zip(self.world.apply_flows(&plan.flows)).zip(flow_words(&plan.flows))
+            {
+                assert_eq!(outcome, Outcome::Done, "{}", op.op);
+                if !words.is_empty() {
+                    let _ = writeln!(self.text, "    openflow: {words}");
+                }
             }
             self.world.switch();
         }
@@ -179,6 +189,143 @@ impl Case {
         self.world.switch();
         self
     }
+}
+
+/// Operations on switches: what is done in which table, how often, since what flows say is `pipeline`'s golden cases.
+fn flow_words(ops: &[Attributed<FlowOp>]) -> Vec<String> {
+    let word = |op: &Attributed<FlowOp>| match &op.op.change {
+        FlowChange::Flow(change) => {
+            format!("{:?} flow {:#x} table {}", change.command, change.flow.cookie, change.flow.table)
+        }
+        _ => op.op.to_string(),
+    };
+    let mut words: Vec<(String, usize)> = Vec::new();
+    for op in ops {
+        let word = word(op);
+        match words.last_mut() {
+            Some((last, times)) if *last == word => *times += 1,
+            _ => words.push((word, 1)),
+        }
+    }
+    let mut told: Vec<String> =
+        words.into_iter().map(|(word, times)| if times > 1 { format!("{word} ×{times}") } else { word }).collect();
+    told.resize(ops.len(), String::new());
+    told
+}
+
+/// A host whose bridge `br-int` is managed, with an uplink.
+fn managed(vifs: impl IntoIterator<Item = Arc<Vif>>) -> Case {
+    let mut case = Case::new(vifs);
+    let uplinks = vec![Uplink { port: "eth1".into(), networks: vec!["*".into()] }];
+    let bridge = ManagedBridge { datapath_type: "netdev".into(), uplinks, takeover: false };
+    case.settings.bridges = BTreeMap::from([("br-int".to_owned(), bridge)]);
+    case.world.managed = BTreeSet::from(["br-int".to_owned()]);
+    case.world.owner = OwnerTag::of(&case.settings.agent).0;
+    case
+}
+
+fn guest(id: &str, number: u8, active: bool) -> Arc<Vif> {
+    record(
+        id,
+        &json!({
+            "type": "openvswitch", "vif_name": format!("tap{number}"), "active": active,
+            "address": format!("52:54:00:00:00:{number:02x}"),
+            "port_profile": ovs(&json!({"create_port": true, "create_tap": true, "interface_id": id})),
+        }),
+    )
+}
+
+#[test]
+fn flows_come_after_the_port_and_go_before_it() {
+    let mut case = managed([guest(A, 1, true), guest(B, 2, false)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.say("a bridge is made, one guest is here and one is on its way");
+    case.converge();
+    case.say("the uplink comes");
+    case.world.add_link("eth1", LinkKind::Other("veth".into()), None);
+    case.world.add_port("br-int", "eth1", "", StringMap::new());
+    case.world.switch();
+    case.converge();
+    case.say("the other guest arrives");
+    let arrived = guest(B, 2, true);
+    case.desired.vifs.insert(arrived.id, arrived);
+    case.converge();
+    case.say("the first leaves");
+    let left = guest(A, 1, true).id;
+    case.desired.vifs.remove(&left);
+    case.desired.deleted.insert(left);
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_group_that_somebody_elses_flow_names_stays() {
+    let mut case = managed([guest(A, 1, true), guest(B, 2, true)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.converge();
+    // In place of the one that floods, so that another group is wanted.
+    let flows = case.world.flows();
+    let state = flows["br-int"].ready().unwrap();
+    let floods = |flow: &&Arc<flows::Flow>| flow.instructions.apply.contains(&flows::Action::Group(1));
+    let flood = state.owned.values().flat_map(|set| set.values()).find(floods).unwrap();
+    case.world.add_flow("br-int", flows::Flow { cookie: 7, ..flows::Flow::clone(flood) });
+    case.converge();
+    let after = case.world.flows();
+    let state = after["br-int"].ready().unwrap();
+    assert_eq!(state.foreign.values().map(|set| set.len()).sum::<usize>(), 1, "{}", case.text);
+    assert!(state.groups.contains_key(&1));
+}
+
+/// Flows that are partly others already when the port has to go keep it no longer than those that are right.
+#[test]
+fn flows_of_a_port_that_is_given_up_go_and_none_come() {
+    let mut case = managed([guest(A, 1, true)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.converge();
+    let flows = case.world.flows();
+    let cookie = Cookie::vif(OwnerTag::of(&case.settings.agent), guest(A, 1, true).id);
+    let one = flows["br-int"].ready().unwrap().owned[&cookie.0].keys().min_by_key(|id| id.priority).unwrap().clone();
+    case.world.delete_flow("br-int", &one);
+    let bridge = case.world.ovs.bridges["br-int"].as_ref().clone();
+    case.world.ovs.bridges.insert("br-int".into(), Arc::new(Bridge { datapath_type: "netdev".into(), ..bridge }));
+    case.world.kernel.links.clear();
+    case.text.clear();
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn a_bridge_that_is_somebody_elses_is_not_managed() {
+    let mut text = String::new();
+    let mut claim = |what: &str, change: &dyn Fn(&mut World)| {
+        let mut case = managed([guest(A, 1, true)]);
+        case.settings.bridges.get_mut("br-int").unwrap().uplinks.clear();
+        case.world.set_fail_mode("br-int", Some("secure"));
+        change(&mut case.world);
+        let before = case.world.flows();
+        case.say(what);
+        case.converge();
+        assert_eq!(before, case.world.flows(), "{what}");
+        text.push_str(&case.text);
+    };
+    fn bridge(world: &mut World) -> &mut Bridge {
+        Arc::make_mut(world.ovs.bridges.get_mut("br-int").unwrap())
+    }
+    claim("it forwards without flows", &|world| world.set_fail_mode("br-int", None));
+    claim("it has a controller", &|world| bridge(world).controllers.extend([uuid::Uuid::nil()]));
+    claim("it is OVN's", &|world| world.ovs.ovn_bridges.extend(["br-int".into()]));
+    claim("it speaks nothing that we do", &|world| bridge(world).protocols.extend(["OpenFlow13".into()]));
+    claim("it has flows", &|world| world.add_flow("br-int", "table=0,priority=0 actions=NORMAL".parse().unwrap()));
+    claim("it is another agent's", &|world| {
+        bridge(world).external_ids.insert("vifd-owner", "other");
+    });
+    insta::assert_snapshot!(text);
 }
 
 /// Plug, then unplug.

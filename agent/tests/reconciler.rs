@@ -14,11 +14,12 @@ use vifd::backend::stage::Stage;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{Desired, Vif, VifId};
-use vifd::plan::{MaxRemovals, Settings};
+use vifd::plan::pipeline::{Cookie, OwnerTag};
+use vifd::plan::{ManagedBridge, MaxRemovals, Settings};
 use vifd::reconciler::{self, Command, Control, Joints};
 use vifd::record;
 use vifd::source::{Intake, Source};
-use vifd::status::{HostStatus, Phase};
+use vifd::status::{ConditionKind, HostStatus, Phase, Truth};
 
 fn settings() -> Settings {
     Settings { max_removals: MaxRemovals::Count(5), ..Config::default().settings().unwrap() }
@@ -85,7 +86,7 @@ impl Scene {
         enforce: bool,
         state: tempfile::TempDir,
     ) -> Scene {
-        let (links, ovs) = stage.backends(mute);
+        let (links, ovs, flows) = stage.backends(mute);
         let (intake, intakes) = watch::channel(Intake::default());
         let (control, controls) = watch::channel(Control { settings: settings(), enforce, resync: None });
         let (commands, orders) = mpsc::channel(4);
@@ -97,6 +98,7 @@ impl Scene {
             source: Hand { intake: intakes, gone: Arc::clone(&gone) },
             links,
             ovs,
+            flows,
             control: controls,
             commands: orders,
             status: publish,
@@ -319,6 +321,38 @@ async fn who_is_on_the_host_keeps_its_address_also_when_records_come_late() {
         .until("both are judged", |status| status.vifs.len() == 2 && status.vifs[&id(9)].phase == Phase::Ready)
         .await;
     assert_eq!(status.vifs[&id(3)].phase, Phase::Failed, "{}", status.vifs[&id(3)].message);
+}
+
+#[tokio::test]
+async fn a_flow_that_the_switch_refuses_holds_its_vif_alone() {
+    let owner = OwnerTag::of(&settings().agent);
+    let mut world = World::new(false);
+    world.managed = BTreeSet::from(["br-int".to_owned()]);
+    world.owner = owner.0;
+    world.refused_cookies.insert(Cookie::vif(owner, id(7)).0, "OFPBAC_BAD_OUT_PORT".to_owned());
+    let stage = Stage::new(world);
+    let mut scene = Scene::on(stage, [], &[], true, tempfile::tempdir().unwrap());
+    scene.control.send_modify(|control| {
+        control
+            .settings
+            .bridges
+            .insert("br-int".to_owned(), ManagedBridge { datapath_type: "system".into(), ..ManagedBridge::default() });
+    });
+    scene.want(0..20);
+    let status = scene
+        .until("nineteen are ready", |status| {
+            status.vifs.values().filter(|vif| vif.phase == Phase::Ready).count() == 19
+                && status.vifs.get(&id(7)).is_some_and(|vif| vif.phase == Phase::Failed)
+        })
+        .await;
+    let held = &status.vifs[&id(7)];
+    assert!(held.message.contains("the switch refused: OFPBAC_BAD_OUT_PORT"), "{}", held.message);
+    let truth =
+        |number| status.vifs[&id(number)].condition(ConditionKind::FlowsReady).map(|condition| condition.status);
+    assert_eq!((truth(7), truth(8)), (Some(Truth::False), Some(Truth::True)));
+    // And it comes right by itself once the refusal is over.
+    scene.stage.change(|world| world.refused_cookies.clear());
+    scene.until("all are ready", all_ready(20)).await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@
 //! name which tool is missing. A scenario is one file in `tests/`.
 
 mod compare;
+mod guest;
 mod hostile;
 mod http;
 mod machine;
@@ -33,6 +34,7 @@ mod vifd;
 mod wait;
 
 pub use compare::{Host, differences};
+pub use guest::{GUEST_DEVICE, Guest, guest_record, native_record, network_id};
 pub use hostile::{Hostile, Mischief, Wire};
 pub use http::{Response, request};
 pub use machine::Machine;

@@ -72,6 +72,7 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
             let judgement = Judgement {
                 link_ready: None,
                 port_ready: Some(ready),
+                flows_ready: None,
                 vhost_connected: None,
                 plugged: ready || matches!(verdict, Verdict::Plugged(_)),
                 facts: Facts { bridge: Some("br-int".into()), port: Some(vif_name.clone()), ..Facts::default() }.into(),

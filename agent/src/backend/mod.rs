@@ -1,6 +1,7 @@
 //! Effects: one backend per peer. A backend shows what its peer says and applies batches; it decides nothing.
 
 pub mod links;
+pub mod openflow;
 pub mod ovs;
 pub mod stage;
 pub mod world;
@@ -49,7 +50,7 @@ pub trait Backend: Send + 'static {
     /// What can be asked of it.
     type Op: Clone + Send + 'static;
 
-    /// The name in metrics: `ovsdb` or `links`.
+    /// The name in metrics: `ovsdb`, `links` or `openflow`.
     const NAME: &'static str;
 
     /// The peer's state, as it changes.

@@ -1,15 +1,17 @@
 //! A [`World`] behind the [`Backend`] trait: what the reconciler is tested on, and what simulated fleets run.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::links::LinkOp;
+use super::openflow::FlowOp;
 use super::ovs::OvsOp;
 use super::world::World;
 use super::{Attributed, Backend, Outcome};
-use crate::model::{LinkState, OvsState, View};
+use crate::model::{FlowState, LinkState, OvsState, View};
 
 /// A world that backends share. ovs-vswitchd takes its turn after every change.
 #[derive(Clone, Debug)]
@@ -17,6 +19,7 @@ pub struct Stage {
     world: Arc<Mutex<World>>,
     links: watch::Sender<View<LinkState>>,
     ovs: watch::Sender<View<OvsState>>,
+    flows: watch::Sender<View<BTreeMap<String, View<FlowState>>>>,
     /// How long a batch takes.
     pub latency: Duration,
 }
@@ -24,6 +27,10 @@ pub struct Stage {
 /// The kernel of a [`Stage`].
 #[derive(Debug)]
 pub struct StagedLinks(Stage);
+
+/// The switches of a [`Stage`].
+#[derive(Debug)]
+pub struct StagedFlows(Stage);
 
 /// The database of a [`Stage`].
 #[derive(Debug)]
@@ -41,6 +48,7 @@ impl Stage {
             world: Arc::new(Mutex::new(world)),
             links: watch::Sender::new(View::Syncing),
             ovs: watch::Sender::new(View::Syncing),
+            flows: watch::Sender::new(View::Syncing),
             latency: Duration::ZERO,
         };
         stage.change(|_| {});
@@ -49,9 +57,9 @@ impl Stage {
 
     /// The backends. For the sake of the ports named `mute` the database refuses whole transactions.
     #[must_use]
-    pub fn backends(&self, mute: &[&str]) -> (StagedLinks, StagedOvs) {
+    pub fn backends(&self, mute: &[&str]) -> (StagedLinks, StagedOvs, StagedFlows) {
         let mute = mute.iter().map(|name| (*name).to_owned()).collect();
-        (StagedLinks(self.clone()), StagedOvs { stage: self.clone(), mute })
+        (StagedLinks(self.clone()), StagedOvs { stage: self.clone(), mute }, StagedFlows(self.clone()))
     }
 
     /// Something happens to the world; whoever watches sees it.
@@ -61,6 +69,7 @@ impl Stage {
         world.switch();
         self.links.send_replace(View::Ready(Arc::new(world.kernel.clone())));
         self.ovs.send_replace(View::Ready(Arc::new(world.ovs.clone())));
+        self.flows.send_replace(View::Ready(world.flows()));
         result
     }
 
@@ -87,6 +96,23 @@ impl Backend for StagedLinks {
     async fn apply(&mut self, batch: Vec<Attributed<LinkOp>>) -> Vec<Outcome> {
         tokio::time::sleep(self.0.latency).await;
         self.0.change(|world| batch.iter().map(|op| world.apply_link(&op.op)).collect())
+    }
+
+    async fn resync(&mut self) {}
+}
+
+impl Backend for StagedFlows {
+    type State = BTreeMap<String, View<FlowState>>;
+    type Op = FlowOp;
+    const NAME: &'static str = "openflow";
+
+    fn observe(&self) -> watch::Receiver<View<Self::State>> {
+        self.0.flows.subscribe()
+    }
+
+    async fn apply(&mut self, batch: Vec<Attributed<FlowOp>>) -> Vec<Outcome> {
+        tokio::time::sleep(self.0.latency).await;
+        self.0.change(|world| world.apply_flows(&batch))
     }
 
     async fn resync(&mut self) {}

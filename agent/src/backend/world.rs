@@ -1,6 +1,8 @@
 //! A host in memory: the same operations on plain maps, with ovs-vswitchd's and the hypervisor's turns to be
 //! taken by hand. It stands at the `Backend` seam for property tests and for simulated fleets, nowhere else.
 
+mod switches;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,7 +11,8 @@ use ovsdb::text::Text;
 use uuid::Uuid;
 
 use super::links::LinkOp;
-use super::ovs::{MarkedTable, NewPort, OvsOp, StringMap};
+use super::openflow::Picture;
+use super::ovs::{MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
 use crate::model::{
     Bridge, FileOwner, Interface, Link, LinkKind, LinkState, MacAddr, Observed, OvsState, Port, Qos, View,
@@ -28,6 +31,17 @@ pub struct World {
     pub refused: BTreeMap<String, String>,
     /// Modifying operations done so far.
     pub writes: usize,
+    /// Bridges whose switches are seen.
+    pub managed: BTreeSet<String>,
+    /// The upper 16 bits of our cookies.
+    pub owner: u16,
+    /// Cookies whose flows are refused, with the words of the refusal.
+    pub refused_cookies: BTreeMap<u64, String>,
+    /// Greatest meter of a switch.
+    pub max_meters: u32,
+    /// Packets that were sent, by bridge.
+    pub announced: Vec<(String, bytes::Bytes)>,
+    switches: BTreeMap<String, Arc<Picture>>,
     serial: u128,
 }
 
@@ -37,13 +51,18 @@ impl World {
     /// An empty host on which ovs-vswitchd runs, with or without DPDK.
     #[must_use]
     pub fn new(dpdk: bool) -> Self {
-        World { ovs: OvsState { vswitchd_alive: true, ..OvsState::default() }, dpdk, ..World::default() }
+        let ovs = OvsState { vswitchd_alive: true, ..OvsState::default() };
+        World { ovs, dpdk, max_meters: 1000, ..World::default() }
     }
 
     /// What the planner sees: everything, at once.
     #[must_use]
     pub fn observed(&self) -> Observed {
-        Observed { links: View::Ready(Arc::new(self.kernel.clone())), ovs: View::Ready(Arc::new(self.ovs.clone())) }
+        Observed {
+            links: View::Ready(Arc::new(self.kernel.clone())),
+            ovs: View::Ready(Arc::new(self.ovs.clone())),
+            flows: self.flows(),
+        }
     }
 
     fn uuid(&mut self) -> Uuid {
@@ -150,17 +169,28 @@ impl World {
 
     fn try_ovs(&mut self, op: &OvsOp) -> Result<(), Refusal> {
         match op {
-            OvsOp::InsertBridge { name, datapath_type, external_ids } => {
+            OvsOp::InsertBridge { name, datapath_type, external_ids, secure } => {
                 if self.ovs.bridges.contains_key(name.as_str()) || self.ovs.ports.contains_key(name.as_str()) {
                     return Err(Outcome::Conflict(format!("{name} exists")));
                 }
                 self.add_bridge(name, datapath_type, external_ids.clone());
+                if *secure {
+                    self.secure(name)?;
+                }
+            }
+            OvsOp::SecureBridge { uuid, name, marks } => {
+                let bridge = self.bridge(name)?;
+                if bridge.uuid != *uuid || !has(&bridge.external_ids, marks) {
+                    return Err(Outcome::Conflict(format!("bridge {name} changed")));
+                }
+                self.secure(name)?;
             }
             OvsOp::DeleteBridge { uuid, name, marks } => {
                 let bridge = self.bridge(name)?.clone();
                 if bridge.uuid != *uuid || !has(&bridge.external_ids, marks) || bridge.ports.len() > 1 {
                     return Err(Outcome::Conflict(format!("bridge {name} changed")));
                 }
+                self.switches.remove(name.as_str());
                 self.ovs.bridges.remove(name.as_str());
                 self.ovs.ports.remove(name.as_str());
                 self.ovs.interfaces.remove(name.as_str());
@@ -224,6 +254,14 @@ impl World {
         Ok(())
     }
 
+    /// Makes a bridge forward by its flows alone; that changes, they go.
+    fn secure(&mut self, name: &str) -> Result<(), Refusal> {
+        let bridge = self.bridge(name)?;
+        bridge.other_config.extend(no_in_band());
+        self.set_fail_mode(name, Some(SECURE));
+        Ok(())
+    }
+
     fn bridge(&mut self, name: &str) -> Result<&mut Bridge, Refusal> {
         let gone = || Outcome::Conflict(format!("no bridge {name}"));
         Ok(Arc::make_mut(self.ovs.bridges.get_mut(name).ok_or_else(gone)?))
@@ -247,6 +285,7 @@ impl World {
             datapath_type: datapath_type.into(),
             ports: BTreeSet::new(),
             external_ids: external_ids.into(),
+            ..Bridge::default()
         };
         self.ovs.bridges.insert(name.into(), Arc::new(bridge));
         self.add_port(name, name, "internal", StringMap::new());
@@ -329,7 +368,9 @@ impl World {
             return;
         }
         let names: BTreeSet<Text> = self.ovs.interfaces.keys().cloned().collect();
-        for (place, name) in names.iter().enumerate() {
+        let numbers = self.ovs.interfaces.values().filter_map(|interface| interface.ofport);
+        let mut last = numbers.max().unwrap_or(0).max(0);
+        for name in &names {
             let Some(interface) = self.ovs.interfaces.get(name) else { continue };
             let fault = match interface.kind.as_str() {
                 "" if !self.kernel.links.contains_key(name.as_str()) => {
@@ -344,7 +385,8 @@ impl World {
                 _ => None,
             };
             let ofport = if fault.is_some() { -1 } else { interface.ofport.filter(|port| *port > 0).unwrap_or(0) };
-            let ofport = if ofport == 0 { i64::try_from(place).unwrap_or(i64::MAX).saturating_add(1) } else { ofport };
+            let ofport = if ofport == 0 { last + 1 } else { ofport };
+            last = last.max(ofport);
             let ifindex = Some(self.kernel.links.get(name.as_str()).map_or(0, |link| link.index));
             if let Ok(interface) = self.interface(name) {
                 (interface.ofport, interface.error, interface.ifindex) = (Some(ofport), fault.map(Text::from), ifindex);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
 
-use super::{Adopt, Config, ConfigError};
+use super::{Adopt, Bridge, Config, ConfigError, Flows};
 use crate::model::FileOwner;
-use crate::plan::Settings;
+use crate::plan::{ManagedBridge, Settings, Uplink};
 use crate::record::Limits;
 
 /// Open vSwitch's own default.
@@ -67,8 +67,19 @@ impl Config {
                 mode: self.vhostuser.mode.0,
                 label: (!label.is_empty()).then(|| label.clone()),
             },
+            bridges: self.bridge.iter().filter(|bridge| bridge.flows == Flows::Managed).map(managed).collect(),
+            groups: self.openflow.groups,
+            meters: self.openflow.meters,
+            zones: self.openflow.zones,
         })
     }
+}
+
+fn managed(bridge: &Bridge) -> (String, ManagedBridge) {
+    let uplink = |uplink: &super::Uplink| Uplink { port: uplink.port.clone(), networks: uplink.networks.clone() };
+    let uplinks = bridge.uplinks.iter().map(uplink).collect();
+    let managed = ManagedBridge { datapath_type: bridge.datapath_type.clone(), uplinks, takeover: bridge.takeover };
+    (bridge.name.clone(), managed)
 }
 
 /// The number of a user or group that is given by name or number; `u32::MAX`, which chown(2) takes for "as it

@@ -12,8 +12,9 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::{Eswitch, Flows, SourceKind};
+use super::{Eswitch, SourceKind};
 use crate::model::AgentId;
+use crate::plan::IdRange;
 use crate::record::validate;
 
 /// Shortest time between two resyncs: below it, a slow host would do nothing else.
@@ -380,6 +381,52 @@ pub(super) fn interface_name<'de, D: Deserializer<'de>>(d: D) -> Result<String, 
     }
 }
 
+pub(super) fn system() -> String {
+    "system".into()
+}
+
+pub(super) fn datapath_type<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    let kind = text(d)?;
+    match kind.as_str() {
+        "system" | "netdev" => Ok(kind),
+        _ => Err(D::Error::custom(format_args!("\"{kind}\" is neither \"system\" nor \"netdev\""))),
+    }
+}
+
+/// A range such as `"1-32767"` within what there is; whole numbers, both ends in it.
+fn range<'de, D: Deserializer<'de>>(d: D, greatest: u32) -> Result<IdRange, D::Error> {
+    let text = text(d)?;
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let ends = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));
+    match ends {
+        Some((first, last)) if 1 <= first && first <= last && last <= greatest => Ok(IdRange { first, last }),
+        Some(_) => Err(D::Error::custom(format_args!("\"{text}\" is not a range between 1 and {greatest}"))),
+        None => Err(D::Error::custom(format_args!("\"{text}\" is not a range such as \"1-32767\""))),
+    }
+}
+
+/// A key that is a range of numbers of which the greatest is known.
+macro_rules! range_value {
+    ($name:ident, $greatest:literal) => {
+        pub(super) mod $name {
+            use super::{Deserializer, IdRange};
+
+            pub(in crate::config) fn serialize<S: serde::Serializer>(value: &IdRange, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(value)
+            }
+
+            pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<IdRange, D::Error> {
+                super::range(d, $greatest)
+            }
+        }
+    };
+}
+
+// OFPG_MAX and OFPM_MAX of OpenFlow 1.4.1; a zone is 16 bits, and zone 0 is everybody's.
+range_value!(groups, 0xffff_ff00);
+range_value!(meters, 0xffff_0000);
+range_value!(zones, 65535);
+
 pub(super) fn every_network() -> Vec<String> {
     vec!["*".into()]
 }
@@ -408,10 +455,6 @@ fn word<'de, D: Deserializer<'de>, T>(d: D, can: &str, value: T, cannot: &str) -
 
 pub(super) fn source_kind<'de, D: Deserializer<'de>>(d: D) -> Result<SourceKind, D::Error> {
     word(d, "dir", SourceKind::Dir, "nats")
-}
-
-pub(super) fn flows<'de, D: Deserializer<'de>>(d: D) -> Result<Flows, D::Error> {
-    word(d, "none", Flows::None, "managed")
 }
 
 pub(super) fn eswitch<'de, D: Deserializer<'de>>(d: D) -> Result<Eswitch, D::Error> {

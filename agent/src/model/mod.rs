@@ -1,6 +1,7 @@
 //! What is wanted and what is seen: plain data, no I/O, no parsing of wire forms (see `record`).
 
 mod desired;
+mod flows;
 mod names;
 mod observed;
 mod rule;
@@ -8,6 +9,7 @@ mod table;
 mod vif;
 
 pub use desired::Desired;
+pub use flows::{FlowSet, FlowState, Limits, SwitchStates};
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
 pub use observed::{
     Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,

@@ -8,10 +8,10 @@ use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
 
-use super::{MacAddr, Table};
+use super::{MacAddr, SwitchStates, Table};
 
 /// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub enum View<T> {
     /// Not known, or known to be incomplete.
     #[default]
@@ -47,6 +47,8 @@ pub struct Observed {
     pub links: View<LinkState>,
     /// The Open_vSwitch database.
     pub ovs: View<OvsState>,
+    /// What the switches say, an entry for each managed bridge that is in the database.
+    pub flows: SwitchStates,
 }
 
 /// What the kernel says of this network namespace.
@@ -122,6 +124,11 @@ pub struct OvsState {
     pub vswitchd_alive: bool,
     /// Whether it runs and has not carried out yet what somebody waits for: `cur_cfg` is behind `next_cfg`.
     pub vswitchd_behind: bool,
+    /// `other_config:flow-restore-wait`: somebody is about to put back the flows of before a restart, and until then
+    /// ovs-vswitchd forwards by what it had in the datapath.
+    pub restoring: bool,
+    /// Bridges that OVN says are its own (`external_ids:ovn-bridge`).
+    pub ovn_bridges: BTreeSet<Text>,
     /// Bridges by name.
     pub bridges: Table<Text, Bridge>,
     /// Ports by name.
@@ -145,6 +152,16 @@ pub struct Bridge {
     pub ports: BTreeSet<Text>,
     /// `external_ids`.
     pub external_ids: Pairs,
+    /// `other_config`.
+    pub other_config: Pairs,
+    /// `fail_mode`: `secure`, `standalone`, or absent, which means `standalone`.
+    pub fail_mode: Option<Text>,
+    /// `controller`: rows of table Controller.
+    pub controllers: BTreeSet<Uuid>,
+    /// `protocols`, empty for Open vSwitch's default.
+    pub protocols: BTreeSet<Text>,
+    /// `datapath_id`, set by ovs-vswitchd.
+    pub datapath_id: Option<Text>,
 }
 
 impl Bridge {

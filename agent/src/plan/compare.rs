@@ -1,17 +1,21 @@
 //! One VIF's blueprint against what is there: the operations that are legal now, and the verdict.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flows::FlowId;
+
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
+use super::flows::{Naming, Place, Switches};
 use super::inventory::{Inventory, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
-use super::{Facts, Inputs, Judgement, LINKS, Missing, OVSDB, Owner, Plan, Verdict};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
+use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::{OvsOp, StringMap};
 use crate::model::{Interface, Link, LinkKind, Port, Table, Vif, VifId};
 
@@ -20,7 +24,13 @@ pub(super) struct Work<'a> {
     pub(super) inputs: Inputs<'a>,
     pub(super) now: Instant,
     pub(super) plan: Plan,
-    inventory: &'a Inventory,
+    pub(super) inventory: &'a Inventory,
+    /// What is known of flows.
+    pub(super) switches: Switches,
+    /// Flows of others by bridge, as far as they were looked for in this plan.
+    pub(super) foreign: BTreeMap<String, HashMap<FlowId, u64>>,
+    /// Zones that interfaces have, and those given in this plan.
+    pub(super) zones: Option<BTreeSet<u32>>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges that the VIFs planned here want, so that an empty one of them is not swept.
@@ -32,6 +42,7 @@ pub(super) struct Work<'a> {
 pub(super) struct Findings {
     pub(super) links: Vec<LinkOp>,
     pub(super) ovs: Vec<OvsOp>,
+    pub(super) flows: Vec<FlowOp>,
     pub(super) conflict: Option<String>,
     pub(super) failed: Option<String>,
     /// Something that has to come before vifd can go on.
@@ -42,8 +53,26 @@ pub(super) struct Findings {
     pub(super) unanswered: Option<Missing>,
     pub(super) link_ready: Option<bool>,
     pub(super) port_ready: Option<bool>,
+    pub(super) flows_ready: Option<bool>,
+    /// Where its flows are, once it is known which they are.
+    pub(super) place: Option<Place>,
     pub(super) vhost_connected: Option<bool>,
     pub(super) facts: Facts,
+}
+
+/// A VIF whose verdict waits for what it shares with others.
+pub(super) struct Half {
+    pub(super) id: VifId,
+    found: Findings,
+    /// On what the verdict rests, where that is known.
+    pub(super) looks: Option<Vec<Look>>,
+}
+
+impl Half {
+    /// Whether its verdict depends on what is found out later in the same plan.
+    pub(super) fn shares(&self) -> bool {
+        self.found.place.is_some()
+    }
 }
 
 /// Whose port stands where a tap is to be made.
@@ -67,6 +96,9 @@ impl<'a> Work<'a> {
             now,
             plan: Plan { judgements, ..Plan::default() },
             inventory,
+            switches: Switches::default(),
+            foreign: BTreeMap::new(),
+            zones: None,
             inserted_bridges: BTreeSet::new(),
             wanted_bridges: BTreeSet::new(),
         }
@@ -81,22 +113,20 @@ impl<'a> Work<'a> {
         disposable
     }
 
-    /// Plans one wanted VIF. Answers on what the verdict rests, where there is nothing to do and that is known.
-    pub(super) fn vif(
-        &mut self,
-        id: VifId,
-        vif: &Vif,
-        blueprint: Result<&Blueprint, &Unbuildable>,
-    ) -> Option<Vec<Look>> {
+    /// Plans one wanted VIF, as far as that goes without the others. Nothing is left to be said of one that is not
+    /// looked at.
+    pub(super) fn vif(&mut self, id: VifId, vif: &Vif, blueprint: Result<&Blueprint, &Unbuildable>) -> Option<Half> {
         let rejected =
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
         if let Some(clash) = self.inputs.clashes.get(&id) {
+            self.switches.unplace(id);
             self.judge(id, rejected(&clash.field, &clash.reason), Facts::default());
             return None;
         }
         let blueprint = match blueprint {
             Ok(blueprint) => blueprint,
             Err(wrong) => {
+                self.switches.unplace(id);
                 self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default());
                 return None;
             }
@@ -129,9 +159,10 @@ impl<'a> Work<'a> {
                 self.port(id, port, place == 0, &mut sight, &mut found);
             }
         }
-        let idle = found.links.is_empty() && found.ovs.is_empty();
-        self.conclude(id, found);
-        sight.into_looks().filter(|_| idle)
+        if sight.sees_ovs() {
+            self.flows(id, vif, blueprint, &mut sight, &mut found);
+        }
+        Some(Half { id, found, looks: sight.into_looks() })
     }
 
     /// A verdict on a VIF for which nothing is done.
@@ -140,6 +171,7 @@ impl<'a> Work<'a> {
             verdict,
             link_ready: None,
             port_ready: None,
+            flows_ready: None,
             vhost_connected: None,
             plugged: false,
             facts: Arc::new(facts),
@@ -152,7 +184,7 @@ impl<'a> Work<'a> {
         let Some(owned) = self.inventory.by_vif.get(&id) else { return };
         for (port, interface) in &owned.ports {
             if !blueprint.ports.iter().any(|wanted| wanted.name == port.name) {
-                found.ovs.push(self.delete_port(port, interface.as_deref()));
+                self.give_up(id, port, interface.as_deref(), sight, found);
             }
         }
         for tap in &owned.taps {
@@ -197,7 +229,7 @@ impl<'a> Work<'a> {
                 && matches!(port_owner(port, Some(interface), settings), Owner::Us { .. })
                 && Self::outlived_its_netdev(port, interface, true, sight)
             {
-                found.ovs.push(self.delete_port(port, Some(interface)));
+                self.give_up(id, port, Some(interface), sight, found);
                 return;
             }
             found.links.push(LinkOp::CreateTap {
@@ -343,6 +375,7 @@ impl<'a> Work<'a> {
                 name: wanted.name.clone(),
                 datapath_type: wanted.datapath_type.clone(),
                 external_ids: settings.marks(own, false),
+                secure: settings.bridges.contains_key(&wanted.name),
             });
         }
     }
@@ -403,7 +436,7 @@ impl<'a> Work<'a> {
                 return;
             }
             Owner::Us { .. } if port.bridge != wanted.bridge => {
-                found.ovs.push(self.delete_port(port, Some(interface)));
+                self.give_up(id, port, Some(interface), sight, found);
                 return;
             }
             Owner::Us { .. } => Guard::Mark,
@@ -424,7 +457,7 @@ impl<'a> Work<'a> {
         // A tap of ours has been seen to.
         let outlived = found.link_ready.is_none() && Self::outlived_its_netdev(port, interface, false, sight);
         if outlived && wanted.maker == Maker::Vifd && matches!(guard, Guard::Mark) {
-            found.ovs.push(self.delete_port(port, Some(interface)));
+            self.give_up(id, port, Some(interface), sight, found);
             return;
         }
         change_rows(wanted, (port, interface), settings, guard, found);
@@ -485,6 +518,26 @@ impl<'a> Work<'a> {
         Ok(guard)
     }
 
+    /// Deletes a port of a VIF, after the flows that name it.
+    fn give_up(
+        &self,
+        id: VifId,
+        port: &Port,
+        interface: Option<&Interface>,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
+        match self.is_unnamed(id, &port.bridge) {
+            Ok(()) => found.ovs.push(self.delete_port(port, interface)),
+            Err(Naming::By(flows)) => found.flows.extend(flows),
+            Err(Naming::Unseen) => {
+                // Its bridge may be another than that of its flows, of which is noted how things are.
+                sight.glimpse();
+                found.blocked.get_or_insert(Missing::Switch(port.bridge.to_string()));
+            }
+        }
+    }
+
     /// Deletes a port of ours, its QoS row with it where that is ours or as os-vif made it.
     pub(super) fn delete_port(&self, port: &Port, interface: Option<&Interface>) -> OvsOp {
         let ours = |qos: &uuid::Uuid| {
@@ -503,24 +556,46 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Keeps the operations that are allowed now and gives the verdict.
-    fn conclude(&mut self, id: VifId, mut found: Findings) {
+    /// Keeps the operations that are allowed now and gives the verdict. Answers on what that rests, where there is
+    /// nothing to do and that is known.
+    pub(super) fn conclude(&mut self, half: Half) -> Option<Vec<Look>> {
+        let Half { id, mut found, looks } = half;
+        let mut shared_missing = false;
+        if let Some(place) = found.place.take() {
+            let stands = self.stands(&place, id, &mut found);
+            found.flows_ready = Some(stands && found.flows.is_empty());
+            shared_missing = !stands && found.conflict.is_none();
+        }
+        let idle = found.links.is_empty() && found.ovs.is_empty() && found.flows.is_empty() && !shared_missing;
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
         let waits_for_links = found.links.iter().any(is_base);
         let mut held = None;
-        for (backend, any) in [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty())] {
+        let any =
+            [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty()), (OPENFLOW, !found.flows.is_empty())];
+        for (backend, any) in any {
             if let Some(hold) = self.inputs.holds.in_force(Some(id), backend, self.now).filter(|_| any) {
                 held.get_or_insert(Verdict::Held { error: hold.error.clone(), backend, until: hold.until });
-                if backend == LINKS { found.links.clear() } else { found.ovs.clear() }
+                match backend {
+                    LINKS => found.links.clear(),
+                    OVSDB => found.ovs.clear(),
+                    _ => found.flows.clear(),
+                }
             }
+        }
+        if shared_missing && held.is_none() {
+            held = self.held_network();
         }
         if found.conflict.is_some() || found.blocked.is_some() || waits_for_links {
             // What is there already is kept right; nothing new is built on what is missing.
             found.ovs.retain(|op| !matches!(op, OvsOp::InsertPort(_)));
         }
-        let working = !found.links.is_empty() || !found.ovs.is_empty() || waits_for_links;
+        let working = !found.links.is_empty()
+            || !found.ovs.is_empty()
+            || !found.flows.is_empty()
+            || waits_for_links
+            || (shared_missing && held.is_none());
         let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
         let verdict = if paused && working {
             Verdict::Paused
@@ -543,16 +618,29 @@ impl<'a> Work<'a> {
         };
         if !paused {
             self.emit(Some(id), found.links, found.ovs);
+            self.emit_flows(Some(id), found.flows);
         }
         let judgement = Judgement {
             verdict,
             link_ready: found.link_ready,
             port_ready: found.port_ready,
+            flows_ready: found.flows_ready,
             vhost_connected: found.vhost_connected,
             plugged,
             facts: Arc::new(found.facts),
         };
         self.plan.judgements.insert(id, Arc::new(judgement));
+        looks.filter(|_| idle)
+    }
+
+    /// Whether this plan inserts a bridge.
+    pub(super) fn inserts(&self, bridge: &str) -> bool {
+        self.inserted_bridges.contains(bridge)
+    }
+
+    /// Adds operations on flows to the plan.
+    pub(super) fn emit_flows(&mut self, vif: Option<VifId>, flows: Vec<FlowOp>) {
+        self.plan.flows.extend(flows.into_iter().map(|op| Attributed { vif, op }));
     }
 
     /// Adds operations to the plan.

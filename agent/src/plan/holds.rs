@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{BackendName, LINKS, OVSDB};
+use super::{BackendName, LINKS, OPENFLOW, OVSDB};
 use crate::model::VifId;
 
 /// First pause after a refusal; it doubles with every further one.
@@ -87,7 +87,7 @@ impl Holds {
 
     /// The record changed: whatever was wrong with the old one says nothing of the new.
     pub fn forget(&mut self, vif: VifId) {
-        for backend in [LINKS, OVSDB] {
+        for backend in [LINKS, OVSDB, OPENFLOW] {
             self.entries.remove(&(Some(vif), backend));
         }
     }

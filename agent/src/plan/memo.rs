@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::blueprint::{Blueprint, Layout, Unbuildable, blueprint};
+use super::flows::Switches;
 use super::inventory::Inventory;
 use super::sight::Look;
 use super::{Inputs, Judgement, Settings};
-use crate::model::{Desired, LinkState, Observed, OvsState, Table, View, Vif, VifId};
+use crate::model::{Desired, LinkState, Observed, OvsState, SwitchStates, Table, View, Vif, VifId};
 
 type Built = Arc<Result<Blueprint, Unbuildable>>;
 
@@ -21,9 +22,13 @@ pub struct Memo {
     settings: Option<Settings>,
     /// What the last plan saw.
     observed: Observed,
+    /// What the last plan saw of the switches.
+    flows: SwitchStates,
     /// What the last plan was to bring about.
     vifs: Table<VifId, Vif>,
     pub(super) inventory: Inventory,
+    /// What is known of flows.
+    pub(super) switches: Switches,
     /// The verdicts of the last plan.
     pub(super) judgements: Table<VifId, Judgement>,
     /// Those of them that are on VIFs which nobody wanted.
@@ -54,6 +59,7 @@ impl Memo {
         }
         self.follow_records(inputs.desired);
         self.follow_host(inputs);
+        self.follow_switches(inputs);
         for id in inputs.clashes.keys() {
             self.unsettle(*id);
         }
@@ -70,8 +76,36 @@ impl Memo {
                 self.restless.remove(id);
                 self.blueprints.remove(id);
                 self.judgements.remove(id);
+                self.switches.unplace(*id);
             }
         });
+    }
+
+    fn follow_switches(&mut self, inputs: &Inputs<'_>) {
+        let (bridges, renumbered) = self.switches.refresh(inputs);
+        for bridge in bridges {
+            self.stir(&Look::Switch(bridge.into()));
+        }
+        for id in renumbered {
+            self.unsettle(id);
+        }
+        let before = std::mem::replace(&mut self.flows, Arc::clone(&inputs.observed.flows));
+        if Arc::ptr_eq(&before, &inputs.observed.flows) {
+            return;
+        }
+        for (bridge, now) in inputs.observed.flows.iter() {
+            // One that comes or goes is another condition of the bridge.
+            let Some((before, now)) = before.get(bridge).and_then(View::ready).zip(now.ready()) else { continue };
+            if !before.foreign.is(&now.foreign) || before.limits != now.limits {
+                self.stir(&Look::Switch(bridge.as_str().into()));
+            }
+            let mut looks = Vec::new();
+            before
+                .owned
+                .differing(&now.owned, |cookie, _, _| looks.push(Look::Cookie(bridge.as_str().into(), *cookie)));
+            before.meters.differing(&now.meters, |id, _, _| looks.push(Look::Meter(bridge.as_str().into(), *id)));
+            looks.iter().for_each(|look| self.stir(look));
+        }
     }
 
     fn follow_host(&mut self, inputs: &Inputs<'_>) {
@@ -114,13 +148,13 @@ impl Memo {
         self.standing.insert(id, looks);
     }
 
-    fn unsettle(&mut self, id: VifId) {
-        if let Some(looks) = self.standing.remove(&id) {
-            for look in looks {
-                self.looks.remove(&(look, id));
-            }
-            self.restless.insert(id);
+    /// Answers whether there was a verdict that stood.
+    pub(super) fn unsettle(&mut self, id: VifId) -> bool {
+        let Some(looks) = self.standing.remove(&id) else { return false };
+        for look in looks {
+            self.looks.remove(&(look, id));
         }
+        self.restless.insert(id)
     }
 
     /// Whether a VIF whose verdict stands wants this disposable bridge.

@@ -14,9 +14,11 @@
 
 pub mod blueprint;
 mod compare;
+mod flows;
 mod holds;
 mod inventory;
 mod memo;
+pub mod pipeline;
 mod release;
 mod removal;
 mod rows;
@@ -31,13 +33,14 @@ use std::time::Instant;
 pub use holds::{Hold, Holds};
 pub use memo::Memo;
 pub use release::release;
-pub use settings::{FORMAT, MaxRemovals, OWNER, Owner, PRESERVE, Settings, VIF};
+pub use settings::{FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, Settings, Uplink, VIF, ZONE};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
 use self::inventory::Inventory;
 use self::sight::Look;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
+use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::model::{Desired, LinkState, Observed, OvsState, Table, VifId};
 
@@ -45,6 +48,9 @@ use crate::model::{Desired, LinkState, Observed, OvsState, Table, VifId};
 pub const OVSDB: BackendName = "ovsdb";
 /// Name of the kernel backend in holds and metrics.
 pub const LINKS: BackendName = "links";
+
+/// Name of the OpenFlow backend in holds and metrics.
+pub const OPENFLOW: BackendName = "openflow";
 
 /// Most operations in one OVSDB transaction. ovs-vswitchd reconfigures once per transaction, so larger is
 /// cheaper; the bound keeps the message and the server's work for one client finite.
@@ -87,6 +93,8 @@ pub struct Plan {
     pub links: Vec<Attributed<LinkOp>>,
     /// For the OVSDB backend: one transaction.
     pub ovs: Vec<Attributed<OvsOp>>,
+    /// For the OpenFlow backend: one bundle for each bridge.
+    pub flows: Vec<Attributed<FlowOp>>,
     /// A word on every VIF that is wanted or still on the host; the very same one as in the plan before where nothing
     /// that it was made from is another.
     pub judgements: Table<VifId, Judgement>,
@@ -125,20 +133,52 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     let restless = memo.refresh(&inputs);
     let inventory = std::mem::take(&mut memo.inventory);
     let mut work = compare::Work::new(inputs, &inventory, std::mem::take(&mut memo.judgements), now);
+    work.switches = std::mem::take(&mut memo.switches);
+    let mut halves: Vec<compare::Half> = Vec::new();
     for id in restless {
-        let Some(vif) = inputs.desired.vifs.get(&id) else { continue };
-        let blueprint = memo.blueprint(vif, inventory.layout(vif, inputs.settings), inputs.settings);
-        let wanted = work.want_bridges(blueprint.as_ref().as_ref().ok());
-        if let Some(mut looks) = work.vif(id, vif, blueprint.as_ref().as_ref()) {
-            looks.extend(wanted.into_iter().map(|bridge| Look::Wants(bridge.into())));
-            memo.settle(id, looks);
+        halves.extend(begin(&mut work, memo, id));
+    }
+    // What they share is known only now, and some on whom there was a verdict may see it changed.
+    let shared = work.shared_flows(&inventory);
+    for id in shared {
+        if memo.unsettle(id) {
+            halves.extend(begin(&mut work, memo, id));
         }
     }
+    for half in halves {
+        conclude(&mut work, memo, half);
+    }
+    work.managed_bridges();
     memo.leaving = removal::remove(&mut work, &inventory, |bridge| memo.is_wanted(bridge));
+    memo.switches = std::mem::take(&mut work.switches);
     let plan = work.finish();
     memo.judgements = plan.judgements.clone();
     memo.inventory = inventory;
     plan
+}
+
+fn conclude(work: &mut compare::Work<'_>, memo: &mut Memo, half: compare::Half) {
+    let id = half.id;
+    if let Some(looks) = work.conclude(half) {
+        memo.settle(id, looks);
+    }
+}
+
+/// Plans one wanted VIF; what is left of it is one whose flows are those of others too.
+fn begin(work: &mut compare::Work<'_>, memo: &mut Memo, id: VifId) -> Option<compare::Half> {
+    let inputs = work.inputs;
+    let vif = inputs.desired.vifs.get(&id)?;
+    let blueprint = memo.blueprint(vif, work.inventory.layout(vif, inputs.settings), inputs.settings);
+    let wanted = work.want_bridges(blueprint.as_ref().as_ref().ok());
+    let mut half = work.vif(id, vif, blueprint.as_ref().as_ref())?;
+    if let Some(looks) = &mut half.looks {
+        looks.extend(wanted.into_iter().map(|bridge| Look::Wants(bridge.into())));
+    }
+    if !half.shares() {
+        conclude(work, memo, half);
+        return None;
+    }
+    Some(half)
 }
 
 /// The VIFs of which something is on the host, by our marks.
@@ -161,7 +201,7 @@ impl Plan {
         let waits = |op: &OvsOp| links_to_come && matches!(op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_));
         let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();
         ovs.sort_by_key(|op| match op.op {
-            OvsOp::InsertBridge { .. } => 0,
+            OvsOp::InsertBridge { .. } | OvsOp::SecureBridge { .. } => 0,
             OvsOp::DeletePort { .. } => 1,
             OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Unmark { .. } => 2,
             OvsOp::InsertPort(_) => 3,

@@ -1,4 +1,5 @@
-//! Letting go: our marks come off, everything else stays as it is and traffic runs on.
+//! Letting go: our marks come off, everything else stays as it is and traffic runs on. Flows, groups and meters stay
+//! too, cookies and all, since a flow without its cookie would be another flow; nobody keeps them right any more.
 
 use std::collections::BTreeSet;
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::compare::{Work, delete_link};
+use super::flows::Naming;
 use super::inventory::{Inventory, Owned};
-use super::{Facts, LINKS, Missing, OVSDB, Verdict};
+use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
 use crate::model::{Interface, Observed, VifId};
@@ -110,13 +111,17 @@ fn facts(owned: &Owned) -> Facts {
 
 /// Ports first; then, when no row names them, taps and the VIF's own bridge.
 fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
-    let (mut links, mut ovs) = (Vec::new(), Vec::new());
+    let (mut links, mut ovs, mut flows) = (Vec::new(), Vec::new(), Vec::new());
     let mut verdict = Verdict::Removing;
     for (port, interface) in &owned.ports {
         match interface.as_ref().and_then(|interface| orphaned_socket(work, interface)) {
             // The port's row is what says that the socket is Open vSwitch's: it goes after it.
             Some(path) => links.push(LinkOp::RemoveSocket { path }),
-            None => ovs.push(work.delete_port(port, interface.as_deref())),
+            None => match work.is_unnamed(id, &port.bridge) {
+                Ok(()) => ovs.push(work.delete_port(port, interface.as_deref())),
+                Err(Naming::By(ops)) => flows.extend(ops),
+                Err(Naming::Unseen) => verdict = Verdict::Waiting(Missing::Switch(port.bridge.to_string())),
+            },
         }
     }
     for tap in &owned.taps {
@@ -135,16 +140,22 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
             ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
         }
     }
-    for (backend, clear) in [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty())] {
-        if let Some(hold) = work.inputs.holds.in_force(Some(id), backend, work.now).filter(|_| clear) {
+    let any = [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty()), (OPENFLOW, !flows.is_empty())];
+    for (backend, any) in any {
+        if let Some(hold) = work.inputs.holds.in_force(Some(id), backend, work.now).filter(|_| any) {
             verdict = Verdict::Held { error: hold.error.clone(), backend, until: hold.until };
-            if backend == LINKS { links.clear() } else { ovs.clear() }
+            match backend {
+                LINKS => links.clear(),
+                OVSDB => ovs.clear(),
+                _ => flows.clear(),
+            }
         }
     }
     if work.inputs.orders.pauses(id) {
         verdict = Verdict::Paused;
     } else {
         work.emit(Some(id), links, ovs);
+        work.emit_flows(Some(id), flows);
     }
     work.judge(id, verdict, facts(owned));
 }

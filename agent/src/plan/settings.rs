@@ -1,6 +1,7 @@
 //! What the configuration means to the planner: plain values, resolved (no user names, no defaults left).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use ovsdb::pairs::Pairs;
@@ -16,6 +17,8 @@ pub const VIF: &str = "vifd-vif";
 pub const FORMAT: &str = "vifd-format";
 /// Key of `external_ids` on what stays when its VIF goes.
 pub const PRESERVE: &str = "vifd-preserve";
+/// Key of `external_ids` with the conntrack zone of an interface, which has to outlive ovs-vswitchd.
+pub const ZONE: &str = "vifd-zone";
 /// The format of the marks that this version writes.
 const FORMAT_VERSION: &str = "1";
 
@@ -43,6 +46,57 @@ pub struct Settings {
     pub socket_dir: PathBuf,
     /// How directories made for them shall be; `u32::MAX` as `uid` or `gid` leaves it, as with chown(2).
     pub socket_owner: FileOwner,
+    /// Bridges on which vifd makes the flows, by name. On no other is there ever one of ours.
+    pub bridges: BTreeMap<String, ManagedBridge>,
+    /// Groups that are ours on these bridges.
+    pub groups: IdRange,
+    /// Meters that are ours on these bridges.
+    pub meters: IdRange,
+    /// Conntrack zones that are ours.
+    pub zones: IdRange,
+}
+
+/// A bridge on which vifd makes the flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManagedBridge {
+    /// `datapath_type` if it has to be made.
+    pub datapath_type: String,
+    /// Ports that lead out of the host.
+    pub uplinks: Vec<Uplink>,
+    /// Whether it is managed although vifd did not make it, or somebody else has a claim on it.
+    pub takeover: bool,
+}
+
+/// A port that leads out of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Name of the port.
+    pub port: String,
+    /// Networks behind it, by id or label; `*` is every one that no other uplink names.
+    pub networks: Vec<String>,
+}
+
+/// Numbers from the first to the last, both among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// The first; at least 1.
+    pub first: u32,
+    /// The last; not below the first.
+    pub last: u32,
+}
+
+impl IdRange {
+    /// Whether a number is one of these.
+    #[must_use]
+    pub fn contains(self, id: u32) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+}
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
 }
 
 /// `max_removals`: the larger of five and a share of what is on the host, or a plain number.

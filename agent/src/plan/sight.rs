@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::pipeline::Cookie;
 use crate::model::{FileOwner, Interface, Link, LinkState, OvsState, Port};
 
 /// Something that a verdict rests on.
@@ -15,6 +16,12 @@ pub(super) enum Look {
     Bridge(Arc<str>),
     /// A directory of vhost-user sockets.
     Directory(Arc<Path>),
+    /// How things are with the switch of this bridge, and what others have on it.
+    Switch(Arc<str>),
+    /// Flows of this bridge with this cookie.
+    Cookie(Arc<str>, u64),
+    /// A meter of this bridge.
+    Meter(Arc<str>, u32),
     /// The VIF wants this disposable bridge. It rests on nothing, others rest on it.
     Wants(Arc<str>),
 }
@@ -82,6 +89,23 @@ impl<'a> Sight<'a> {
     pub(super) fn directory(&mut self, path: &Path) -> Option<&'a FileOwner> {
         self.looks.push(Look::Directory(path.into()));
         self.links.sockets.directories.get(path)
+    }
+
+    pub(super) fn switch(&mut self, bridge: &str) {
+        self.looks.push(Look::Switch(bridge.into()));
+    }
+
+    pub(super) fn cookie(&mut self, bridge: &str, cookie: Cookie) {
+        self.looks.push(Look::Cookie(bridge.into(), cookie.0));
+    }
+
+    pub(super) fn meter(&mut self, bridge: &str, id: u32) {
+        self.looks.push(Look::Meter(bridge.into(), id));
+    }
+
+    /// Something was seen that is not noted.
+    pub(super) fn glimpse(&mut self) {
+        self.fleeting = true;
     }
 
     /// Whether a netdev has to stay because a port row names it, or might.

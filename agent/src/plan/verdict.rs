@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::MacAddr;
 
-/// Name of a backend, as in metrics: `ovsdb`, `links`.
+/// Name of a backend, as in metrics: `ovsdb`, `links`, `openflow`.
 pub type BackendName = &'static str;
 
 /// The planner's word on one VIF.
@@ -77,6 +77,10 @@ pub enum Missing {
     Ofport(String),
     /// An object that another VIF of ours still has; the sentence says which.
     Busy(String),
+    /// The switch of this bridge cannot be seen: its session is being made, or saved flows are being put back.
+    Switch(String),
+    /// The port by which the VIF's network leaves the host; the sentence says what is missing.
+    Uplink(String),
     /// The guest is connected to this vhost-user port and the port is down all the same: ovs-vswitchd could not
     /// get it a memory pool, which only its log tells.
     VhostLink(String),
@@ -91,6 +95,8 @@ pub struct Judgement {
     pub link_ready: Option<bool>,
     /// Whether the port is usable; `None` when the VIF has none.
     pub port_ready: Option<bool>,
+    /// Whether all flows that it needs are in the switch; `None` when vifd makes none for it.
+    pub flows_ready: Option<bool>,
     /// Whether the guest is connected; `None` when the VIF is not a vhost-user one.
     pub vhost_connected: Option<bool>,
     /// Whether all that vifd itself can do is done.

@@ -47,8 +47,12 @@ impl fmt::Display for LinkOp {
 impl fmt::Display for OvsOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OvsOp::InsertBridge { name, datapath_type, .. } => {
-                write!(f, "insert bridge {name} (datapath_type {datapath_type})")
+            OvsOp::InsertBridge { name, datapath_type, secure, .. } => {
+                let secure = if *secure { ", fail_mode secure" } else { "" };
+                write!(f, "insert bridge {name} (datapath_type {datapath_type}{secure})")
+            }
+            OvsOp::SecureBridge { name, .. } => {
+                write!(f, "set fail_mode of bridge {name} to secure, without in-band control")
             }
             OvsOp::DeleteBridge { name, .. } => write!(f, "delete bridge {name}"),
             OvsOp::InsertPort(port) => {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::backend::Attributed;
 use crate::metrics;
 use crate::model::{Desired, Observed, Table, Vif, VifId};
-use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OVSDB, Orders, Plan, Verdict};
+use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
 
@@ -100,7 +100,10 @@ impl Teller {
             paused: scene.orders.paused,
             paused_vifs: scene.orders.paused_vifs.iter().copied().collect(),
             mode: if scene.enforce { "enforce" } else { "observe" }.to_owned(),
-            planned: words(LINKS, &plan.links).chain(words(OVSDB, &plan.ovs)).collect(),
+            planned: words(LINKS, &plan.links)
+                .chain(words(OVSDB, &plan.ovs))
+                .chain(words(OPENFLOW, &plan.flows))
+                .collect(),
             foreign_conflicts: self.conflicts.len(),
             holds: scene.holds.count(now),
             sessions: scene.sessions.clone(),
@@ -227,7 +230,7 @@ fn words<Op: Display>(backend: BackendName, ops: &[Attributed<Op>]) -> impl Iter
 /// Why the agent cannot vouch for the host, a sentence each.
 fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
     let mut reasons = Vec::new();
-    for backend in [OVSDB, LINKS] {
+    for backend in [OVSDB, LINKS, OPENFLOW] {
         if let Some(hold) = scene.holds.of_peer(backend, now) {
             reasons.push(format!("{backend} refuses everything: {}", hold.error));
         }
@@ -243,6 +246,9 @@ fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
     }
     if scene.observed.links.ready().is_none() {
         reasons.push("the kernel's links are not synchronised".to_owned());
+    }
+    for bridge in scene.observed.flows.iter().filter(|(_, view)| view.ready().is_none()).map(|(bridge, _)| bridge) {
+        reasons.push(format!("the flows of bridge {bridge} are not synchronised"));
     }
     if !scene.plan.stopped_removals.is_empty() {
         let why = if scene.intake.desired.vifs.is_empty() { "there is no record at all" } else { "max_removals" };

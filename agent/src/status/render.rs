@@ -175,6 +175,7 @@ fn peer(backend: &str) -> &str {
     match backend {
         "ovsdb" => "the Open vSwitch database",
         "links" => "the kernel",
+        "openflow" => "the switch",
         other => other,
     }
 }
@@ -204,6 +205,11 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
         }
         Missing::Ofport(port) => ("WaitingForOfport", format!("waiting for ovs-vswitchd to take in port {port}")),
         Missing::Busy(sentence) => ("WaitingForOther", sentence.clone()),
+        Missing::Switch(bridge) => (
+            "WaitingForSwitch",
+            format!("waiting for the switch of bridge {bridge} to tell its flows: see the session openflow:{bridge}"),
+        ),
+        Missing::Uplink(sentence) => ("WaitingForUplink", sentence.clone()),
         Missing::VhostLink(port) => (
             "VhostLinkDown",
             format!(
@@ -215,7 +221,7 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
 }
 
 fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: SystemTime) -> Vec<Condition> {
-    use ConditionKind::{Accepted, LinkReady, Plugged, PortReady, VhostConnected};
+    use ConditionKind::{Accepted, FlowsReady, LinkReady, Plugged, PortReady, VhostConnected};
     let condition = |kind, status, reason: &'static str, message: &str| Condition {
         kind,
         status,
@@ -237,7 +243,8 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
         (None, _, None) => {}
     }
     let Some(judgement) = subject.judgement else { return conditions };
-    let blind = matches!(judgement.verdict, Verdict::Waiting(Missing::View(_) | Missing::Vswitchd));
+    let blind =
+        matches!(judgement.verdict, Verdict::Waiting(Missing::View(_) | Missing::Vswitchd | Missing::Switch(_)));
     let mut observed = |kind, fact: Option<bool>, so: &'static str| match fact {
         Some(true) => conditions.push(condition(kind, Truth::True, so, "")),
         Some(false) if blind => conditions.push(condition(kind, Truth::Unknown, reason, message)),
@@ -247,6 +254,7 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
     observed(Plugged, Some(judgement.plugged), "Plugged");
     observed(LinkReady, judgement.link_ready, "AsWanted");
     observed(PortReady, judgement.port_ready, "Usable");
+    observed(FlowsReady, judgement.flows_ready, "Installed");
     match judgement.vhost_connected {
         Some(false) if !blind => {
             conditions.push(condition(VhostConnected, Truth::False, "NoGuest", "the guest is not connected"));

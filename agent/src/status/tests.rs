@@ -46,6 +46,7 @@ fn judgement(verdict: Verdict) -> Judgement {
         verdict,
         link_ready: Some(plugged),
         port_ready: Some(ready),
+        flows_ready: None,
         vhost_connected: None,
         plugged,
         facts: facts().into(),

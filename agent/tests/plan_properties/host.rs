@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flows::{Flow, FlowId, Group};
 use ovsdb::pairs::Pairs;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -15,9 +16,10 @@ use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
     Desired, FileOwner, Instance, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
-    ProfileKind, VhostUserMode, View, Vif, VifId, VifKind,
+    ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
 };
-use vifd::plan::{Clash, Holds, Inputs, MaxRemovals, Memo, Orders, Owner, Plan, Settings, plan};
+use vifd::plan::pipeline::OwnerTag;
+use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Uplink, plan};
 
 pub(super) const SOCKETS: &str = "/run/vhost";
 
@@ -92,7 +94,7 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
         kind,
         profile: profile.map(|ovs| PortProfile { kind: ProfileKind::OpenVSwitch(ovs), datapath_offload: None }),
         network: Some(Network {
-            id: Some(Uuid::from_u128(1)),
+            id: Some(Uuid::from_u128(1 + u128::from(number % 2))),
             bridge: Some(bridge.into()),
             label: None,
             mtu: Some(mtu),
@@ -104,7 +106,15 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             subnets: Vec::new(),
         }),
         instance: Some(Instance { uuid: "i".into(), name: None, project_id: None }),
-        policy: Policy::default(),
+        policy: Policy {
+            rate: if number.is_multiple_of(3) {
+                Rate { ingress_kbps: 1000, egress_kbps: 2000 }
+            } else {
+                Rate::default()
+            },
+            rules: (number % 4 == 1).then(Vec::new),
+            ..Policy::default()
+        },
         parent: None,
     }
 }
@@ -132,7 +142,17 @@ pub(super) enum Event {
     Switch,
     /// ovs-vswitchd goes or comes.
     Vswitchd(bool),
-    /// One plan, of whose operations so many are done before we die.
+    /// Somebody deletes a flow, ours or not.
+    DeleteFlow(u8),
+    /// Somebody puts a flow of his own where one of ours is, or where none is.
+    ForeignFlow(u8, bool),
+    /// Somebody deletes a group and all flows that use it, or changes what it does.
+    Group(u8),
+    /// Somebody changes the `fail_mode` of our bridge.
+    FailMode,
+    /// Saved flows are being put back, or have been.
+    Restoring(bool),
+    /// One plan, of whose operations so many are done before we die: links, and then rows, flows or both.
     Round(u8, u8),
     /// A plan made while a view is being synchronised: the kernel's, or the database's.
     Syncing(bool),
@@ -200,7 +220,12 @@ fn simple_event() -> impl Strategy<Value = Event> {
         (0u8..12).prop_map(Event::OtherAgent),
         Just(Event::Switch),
         any::<bool>().prop_map(Event::Vswitchd),
-        (0u8..20, 0u8..2).prop_map(|(links, ovs)| Event::Round(links, ovs)),
+        any::<u8>().prop_map(Event::DeleteFlow),
+        (any::<u8>(), any::<bool>()).prop_map(|(number, ours)| Event::ForeignFlow(number, ours)),
+        (0u8..4).prop_map(Event::Group),
+        Just(Event::FailMode),
+        any::<bool>().prop_map(Event::Restoring),
+        (0u8..20, 0u8..4).prop_map(|(links, rest)| Event::Round(links, rest)),
         any::<u16>().prop_map(Event::Want),
     ]
 }
@@ -223,6 +248,8 @@ impl Host {
         let mut world = World::new(true);
         world.add_bridge("br-foreign", "netdev", StringMap::new());
         world.add_socket_dir(&PathBuf::from(SOCKETS));
+        world.managed = settings.bridges.keys().cloned().collect();
+        world.owner = OwnerTag::of(&settings.agent).0;
         let all: Vec<Arc<Vif>> = vifs.into_iter().map(Arc::new).collect();
         let vifs = all.iter().map(|vif| (vif.id, Arc::clone(vif))).collect();
         let desired = Desired { synced: true, vifs, ..Desired::default() };
@@ -258,9 +285,13 @@ impl Host {
         let memoised = plan(inputs, &mut self.memo, self.now);
         let fresh = plan(inputs, &mut Memo::default(), self.now);
         // All of it, by name: what a plan has more one day is compared as well.
-        let Plan { links, ovs, judgements, gone, stopped_removals, newer_marks, wake_at } = &memoised;
+        let Plan { links, ovs, flows, judgements, gone, stopped_removals, newer_marks, wake_at } = &memoised;
         assert_eq!(*links, fresh.links, "a memory must not change the plan");
         assert_eq!(*ovs, fresh.ovs, "a memory must not change the plan");
+        if *flows != fresh.flows {
+            let words = |plan: &Plan| plan.flows.iter().map(|op| op.op.to_string()).collect::<Vec<_>>();
+            panic!("a memory must not change the plan: {:#?} instead of {:#?}", words(&memoised), words(&fresh));
+        }
         assert_eq!(*judgements, fresh.judgements, "a memory must not change the verdicts");
         assert_eq!(*gone, fresh.gone);
         assert_eq!(*stopped_removals, fresh.stopped_removals);
@@ -270,7 +301,7 @@ impl Host {
     }
 
     /// Does the first `links` link operations, and the transaction if `ovs`, each checked for what it touches.
-    fn round(&mut self, links: usize, ovs: bool) -> usize {
+    fn round(&mut self, links: usize, ovs: bool, flows: bool) -> usize {
         let plan = self.plan();
         let before = self.world.clone();
         let (link_batch, ovs_batch) = plan.batches(true);
@@ -284,8 +315,15 @@ impl Host {
                 assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
             }
         }
+        if flows {
+            for (op, outcome) in plan.flows.iter().zip(self.world.apply_flows(&plan.flows)) {
+                // A bridge of the same plan that has gone meanwhile is none; everything else is legal.
+                let there = self.world.ovs.bridges.contains_key(op.op.bridge.as_str()) && self.world.ovs.vswitchd_alive;
+                assert!(!there || outcome == Outcome::Done, "illegal when sent: {} → {outcome:?}", op.op);
+            }
+        }
         self.assert_foreign_untouched(&before);
-        plan.links.len() + plan.ovs.len()
+        plan.links.len() + plan.ovs.len() + plan.flows.len()
     }
 
     /// Carries out a plan that may be out of date: its guards may fail, and nothing foreign may suffer.
@@ -296,24 +334,35 @@ impl Host {
             self.world.apply_link(&op.op);
         }
         self.world.apply_ovs(&ovs);
+        self.world.apply_flows(&plan.flows);
         self.assert_foreign_untouched(&before);
     }
 
     /// Rounds until nothing is planned. The bound is on the longest chain of prerequisites, not on the number
-    /// of VIFs: port gone, tap gone, tap made, port made, bridge gone.
+    /// of VIFs: flows gone, port gone, tap gone, tap made, port made, its flows, those that VIFs share, bridge gone.
     pub(super) fn converge(&mut self) -> Plan {
-        for _ in 0..8 {
-            let planned = self.round(usize::MAX, true);
+        // Flows wait for what ovs-vswitchd makes of ports.
+        self.world.switch();
+        for _ in 0..12 {
+            let planned = self.round(usize::MAX, true, true);
             self.world.switch();
             if planned == 0 {
                 return self.plan();
             }
         }
         let plan = self.plan();
-        panic!("not converged after 8 rounds: {:#?} {:#?}", plan.links, plan.ovs);
+        panic!("not converged: {:#?} {:#?} {:#?}", plan.links, plan.ovs, plan.flows);
     }
 
     fn assert_foreign_untouched(&self, before: &World) {
+        for (bridge, view) in before.flows().iter() {
+            let now = self.world.flows();
+            let Some((was, is)) = view.ready().zip(now.get(bridge).and_then(|view| view.ready())) else { continue };
+            // All of them go when fail_mode is set.
+            let secured =
+                before.ovs.bridges[bridge.as_str()].fail_mode != self.world.ovs.bridges[bridge.as_str()].fail_mode;
+            assert!(secured || was.foreign == is.foreign, "a flow of somebody else changed");
+        }
         let (was, is) = (&before.ovs, &self.world.ovs);
         for (name, bridge) in &was.bridges {
             if matches!(self.settings.owner(&bridge.external_ids), Owner::Nobody | Owner::Other(_) | Owner::Later(_)) {
@@ -424,10 +473,37 @@ impl Host {
                 }
             }
             Event::Switch => world.switch(),
-            Event::Vswitchd(alive) => world.ovs.vswitchd_alive = *alive,
-            Event::Round(links, ovs) => {
-                self.round(usize::from(*links), *ovs == 1);
+            Event::Vswitchd(alive) => {
+                world.ovs.vswitchd_alive = *alive;
+                if !alive {
+                    world.restart_switches();
+                }
             }
+            Event::Round(links, rest) => {
+                self.round(usize::from(*links), rest & 1 != 0, rest & 2 != 0);
+            }
+            Event::DeleteFlow(number) => {
+                if let Some(flow) = flow_on_managed(world, *number) {
+                    world.delete_flow(MANAGED, &FlowId::of(&flow));
+                }
+            }
+            Event::ForeignFlow(number, ours) => {
+                let other = format!("table=40,priority=3,tcp,tp_src={number} actions=drop").parse().unwrap();
+                let there = flow_on_managed(world, *number).filter(|_| *ours);
+                if world.ovs.bridges.contains_key(MANAGED) {
+                    world.add_flow(MANAGED, Flow { cookie: 7, ..there.unwrap_or(other) });
+                }
+            }
+            Event::Group(number) => {
+                let state = world.flows().get(MANAGED).and_then(|view| view.ready().cloned());
+                let group = state.and_then(|state| state.groups.keys().nth(usize::from(number / 2)).copied());
+                if let Some(id) = group {
+                    let nothing: Group = format!("group_id={id},type=all").parse().unwrap();
+                    if number % 2 == 0 { world.add_group(MANAGED, nothing) } else { world.delete_group(MANAGED, id) }
+                }
+            }
+            Event::FailMode => world.set_fail_mode(MANAGED, None),
+            Event::Restoring(restoring) => world.ovs.restoring = *restoring,
             Event::Syncing(kernel) => {
                 let mut observed = self.world.observed();
                 if *kernel {
@@ -490,6 +566,22 @@ impl Host {
             Word::PerPortBridge => {}
         }
     }
+}
+
+/// The bridge that is managed where one is.
+pub(super) const MANAGED: &str = "br-int";
+
+fn flow_on_managed(world: &World, number: u8) -> Option<Flow> {
+    let flows = world.flows();
+    let state = flows.get(MANAGED)?.ready()?;
+    let all: Vec<_> = state.owned.values().chain(state.foreign.values()).flat_map(|set| set.values()).collect();
+    Some(all.get(usize::from(number) % all.len().max(1))?.as_ref().clone())
+}
+
+pub(super) fn managed(is: bool, uplink: bool) -> BTreeMap<String, ManagedBridge> {
+    let uplinks = if uplink { vec![Uplink { port: "tap11".into(), networks: vec!["*".into()] }] } else { Vec::new() };
+    let bridge = ManagedBridge { datapath_type: "netdev".into(), uplinks, takeover: false };
+    is.then(|| (MANAGED.to_owned(), bridge)).into_iter().collect()
 }
 
 pub(super) fn vifs() -> impl Strategy<Value = Vec<Vif>> {

@@ -15,9 +15,10 @@ use proptest::prelude::*;
 use vifd::backend::Outcome;
 use vifd::backend::world::World;
 use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
-use vifd::plan::{MaxRemovals, Memo, Owner, Settings, Verdict};
+use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, tables};
+use vifd::plan::{MaxRemovals, Memo, Owner, Plan, Settings, Verdict};
 
-use self::host::{Event, Host, Shape, cases, event, settings, vif, vifs};
+use self::host::{Event, Host, MANAGED, Shape, cases, event, managed, settings, vif, vifs};
 
 /// Whether anything on the host carries our mark for one of `ids`.
 fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<String> {
@@ -43,6 +44,55 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
     found
 }
 
+/// How flows have to be when nothing is planned any more.
+fn assert_flows_are_right(host: &Host, plan: &Plan) {
+    let (world, tag) = (&host.world, OwnerTag::of(&host.settings.agent));
+    let flows = world.flows();
+    for (bridge, view) in flows.iter() {
+        let state = view.ready().expect("nothing is being synchronised");
+        let numbers: BTreeSet<i64> = world
+            .ovs
+            .ports
+            .values()
+            .filter(|port| port.bridge == *bridge)
+            .filter_map(|port| world.ovs.interfaces[&port.name].ofport)
+            .collect();
+        for flow in state.owned.values().flat_map(|set| set.values()) {
+            if let Some(port) = flow.matching.exact(flows::Field::IN_PORT) {
+                let port = i64::try_from(port).unwrap();
+                assert!(numbers.contains(&port), "a flow is for port {port}, which is not there: {flow}");
+            }
+        }
+        // What is used is there, and nothing that is ours is left over.
+        let named = |id: &u32| {
+            state
+                .owned
+                .values()
+                .flat_map(|set| set.values())
+                .any(|flow| flow.instructions.apply.contains(&flows::Action::Group(*id)))
+        };
+        assert!(state.groups.keys().all(named) || host.desired.vifs.is_empty(), "a group is left over");
+    }
+    for (id, judgement) in &plan.judgements {
+        if judgement.flows_ready != Some(true) {
+            continue;
+        }
+        let vif = &host.desired.vifs[id];
+        let state = flows[MANAGED].ready().unwrap();
+        let own = &state.owned[&Cookie::vif(tag, *id).0];
+        let quarantined = own.values().any(|flow| tables::Place::of(flow) == tables::QUARANTINE);
+        assert_eq!(quarantined, !vif.active, "{id}");
+        let members = plan.judgements.iter().filter(|(other, judgement)| {
+            let other = host.desired.vifs.get(*other);
+            judgement.flows_ready == Some(true)
+                && other.is_some_and(|other| other.active && NetworkKey::of(other) == NetworkKey::of(vif))
+        });
+        if vif.active && members.count() > 1 {
+            assert!(state.owned.contains_key(&Cookie::network(tag, NetworkKey::of(vif)).0), "nothing floods to {id}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(1000))]
 
@@ -52,14 +102,18 @@ proptest! {
         events in prop::collection::vec(event(), 0..40),
         per_port_bridge: bool,
         adopt: bool,
+        flows: bool,
     ) {
-        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        let bridges = managed(flows, false);
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, bridges, ..settings() });
         for event in &events {
             host.happen(event);
         }
-        host.world.ovs.vswitchd_alive = true;
+        (host.world.ovs.vswitchd_alive, host.world.ovs.restoring) = (true, false);
         let plan = host.converge();
-        prop_assert!(plan.links.is_empty() && plan.ovs.is_empty());
+        let planned = (&plan.links, &plan.ovs, &plan.flows);
+        prop_assert!(plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty(), "{planned:?}");
+        assert_flows_are_right(&host, &plan);
         // Every wanted VIF has a word, and none of them is that work is still under way.
         for id in host.desired.vifs.keys() {
             let verdict = &plan.judgements[id].verdict;
@@ -78,8 +132,8 @@ proptest! {
     }
 
     #[test]
-    fn a_clean_host_gets_every_vif_that_vifd_alone_can_bring(vifs in vifs()) {
-        let mut host = Host::new(vifs, settings());
+    fn a_clean_host_gets_every_vif_that_vifd_alone_can_bring(vifs in vifs(), flows: bool) {
+        let mut host = Host::new(vifs, Settings { bridges: managed(flows, false), ..settings() });
         let plan = host.converge();
         for vif in host.desired.vifs.values() {
             let verdict = &plan.judgements[&vif.id].verdict;
@@ -97,8 +151,9 @@ proptest! {
     }
 
     #[test]
-    fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16) {
-        let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), ..settings() });
+    fn absence_removes_no_more_than_it_may(vifs in vifs(), keep: u16, flows: bool) {
+        let bridges = managed(flows, false);
+        let mut host = Host::new(vifs, Settings { max_removals: MaxRemovals::Count(2), bridges, ..settings() });
         host.converge();
         let on_host: BTreeSet<VifId> =
             host.all.iter().filter(|vif| !vif.preserve_on_delete).map(|vif| vif.id).collect();
@@ -118,14 +173,15 @@ proptest! {
     }
 
     #[test]
-    fn a_set_that_is_not_synced_removes_nothing(vifs in vifs()) {
-        let mut host = Host::new(vifs, settings());
+    fn a_set_that_is_not_synced_removes_nothing(vifs in vifs(), flows: bool) {
+        let mut host = Host::new(vifs, Settings { bridges: managed(flows, false), ..settings() });
         host.converge();
         let before = host.world.clone();
         host.desired = Desired::default();
         host.converge();
         prop_assert_eq!(&host.world.ovs, &before.ovs);
         prop_assert_eq!(&host.world.kernel, &before.kernel);
+        prop_assert_eq!(host.world.flows(), before.flows());
     }
 }
 

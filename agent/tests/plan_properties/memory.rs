@@ -9,18 +9,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flows::{Action, Flow, FlowFlags, FlowId, Group, GroupKind, Instructions, Meter, MeterFlags, PortNo};
 use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
 use vifd::model::{
-    AgentId, Bridge, Desired, FileOwner, Interface, Link, LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port,
-    Qos, SocketState, Table, View, Vif,
+    AgentId, Bridge, Desired, FileOwner, FlowSet, FlowState, Interface, Limits, Link, LinkKind, LinkState, MacAddr,
+    Mark, Observed, OvsState, Port, Qos, SocketState, SwitchStates, Table, View, Vif,
 };
-use vifd::plan::{Clash, MaxRemovals, Orders, Settings};
+use vifd::plan::pipeline::{Cookie, OwnerTag};
+use vifd::plan::{Clash, IdRange, ManagedBridge, MaxRemovals, Orders, Settings, Uplink};
 
-use super::host::{Event, Host, SOCKETS, any_event, cases, event, settings, up_to, vifs};
+use super::host::{Event, Host, MANAGED, SOCKETS, any_event, cases, event, managed, settings, up_to, vifs};
 
 /// One fact becomes another: which of them, of which row, and what.
 #[derive(Clone, Debug)]
@@ -216,10 +218,36 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
     }
 }
 
+fn nudge_bridge(bridge: &mut Bridge, which: usize, host: &Host, names: &[String], value: Index) {
+    let Bridge {
+        uuid: row,
+        name: _,
+        datapath_type,
+        ports,
+        external_ids,
+        other_config,
+        fail_mode,
+        controllers,
+        protocols,
+        datapath_id,
+    } = bridge;
+    match which % 9 {
+        0 => *row = uuid(value),
+        1 => set(datapath_type, value, ["", "system", "netdev"].map(Text::from)),
+        2 => toggle(ports, Text::from(&names[value.index(names.len())])),
+        3 => set(other_config, value, [Pairs::default(), Pairs::from([("disable-in-band", "true")])]),
+        4 => set(fail_mode, value, [None, Some("standalone".into()), Some("secure".into())]),
+        5 => toggle(controllers, uuid(value)),
+        6 => toggle(protocols, ["OpenFlow10", "OpenFlow14"][value.index(2)].into()),
+        7 => set(datapath_id, value, [None, Some("0000000000000001".into())]),
+        _ => nudge_ids(external_ids, host, value),
+    }
+}
+
 fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
-    let OvsState { vswitchd_alive, vswitchd_behind, bridges, ports, interfaces, qos } = ovs;
+    let OvsState { vswitchd_alive, vswitchd_behind, restoring, ovn_bridges, bridges, ports, interfaces, qos } = ovs;
     let value = nudge.value;
-    match nudge.row.index(16) {
+    match nudge.row.index(18) {
         0 => *vswitchd_alive = !*vswitchd_alive,
         1 => *vswitchd_behind = !*vswitchd_behind,
         2 => {
@@ -235,13 +263,7 @@ fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
                 bridges.keys().map(ToString::to_string).chain(["tbr-1".into(), "br-int".into()]).collect();
             let made = |name: &str| Bridge { uuid: uuid(value), name: name.into(), ..Bridge::default() };
             nudge_row(bridges, &names, nudge, made, |bridge, which| {
-                let Bridge { uuid: row, name: _, datapath_type, ports, external_ids } = bridge;
-                match which % 4 {
-                    0 => *row = uuid(value),
-                    1 => set(datapath_type, value, ["", "system", "netdev"].map(Text::from)),
-                    2 => toggle(ports, Text::from(&names[value.index(names.len())])),
-                    _ => nudge_ids(external_ids, host, value),
-                }
+                nudge_bridge(bridge, which, host, &names, value);
             });
         }
         6..11 => {
@@ -253,9 +275,136 @@ fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
             };
             nudge_row(ports, names, nudge, made, |port, which| nudge_port(port, which, host, names, value));
         }
+        11 => *restoring = !*restoring,
+        12 => toggle(ovn_bridges, MANAGED.into()),
         _ => {
             let made = |name: &str| Interface { name: name.into(), ..Interface::default() };
             nudge_row(interfaces, names, nudge, made, |row, which| nudge_interface(row, which, host, value));
+        }
+    }
+}
+
+/// A flow of somebody, or how it is with one that is there. What identifies it makes it another flow.
+fn nudge_flow(flow: &Flow, value: Index) -> Flow {
+    let Flow {
+        mut table,
+        mut priority,
+        mut matching,
+        mut instructions,
+        cookie,
+        mut idle_timeout,
+        mut hard_timeout,
+        mut importance,
+        mut flags,
+    } = flow.clone();
+    match value.index(9) {
+        0 => table = table.wrapping_add(1),
+        1 => priority ^= 1,
+        2 => matching = "tcp,tp_src=7".parse().unwrap(),
+        3 => idle_timeout ^= 1,
+        4 => hard_timeout ^= 1,
+        5 => importance ^= 1,
+        6 => flags = FlowFlags(flags.0 ^ FlowFlags::SEND_FLOW_REM.0),
+        _ => {
+            let Instructions { meter, apply, clear, write, metadata, goto_table, unknown: _ } = &mut instructions;
+            match value.index(7) {
+                0 => set(meter, value, [None, Some(1), Some(2), Some(900_000)]),
+                1 => set(apply, value, [Box::default(), [Action::Group(value.index(3) as u32 + 1)].into()]),
+                2 => *clear = !*clear,
+                3 => set(write, value, [Box::default(), [Action::Output { port: PortNo(7), max_len: 0 }].into()]),
+                4 => set(metadata, value, [None, Some(Box::new((7, u64::MAX)))]),
+                _ => set(goto_table, value, [None, Some(table.saturating_add(1))]),
+            }
+        }
+    }
+    Flow { table, priority, matching, instructions, cookie, idle_timeout, hard_timeout, importance, flags }
+}
+
+/// Flows of one cookie: one of them goes, becomes another one or comes.
+fn nudge_flows(sets: &mut Table<u64, FlowSet>, strangers: &mut Table<u64, FlowSet>, cookie: u64, nudge: &Nudge) {
+    let mut set = sets.get(&cookie).map(|set| FlowSet::clone(set)).unwrap_or_default();
+    let there = set.keys().nth(nudge.fact.index(64) % set.len().max(1)).cloned();
+    let gone = there.and_then(|id| set.remove(&id));
+    let other = match &gone {
+        Some(_) if nudge.value.index(4) == 0 => None,
+        Some(flow) => Some(nudge_flow(flow, nudge.value)),
+        None => {
+            Some(Flow { cookie, ..format!("table=40,priority={} actions=drop", nudge.row.index(9)).parse().unwrap() })
+        }
+    };
+    // There are no two of one identity on a switch.
+    let taken = |sets: &Table<u64, FlowSet>, id: &FlowId| sets.values().any(|set| set.contains_key(id));
+    if let Some(other) = other.filter(|flow| !taken(sets, &FlowId::of(flow)) && !taken(strangers, &FlowId::of(flow))) {
+        set.insert(FlowId::of(&other), Arc::new(other));
+    }
+    if set.is_empty() {
+        sets.remove(&cookie);
+    } else {
+        sets.insert(cookie, Arc::new(set));
+    }
+    // Every now and then somebody else puts his in place of one.
+    if let Some(gone) = gone.filter(|flow| nudge.value.index(5) == 0 && !taken(sets, &FlowId::of(flow))) {
+        let mut others = strangers.get(&7).map(|set| FlowSet::clone(set)).unwrap_or_default();
+        others.insert(FlowId::of(&gone), Arc::new(Flow { cookie: 7, ..Flow::clone(&gone) }));
+        strangers.insert(7, Arc::new(others));
+    }
+}
+
+fn nudge_switches(flows: &mut SwitchStates, host: &Host, nudge: &Nudge) {
+    let value = nudge.value;
+    let states = Arc::make_mut(flows);
+    match (nudge.fact.index(16), states.get_mut(MANAGED)) {
+        (0, Some(_)) => drop(states.remove(MANAGED)),
+        (1, Some(view)) => *view = View::Syncing,
+        (_, None | Some(View::Syncing)) => {
+            let state = host.world.flows().get(MANAGED).cloned().unwrap_or_else(|| View::Ready(Arc::default()));
+            states.insert(MANAGED.to_owned(), state);
+        }
+        (which, Some(View::Ready(state))) => {
+            let FlowState { owned, foreign, groups, meters, limits: Limits { max_meters } } = Arc::make_mut(state);
+            let cookies: Vec<u64> = owned
+                .keys()
+                .copied()
+                .chain(host.all.iter().map(|vif| Cookie::vif(OwnerTag::of(&host.settings.agent), vif.id).0))
+                .collect();
+            let number = value.index(3) as u32 + 1;
+            match which {
+                2 => set(max_meters, value, [0, 1, 1000]),
+                3 | 4 => {
+                    let rows: Vec<u32> = meters.keys().copied().chain([number]).collect();
+                    let id = rows[nudge.row.index(rows.len())];
+                    match meters.get_mut(&id) {
+                        Some(_) if value.index(2) == 0 => drop(meters.remove(&id)),
+                        Some(meter) => {
+                            let Meter { id: _, flags, bands } = Arc::make_mut(meter);
+                            *flags = MeterFlags(flags.0 ^ MeterFlags::PKTPS.0);
+                            bands.iter_mut().for_each(|band| band.rate += 1);
+                        }
+                        None => {
+                            let meter = Meter { id, flags: MeterFlags::KBPS, bands: Box::default() };
+                            meters.insert(id, Arc::new(meter));
+                        }
+                    }
+                }
+                5..8 => {
+                    let rows: Vec<u32> = groups.keys().copied().chain([number]).collect();
+                    let id = rows[nudge.row.index(rows.len())];
+                    match groups.get_mut(&id) {
+                        Some(_) if value.index(2) == 0 => drop(groups.remove(&id)),
+                        Some(group) => {
+                            let Group { id: _, kind, buckets } = Arc::make_mut(group);
+                            set(kind, value, [GroupKind::All, GroupKind::Select]);
+                            set(buckets, value, [Box::default(), buckets.iter().skip(1).cloned().collect()]);
+                        }
+                        None => {
+                            let group = Group { id, kind: GroupKind::All, buckets: Box::default() };
+                            groups.insert(id, Arc::new(group));
+                        }
+                    }
+                }
+                8..10 => nudge_flows(foreign, owned, 7, nudge),
+                _ => nudge_flows(owned, foreign, cookies[nudge.row.index(cookies.len())], nudge),
+            }
         }
     }
 }
@@ -268,9 +417,23 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
     let (id, value) = (vif.id, nudge.value);
     let Desired { synced, vifs, deleted, unreadable } = &mut host.desired;
     let Orders { paused, paused_vifs, confirmed, stopped } = &mut host.orders;
-    let Settings { agent, adopt, max_removals, mtu, qos_type, isolate, per_port_bridge, socket_dir, socket_owner } =
-        &mut host.settings;
-    match nudge.fact.index(24) {
+    let Settings {
+        agent,
+        adopt,
+        max_removals,
+        mtu,
+        qos_type,
+        isolate,
+        per_port_bridge,
+        socket_dir,
+        socket_owner,
+        bridges,
+        groups,
+        meters,
+        zones,
+    } = &mut host.settings;
+    let few = [IdRange { first: 1, last: 2 }, IdRange { first: 2, last: 900 }];
+    match nudge.fact.index(29) {
         0 => *synced = !*synced,
         1 => drop(vifs.remove(&id)),
         2 => drop(vifs.insert(id, vif)),
@@ -289,8 +452,8 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
             let clash = Clash { field: "vif.address".into(), reason: "somebody has it".into() };
             host.clashes.insert(id, clash);
         }
-        12 => host.holds.refused(Some(id), ["ovsdb", "links"][value.index(2)], "no".into(), host.now),
-        13 => host.holds.refused(None, "ovsdb", "no".into(), host.now),
+        12 => host.holds.refused(Some(id), ["ovsdb", "links", "openflow"][value.index(3)], "no".into(), host.now),
+        13 => host.holds.refused(None, ["ovsdb", "openflow"][value.index(2)], "no".into(), host.now),
         14 => host.now += Duration::from_millis(700),
         15 => set(agent, value, [AgentId("vifd".into()), AgentId("other".into())]),
         16 => *adopt = !*adopt,
@@ -300,6 +463,22 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         20 => *isolate = !*isolate,
         21 => *per_port_bridge = !*per_port_bridge,
         22 => set(socket_dir, value, [PathBuf::from(SOCKETS), PathBuf::from("/run/elsewhere")]),
+        23 => set(groups, value, few),
+        24 => set(meters, value, few),
+        25 => set(zones, value, few),
+        26 => set(bridges, value, [managed(false, false), managed(true, false), managed(true, true)]),
+        27 => {
+            if let Some(ManagedBridge { datapath_type, uplinks, takeover }) = bridges.get_mut(MANAGED) {
+                match value.index(3) {
+                    0 => set(datapath_type, value, ["system", "netdev"].map(str::to_owned)),
+                    1 => *takeover = !*takeover,
+                    _ => {
+                        let networks = vec![Uuid::from_u128(1).to_string()];
+                        set(uplinks, value, [vec![], vec![Uplink { port: "tap0".into(), networks }]]);
+                    }
+                }
+            }
+        }
         _ => set(&mut socket_owner.mode, value, [0o700, 0o770]),
     }
 }
@@ -320,10 +499,11 @@ fn names(host: &Host) -> Vec<String> {
 }
 
 /// Which view is not complete, if any.
-fn views(links: &LinkState, ovs: &OvsState, syncing: usize) -> Observed {
+fn views(links: &LinkState, ovs: &OvsState, flows: &SwitchStates, syncing: usize) -> Observed {
     Observed {
         links: if syncing == 0 { View::Syncing } else { View::Ready(Arc::new(links.clone())) },
         ovs: if syncing == 1 { View::Syncing } else { View::Ready(Arc::new(ovs.clone())) },
+        flows: if syncing == 2 { SwitchStates::default() } else { Arc::clone(flows) },
     }
 }
 
@@ -336,8 +516,11 @@ proptest! {
         events in prop::collection::vec(any_event(), 0..60),
         per_port_bridge: bool,
         adopt: bool,
+        flows: bool,
+        uplink: bool,
     ) {
-        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        let bridges = managed(flows, uplink);
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, bridges, ..settings() });
         for event in &events {
             host.happen(event);
             host.plan();
@@ -349,11 +532,14 @@ proptest! {
     fn of_any_fact_changes_no_plan(
         vifs in up_to(3),
         events in prop::collection::vec(event(), 0..8),
-        nudges in prop::collection::vec((0usize..5, nudge()), 1..40),
+        nudges in prop::collection::vec((0usize..7, nudge()), 1..40),
         per_port_bridge: bool,
         adopt: bool,
+        flows: bool,
+        uplink: bool,
     ) {
-        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, ..settings() });
+        let bridges = managed(flows, uplink);
+        let mut host = Host::new(vifs, Settings { per_port_bridge, adopt, bridges, ..settings() });
         host.converge();
         for event in &events {
             host.happen(event);
@@ -361,18 +547,19 @@ proptest! {
         host.happen(&Event::Vswitchd(true));
         host.converge();
         let names = names(&host);
-        let (mut links, mut ovs) = (host.world.kernel.clone(), host.world.ovs.clone());
+        let (mut links, mut ovs, mut states) = (host.world.kernel.clone(), host.world.ovs.clone(), host.world.flows());
         for (of, nudge) in &nudges {
-            let was = (links.clone(), ovs.clone());
+            let was = (links.clone(), ovs.clone(), Arc::clone(&states));
             match of {
                 0 => nudge_word(&mut host, nudge),
                 1 => nudge_links(&mut links, &host, &names, nudge),
+                2 | 3 => nudge_switches(&mut states, &host, nudge),
                 _ => nudge_ovs(&mut ovs, &host, &names, nudge),
             }
-            host.plan_from(&views(&links, &ovs, nudge.value.index(24)));
+            host.plan_from(&views(&links, &ovs, &states, nudge.value.index(24)));
             if nudge.passing {
-                (links, ovs) = was;
-                host.plan_from(&views(&links, &ovs, 2));
+                (links, ovs, states) = was;
+                host.plan_from(&views(&links, &ovs, &states, 3));
             }
         }
     }

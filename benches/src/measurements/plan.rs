@@ -108,7 +108,7 @@ fn touched(observed: &Observed, round: u32) -> Observed {
     if let Some(row) = ovs.interfaces.get_mut("tap0") {
         Arc::make_mut(row).status.insert("round".to_owned(), round.to_string());
     }
-    Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone() }
+    Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone(), flows: Arc::default() }
 }
 
 const FLOOR: &str = "floor";

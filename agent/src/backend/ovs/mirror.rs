@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use ovsdb::vswitch::{self, Snapshot};
 use uuid::Uuid;
@@ -71,6 +72,9 @@ impl Mirror {
         let state = &mut self.state;
         state.vswitchd_alive = vswitchd_alive;
         state.vswitchd_behind = vswitchd_alive && cur_cfg < next_cfg;
+        state.restoring =
+            root.is_some_and(|root| root.other_config.get("flow-restore-wait").is_some_and(|value| value == "true"));
+        state.ovn_bridges = root.map(|root| ovn_bridges(&root.external_ids)).unwrap_or_default();
         if bridges_changed {
             state.bridges = by_name(&self.bridges, |row| &row.name);
         }
@@ -129,7 +133,26 @@ fn bridge(row: &vswitch::Bridge, snapshot: &Snapshot) -> Bridge {
         datapath_type: row.datapath_type.clone(),
         ports: names(&row.ports, |uuid| snapshot.ports.get(uuid).map(|port| &port.name)),
         external_ids: row.external_ids.clone(),
+        other_config: row.other_config.clone(),
+        fail_mode: row.fail_mode.clone(),
+        controllers: row.controller.clone(),
+        protocols: row.protocols.clone(),
+        datapath_id: row.datapath_id.clone(),
     }
+}
+
+/// Keys of `external_ids` that begin like the name of a bridge of OVN's and are something else (ovn-controller(8)).
+const NO_OVN_BRIDGES: [&str; 3] = ["ovn-bridge-mappings", "ovn-bridge-datapath-type", "ovn-bridge-remote"];
+
+/// Bridges that OVN says are its own: `ovn-bridge`, for one of several on this host `ovn-bridge-NAME`, and where only
+/// its database is named, the default.
+fn ovn_bridges(ids: &Pairs) -> BTreeSet<Text> {
+    let named = ids.iter().filter(|(key, _)| key.starts_with("ovn-bridge") && !NO_OVN_BRIDGES.contains(key));
+    let bridges: BTreeSet<Text> = named.map(|(_, bridge)| bridge.into()).collect();
+    if bridges.is_empty() && ids.iter().any(|(key, _)| key == "ovn-remote" || key.starts_with("ovn-remote-")) {
+        return BTreeSet::from(["br-int".into()]);
+    }
+    bridges
 }
 
 fn port(row: &vswitch::Port, bridge: Text, snapshot: &Snapshot) -> Port {

@@ -30,6 +30,18 @@ pub enum OvsOp {
         datapath_type: String,
         /// `external_ids`.
         external_ids: StringMap,
+        /// Whether it starts as [`OvsOp::SecureBridge`] makes one, without a moment in between.
+        secure: bool,
+    },
+    /// Makes a bridge one that forwards by the flows it is given and by nothing else, provided that it still has these
+    /// marks: `fail_mode=secure`, `other_config:disable-in-band=true`. A changed `fail_mode` drops all its flows.
+    SecureBridge {
+        /// Row.
+        uuid: Uuid,
+        /// Name of the bridge.
+        name: String,
+        /// Entries that `external_ids` must still hold.
+        marks: StringMap,
     },
     /// Deletes a bridge, provided that it still has this mark and no port but its own.
     DeleteBridge {
@@ -104,6 +116,16 @@ pub enum OvsOp {
         keys: BTreeSet<String>,
     },
 }
+
+/// The entry of `Bridge.other_config` without which a manager that ovsdb-server connects to gets flows of its own above
+/// all others (ovs-vswitchd.conf.db(5), `disable-in-band`).
+#[must_use]
+pub fn no_in_band() -> StringMap {
+    StringMap::from([("disable-in-band".to_owned(), "true".to_owned())])
+}
+
+/// The `fail_mode` of a bridge that forwards by its flows alone.
+pub const SECURE: &str = "secure";
 
 /// Tables whose rows carry vifd's marks in `external_ids`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

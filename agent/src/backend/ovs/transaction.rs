@@ -8,7 +8,7 @@ use ovsdb::transact::{Condition, NewRow, RowRef, Transaction, Values, Where};
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Qos};
 use uuid::Uuid;
 
-use super::{MarkedTable, NewPort, OvsOp};
+use super::{MarkedTable, NewPort, OvsOp, SECURE, no_in_band};
 use crate::backend::{Attributed, Outcome};
 use crate::model::OvsState;
 
@@ -67,19 +67,29 @@ impl Batch {
     fn add(&mut self, op: &OvsOp, ovs: &OvsState, root: Uuid, sets: &mut PortSets) -> Result<(), Outcome> {
         let txn = &mut self.transaction;
         match op {
-            OvsOp::InsertBridge { name, datapath_type, external_ids } => {
+            OvsOp::InsertBridge { name, datapath_type, external_ids, secure } => {
                 let interface =
                     txn.insert(&Values::new().with(Interface::NAME, name.clone()).with(Interface::TYPE, "internal"));
                 let port = txn.insert(&Values::new().with(Port::NAME, name.clone()).with(Port::INTERFACES, interface));
-                let bridge = txn.insert(
-                    &Values::new()
-                        .with(Bridge::NAME, name.clone())
-                        .with(Bridge::DATAPATH_TYPE, datapath_type.clone())
-                        .with(Bridge::EXTERNAL_IDS, external_ids)
-                        .with(Bridge::PORTS, port),
-                );
+                let mut row = Values::new()
+                    .with(Bridge::NAME, name.clone())
+                    .with(Bridge::DATAPATH_TYPE, datapath_type.clone())
+                    .with(Bridge::EXTERNAL_IDS, external_ids)
+                    .with(Bridge::PORTS, port);
+                if *secure {
+                    row.set(Bridge::FAIL_MODE, SECURE);
+                    row.set(Bridge::OTHER_CONFIG, no_in_band());
+                }
+                let bridge = txn.insert(&row);
                 txn.mutate(root, [OpenVSwitch::BRIDGES.insert(bridge)]);
                 sets.new_bridges.insert(name.clone(), bridge);
+            }
+            OvsOp::SecureBridge { uuid, name, marks } => {
+                txn.require(
+                    Where::from(*uuid).and(Bridge::NAME.equals(name)).and(Bridge::EXTERNAL_IDS.includes(marks)),
+                );
+                txn.update(*uuid, &Values::new().with(Bridge::FAIL_MODE, SECURE));
+                txn.mutate(*uuid, Bridge::OTHER_CONFIG.put(no_in_band()));
             }
             OvsOp::DeleteBridge { uuid, name, marks } => {
                 let local = ovs.ports.get(name.as_str()).ok_or_else(|| gone("bridge", name))?.uuid;

@@ -1,0 +1,287 @@
+//! The order in which the operations of a batch are sent to one switch, and what became of each. Pure.
+
+use std::collections::BTreeSet;
+
+use flows::message::{Message, PacketOut};
+use flows::session::{self, CallError, Refusal};
+use flows::{FlowCommand, FlowId, FlowMod, GroupCommand, MeterCommand, MeterMod};
+
+use super::FlowChange;
+use crate::backend::{Attributed, Outcome};
+
+/// When an operation of a batch is done. A deleted group or meter takes the flows with it that use it, and Open vSwitch
+/// takes no meters in a bundle; so everything comes before what uses it and goes after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Meters that are new or different, each for itself.
+    MetersFirst,
+    /// The bundle: groups that are new or different,
+    Groups,
+    /// flows that are not wanted,
+    FlowDeletions,
+    /// flows that are new or different,
+    Flows,
+    /// groups that are not wanted.
+    GroupDeletions,
+    /// Meters that are not wanted, each for itself.
+    MetersLast,
+    /// What is told when all of that is in force.
+    Announcements,
+}
+
+impl Stage {
+    /// When this is done.
+    #[must_use]
+    pub fn of(change: &FlowChange) -> Stage {
+        match change {
+            FlowChange::Meter(change) if change.command == MeterCommand::Delete => Stage::MetersLast,
+            FlowChange::Meter(_) => Stage::MetersFirst,
+            FlowChange::Group(change) if change.command == GroupCommand::Delete => Stage::GroupDeletions,
+            FlowChange::Group(_) => Stage::Groups,
+            FlowChange::Flow(change) => match change.command {
+                FlowCommand::Delete | FlowCommand::DeleteStrict => Stage::FlowDeletions,
+                FlowCommand::Add | FlowCommand::Modify | FlowCommand::ModifyStrict => Stage::Flows,
+            },
+            FlowChange::Announce(_) => Stage::Announcements,
+        }
+    }
+}
+
+/// A batch for one switch on its way.
+#[derive(Debug)]
+pub(super) struct Batch {
+    ops: Vec<Attributed<FlowChange>>,
+    outcomes: Vec<Outcome>,
+    /// Places in `ops` in the order in which they are done.
+    order: Vec<usize>,
+}
+
+impl Batch {
+    pub(super) fn new(ops: Vec<Attributed<FlowChange>>) -> Self {
+        let mut order: Vec<usize> = (0..ops.len()).collect();
+        order.sort_by_key(|place| Stage::of(&ops[*place].op));
+        Batch { outcomes: vec![Outcome::Untried; ops.len()], order, ops }
+    }
+
+    /// The operations of these stages that may be done, in order: nobody's whose operation was refused before. What one
+    /// of theirs goes without would be wrong by itself, such as a flow whose meter is not there.
+    fn places(&self, stages: std::ops::RangeInclusive<Stage>) -> Vec<usize> {
+        let refused: BTreeSet<_> = self
+            .outcomes
+            .iter()
+            .zip(&self.ops)
+            .filter(|(outcome, _)| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::Unknown))
+            .map(|(_, op)| op.vif)
+            .collect();
+        let due = |place: &usize| {
+            let op = &self.ops[*place];
+            stages.contains(&Stage::of(&op.op)) && !refused.contains(&op.vif)
+        };
+        self.order.iter().copied().filter(due).collect()
+    }
+
+    /// Meters of this stage, and their places.
+    pub(super) fn meters(&self, stage: Stage) -> (Vec<usize>, Vec<MeterMod>) {
+        let places = self.places(stage..=stage);
+        let meter = |place: &usize| match &self.ops[*place].op {
+            FlowChange::Meter(change) => Some(change.clone()),
+            _ => None,
+        };
+        let meters = places.iter().filter_map(meter).collect();
+        (places, meters)
+    }
+
+    /// What is done at once, and the places.
+    pub(super) fn bundle(&self) -> (Vec<usize>, Vec<Message>) {
+        let places = self.places(Stage::Groups..=Stage::GroupDeletions);
+        let message = |place: &usize| match &self.ops[*place].op {
+            FlowChange::Flow(change) => Some(Message::FlowMod(change.clone())),
+            FlowChange::Group(change) => Some(Message::GroupMod(change.clone())),
+            FlowChange::Meter(_) | FlowChange::Announce(_) => None,
+        };
+        let messages = places.iter().filter_map(message).collect();
+        (places, messages)
+    }
+
+    /// Announcements on behalf of those of whom everything was done.
+    pub(super) fn announcements(&self) -> Vec<(usize, PacketOut)> {
+        let undone: BTreeSet<_> = self
+            .order
+            .iter()
+            .filter(|place| !matches!(self.ops[**place].op, FlowChange::Announce(_)))
+            .filter(|place| self.outcomes[**place] != Outcome::Done)
+            .map(|place| self.ops[*place].vif)
+            .collect();
+        let places = self.places(Stage::Announcements..=Stage::Announcements).into_iter();
+        let packet = |place: usize| match &self.ops[place].op {
+            FlowChange::Announce(packet) if !undone.contains(&self.ops[place].vif) => Some((place, packet.clone())),
+            _ => None,
+        };
+        places.filter_map(packet).collect()
+    }
+
+    /// What became of messages that were sent each for itself.
+    pub(super) fn each(&mut self, places: &[usize], answer: Result<Vec<Refusal>, CallError>) {
+        match answer {
+            Ok(refusals) => {
+                self.all(places, &Outcome::Done);
+                for refusal in refusals {
+                    match refusal.index.and_then(|index| places.get(index)) {
+                        Some(place) => self.fail(*place, &refusal),
+                        None => self.all(places, &Outcome::BatchFailed(refusal.error.to_string())),
+                    }
+                }
+            }
+            Err(CallError::NotSent) => self.all(places, &Outcome::Untried),
+            Err(CallError::Disconnected) => self.all(places, &Outcome::Unknown),
+            Err(error) => self.all(places, &Outcome::BatchFailed(error.to_string())),
+        }
+    }
+
+    /// What became of the bundle.
+    pub(super) fn bundled(&mut self, places: &[usize], outcome: session::Outcome) {
+        match outcome {
+            session::Outcome::Committed => self.all(places, &Outcome::Done),
+            session::Outcome::NotSent => self.all(places, &Outcome::Untried),
+            session::Outcome::Unknown => self.all(places, &Outcome::Unknown),
+            session::Outcome::Refused(refusals) => {
+                let mut named = false;
+                for refusal in &refusals {
+                    if let Some(place) = refusal.index.and_then(|index| places.get(index)) {
+                        self.fail(*place, refusal);
+                        named = true;
+                    }
+                }
+                if !named {
+                    let words = refusals.first().map_or_else(String::new, |refusal| refusal.error.to_string());
+                    self.all(places, &Outcome::BatchFailed(words));
+                }
+            }
+        }
+    }
+
+    /// An operation was refused; the words say which, of a VIF's many.
+    fn fail(&mut self, place: usize, refusal: &Refusal) {
+        let words = format!("{}: {}", refusal.error, self.ops[place].op);
+        self.outcomes[place] = Outcome::Failed(words);
+    }
+
+    fn all(&mut self, places: &[usize], outcome: &Outcome) {
+        for place in places {
+            self.outcomes[*place] = outcome.clone();
+        }
+    }
+
+    /// Whether groups or meters may be others than before.
+    pub(super) fn touched_others(&self) -> bool {
+        let other = |op: &Attributed<FlowChange>| matches!(op.op, FlowChange::Group(_) | FlowChange::Meter(_));
+        self.ops.iter().zip(&self.outcomes).any(|(op, outcome)| other(op) && *outcome != Outcome::Untried)
+    }
+
+    /// The flows that took effect, in the order in which they did: the last word on an identity counts.
+    pub(super) fn effects(&self) -> Vec<&FlowMod> {
+        let done = self.order.iter().filter(|place| self.outcomes[**place] == Outcome::Done);
+        let change = |place: &usize| match &self.ops[*place].op {
+            FlowChange::Flow(change) => Some(change),
+            _ => None,
+        };
+        let mut seen = BTreeSet::new();
+        let mut effects: Vec<&FlowMod> =
+            done.filter_map(change).rev().filter(|change| seen.insert(FlowId::of(&change.flow))).collect();
+        effects.reverse();
+        effects
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        self.outcomes.contains(&Outcome::Unknown)
+    }
+
+    /// One outcome per operation.
+    pub(super) fn into_outcomes(self) -> Vec<Outcome> {
+        self.outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flows::message::SwitchError;
+    use flows::session::RefusalError;
+    use flows::{GroupMod, Meter};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::VifId;
+
+    fn flow(command: FlowCommand, text: &str) -> FlowChange {
+        FlowChange::Flow(FlowMod::new(command, text.parse().unwrap()))
+    }
+
+    fn meter(command: MeterCommand, id: u32) -> FlowChange {
+        let meter: Meter = format!("meter={id} kbps band=type=drop rate=1").parse().unwrap();
+        FlowChange::Meter(MeterMod { command, meter })
+    }
+
+    fn group(command: GroupCommand, id: u32) -> FlowChange {
+        FlowChange::Group(GroupMod { command, group: format!("group_id={id},type=all").parse().unwrap() })
+    }
+
+    fn of(vif: u128, op: FlowChange) -> Attributed<FlowChange> {
+        Attributed { vif: Some(VifId(Uuid::from_u128(vif))), op }
+    }
+
+    fn refused(index: usize) -> Refusal {
+        let data = bytes::Bytes::new();
+        let error = SwitchError { vendor: flows::message::Vendor::Standard, kind: 5, code: 1, data };
+        Refusal { index: Some(index), error: RefusalError::Switch(error) }
+    }
+
+    #[test]
+    fn everything_comes_before_what_uses_it_and_goes_after() {
+        let batch = Batch::new(vec![
+            of(1, meter(MeterCommand::Delete, 9)),
+            of(1, group(GroupCommand::Delete, 9)),
+            of(1, flow(FlowCommand::Add, "table=1,in_port=1 actions=drop")),
+            of(1, flow(FlowCommand::DeleteStrict, "table=1,in_port=2 actions=drop")),
+            of(1, group(GroupCommand::Add, 1)),
+            of(1, meter(MeterCommand::Add, 1)),
+        ]);
+        assert_eq!(batch.meters(Stage::MetersFirst).0, [5]);
+        assert_eq!(batch.bundle().0, [4, 3, 2, 1]);
+        assert_eq!(batch.meters(Stage::MetersLast).0, [0]);
+    }
+
+    #[test]
+    fn a_refused_meter_keeps_the_flows_of_its_vif_out_of_the_bundle_and_nobody_elses() {
+        let mut batch = Batch::new(vec![
+            of(1, meter(MeterCommand::Add, 1)),
+            of(2, meter(MeterCommand::Add, 2)),
+            of(1, flow(FlowCommand::Add, "table=1,in_port=1 actions=meter:1")),
+            of(2, flow(FlowCommand::Add, "table=1,in_port=2 actions=meter:2")),
+        ]);
+        let (places, _) = batch.meters(Stage::MetersFirst);
+        batch.each(&places, Ok(vec![refused(0)]));
+        let (places, messages) = batch.bundle();
+        assert_eq!((places.as_slice(), messages.len()), (&[3][..], 1));
+        batch.bundled(&places, session::Outcome::Committed);
+        let outcomes = batch.into_outcomes();
+        assert!(matches!(outcomes[0], Outcome::Failed(_)));
+        assert_eq!(outcomes[1..], [Outcome::Done, Outcome::Untried, Outcome::Done]);
+    }
+
+    #[test]
+    fn a_refused_bundle_blames_what_the_switch_names() {
+        let ops = vec![
+            of(1, flow(FlowCommand::Add, "table=1,in_port=1 actions=drop")),
+            of(2, flow(FlowCommand::Add, "table=1,in_port=2 actions=drop")),
+        ];
+        let mut batch = Batch::new(ops.clone());
+        let (places, _) = batch.bundle();
+        batch.bundled(&places, session::Outcome::Refused(vec![refused(1)]));
+        let outcomes = batch.into_outcomes();
+        assert_eq!(outcomes[0], Outcome::Untried);
+        assert!(matches!(&outcomes[1], Outcome::Failed(_)));
+        let mut batch = Batch::new(ops);
+        batch.bundled(&places, session::Outcome::Unknown);
+        assert!(batch.is_unknown());
+    }
+}

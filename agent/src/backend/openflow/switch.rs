@@ -1,0 +1,437 @@
+//! One switch: its session, what is told of its flows, and the batches for it. One task has all of it.
+//!
+//! ```text
+//!              ┌──── the connection ended, or saved flows are being put back ────┐
+//!              ▼                                                                 │
+//!   Syncing ──► session ready ──► look: all flows, groups, meters ──► Ready ──► flow updates, batches, audits
+//! ```
+
+use std::collections::BTreeSet;
+use std::future::{Future, pending};
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flows::message::FlowUpdate;
+use flows::session::{CallError, FlowWatch, Handle, SessionState, WatchEnd, WatchEvent};
+use flows::{FlowCommand, FlowId, FlowMod};
+use futures::FutureExt;
+use ovsdb::text::Text;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use uuid::Uuid;
+
+use super::FlowChange;
+use super::batch::{Batch, Stage};
+use super::fleet::Wall;
+use super::picture::Picture;
+use crate::backend::{Attributed, Outcome};
+use crate::model::{Bridge, FlowState, Limits};
+
+/// How long after a change of the bridge's row it is looked at again: ovs-vswitchd acts on the row when it has seen it.
+const SETTLING: Duration = Duration::from_millis(500);
+/// How long the switch may take to tell of what it has committed, before it is looked at anew.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The pause after a look that failed although the session did not.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the database says about a switch that matters for its flows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Terms {
+    /// Saved flows are being put back: what is there is not what will be.
+    pub(super) restoring: bool,
+    /// Changing any of these may drop all flows under an open connection.
+    epoch: (Option<Text>, BTreeSet<Uuid>, BTreeSet<Text>, Option<Text>),
+}
+
+impl Terms {
+    pub(super) fn of(bridge: &Bridge, restoring: bool) -> Self {
+        let Bridge { fail_mode, controllers, protocols, datapath_id, .. } = bridge.clone();
+        Terms { restoring, epoch: (fail_mode, controllers, protocols, datapath_id) }
+    }
+}
+
+/// What a switch's task may be told.
+pub(super) enum Command {
+    /// Do this.
+    Apply(Vec<Attributed<FlowChange>>, oneshot::Sender<Vec<Outcome>>),
+    /// Look at everything anew.
+    Look(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// The answer while the switch cannot be seen. Who does not wait any more does not mind.
+    fn decline(self) {
+        match self {
+            Command::Apply(ops, reply) => drop(reply.send(vec![Outcome::Untried; ops.len()])),
+            Command::Look(reply) => drop(reply.send(())),
+        }
+    }
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Blind {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Watch(#[from] WatchEnd),
+}
+
+/// A switch.
+pub(super) struct Switch {
+    bridge: String,
+    handle: Handle,
+    terms: watch::Receiver<Terms>,
+    commands: mpsc::Receiver<Command>,
+    wall: Arc<Wall>,
+    owner: u16,
+    picture: Picture,
+    /// Absent while nothing is seen, and for a switch that tells nothing by itself: that one is looked at again.
+    watch: Option<FlowWatch>,
+    /// More is happening than is told; what was told so far is not a whole.
+    paused: bool,
+}
+
+impl Switch {
+    pub(super) fn new(
+        bridge: String,
+        owner: u16,
+        handle: Handle,
+        terms: watch::Receiver<Terms>,
+        commands: mpsc::Receiver<Command>,
+        wall: Arc<Wall>,
+    ) -> Self {
+        let picture = Picture::new(owner);
+        Switch { bridge, handle, terms, commands, wall, owner, picture, watch: None, paused: false }
+    }
+
+    /// Follows the switch until nobody can tell it anything any more.
+    pub(super) async fn run(mut self) {
+        let mut session = self.handle.state();
+        loop {
+            self.watch = None;
+            self.wall.hide(&self.bridge, &words(&session.borrow(), self.terms.borrow().restoring));
+            if self.wait(&mut session).await.is_break() {
+                return;
+            }
+            if let Err(error) = self.look().await {
+                tracing::debug!(bridge = self.bridge, %error, "the switch could not be looked at");
+                sleep(PAUSE).await;
+                continue;
+            }
+            if self.follow(&mut session).await.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to be seen.
+    async fn wait(&mut self, session: &mut watch::Receiver<SessionState>) -> ControlFlow<()> {
+        loop {
+            let words = {
+                let (session, terms) = (session.borrow_and_update(), self.terms.borrow_and_update());
+                if matches!(*session, SessionState::Ready(_)) && !terms.restoring {
+                    return ControlFlow::Continue(());
+                }
+                words(&session, terms.restoring)
+            };
+            self.wall.hide(&self.bridge, &words);
+            tokio::select! {
+                changed = session.changed() => if changed.is_err() { return ControlFlow::Break(()) },
+                changed = self.terms.changed() => if changed.is_err() { return ControlFlow::Break(()) },
+                command = self.commands.recv() => match command {
+                    None => return ControlFlow::Break(()),
+                    Some(command) => command.decline(),
+                },
+            }
+        }
+    }
+
+    /// Follows what is seen until it is not any more.
+    async fn follow(&mut self, session: &mut watch::Receiver<SessionState>) -> ControlFlow<()> {
+        let mut epoch = self.terms.borrow().epoch.clone();
+        let mut look_at: Option<Instant> = None;
+        loop {
+            let looked = tokio::select! {
+                event = next(&mut self.watch) => self.drain(event).await,
+                changed = session.changed() => match changed {
+                    Ok(()) if matches!(*session.borrow(), SessionState::Ready(_)) => Ok(()),
+                    Ok(()) => return ControlFlow::Continue(()),
+                    Err(_) => return ControlFlow::Break(()),
+                },
+                changed = self.terms.changed() => {
+                    if changed.is_err() {
+                        return ControlFlow::Break(());
+                    }
+                    let terms = self.terms.borrow_and_update().clone();
+                    if terms.restoring {
+                        return ControlFlow::Continue(());
+                    }
+                    if epoch != terms.epoch {
+                        epoch = terms.epoch;
+                        look_at = Some(Instant::now() + SETTLING);
+                    }
+                    Ok(())
+                }
+                command = self.commands.recv() => match command {
+                    None => return ControlFlow::Break(()),
+                    Some(Command::Look(reply)) => {
+                        let looked = self.look().await;
+                        let _ = reply.send(());
+                        looked
+                    }
+                    Some(Command::Apply(ops, reply)) => {
+                        let (outcomes, seen) = self.apply(Batch::new(ops)).await;
+                        if seen.is_err() {
+                            // Nothing must be planned from what was seen before.
+                            self.wall.hide(&self.bridge, "looking anew");
+                        }
+                        let _ = reply.send(outcomes);
+                        seen
+                    }
+                },
+                () = at(look_at) => {
+                    look_at = None;
+                    self.look().await
+                }
+            };
+            if let Err(error) = looked {
+                tracing::debug!(bridge = self.bridge, %error, "the switch cannot be seen any more");
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// Looks at everything. What is as it was stays the very same.
+    async fn look(&mut self) -> Result<(), Blind> {
+        // One watch at a time for a session.
+        self.watch = None;
+        self.paused = false;
+        let mut picture = Picture::new(self.owner);
+        match self.handle.watch_flows().await {
+            Ok(mut watch) => {
+                while let WatchEvent::Updates(updates) = watch.next().await? {
+                    updates
+                        .into_iter()
+                        .for_each(|update| self.paused = take(&mut picture, update).unwrap_or(self.paused));
+                }
+                self.watch = Some(watch);
+            }
+            // Open vSwitch before 2.16 tells nothing by itself over OpenFlow 1.4.
+            Err(CallError::Refused(_)) => {
+                for stats in self.handle.dump_flows().await? {
+                    picture.put(FlowId::of(&stats.flow), stats.flow);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let before = std::mem::replace(&mut self.picture, picture);
+        self.look_at_others().await?;
+        self.picture.recognise(&before);
+        self.show();
+        Ok(())
+    }
+
+    /// Looks at groups and meters, of which nothing is told.
+    async fn look_at_others(&mut self) -> Result<(), CallError> {
+        let groups = self.handle.dump_groups().await?;
+        let max_meters = match self.handle.meter_features().await {
+            Ok(features) => features.max_meters,
+            Err(CallError::Refused(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        let meters = if max_meters == 0 { Vec::new() } else { self.handle.dump_meters().await? };
+        self.picture.put_others(groups, meters, Limits { max_meters });
+        Ok(())
+    }
+
+    /// Takes in an event and all that has come by now.
+    async fn drain(&mut self, event: Result<WatchEvent, WatchEnd>) -> Result<(), Blind> {
+        let mut next_event = Some(event);
+        while let Some(event) = next_event {
+            self.take(event?);
+            next_event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
+        }
+        if self.picture.lost_another {
+            self.look_at_others().await?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    fn take(&mut self, event: WatchEvent) {
+        if let WatchEvent::Updates(updates) = event {
+            for update in updates {
+                self.paused = take(&mut self.picture, update).unwrap_or(self.paused);
+            }
+        }
+    }
+
+    fn show(&self) {
+        if !self.paused {
+            self.wall.show(&self.bridge, self.picture.state());
+        }
+    }
+
+    /// Does a batch. The answer comes when it can be seen, or with the reason why not.
+    async fn apply(&mut self, mut batch: Batch) -> (Vec<Outcome>, Result<(), Blind>) {
+        let seen = self.carry_out(&mut batch).await;
+        (batch.into_outcomes(), seen)
+    }
+
+    async fn carry_out(&mut self, batch: &mut Batch) -> Result<(), Blind> {
+        let handle = self.handle.clone();
+        for stage in [Stage::MetersFirst, Stage::Groups, Stage::MetersLast] {
+            if stage == Stage::Groups {
+                let (places, messages) = batch.bundle();
+                if !messages.is_empty() {
+                    let outcome = self.meanwhile(handle.bundle(messages)).await?;
+                    batch.bundled(&places, outcome);
+                }
+            } else {
+                let (places, meters) = batch.meters(stage);
+                if !meters.is_empty() {
+                    let answer = self.meanwhile(handle.meters(meters)).await?;
+                    batch.each(&places, answer);
+                }
+            }
+        }
+        for (place, packet) in batch.announcements() {
+            let answer = match self.meanwhile(handle.packet_out(packet)).await? {
+                Err(CallError::Refused(error)) => {
+                    tracing::warn!(bridge = self.bridge, %error, "a guest could not be announced");
+                    Ok(Vec::new())
+                }
+                answer => answer.map(|()| Vec::new()),
+            };
+            batch.each(&[place], answer);
+        }
+        if batch.is_unknown() {
+            return Err(CallError::Disconnected.into());
+        }
+        if self.watch.is_none() {
+            return self.look().await;
+        }
+        if !self.see(&batch.effects()).await? {
+            // Somebody else is changing the same flows at this moment, or the switch shows a flow otherwise than it was
+            // given; either way what counts is what is there.
+            return self.look().await;
+        }
+        if batch.touched_others() || self.picture.lost_another {
+            self.look_at_others().await?;
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Takes in what is told while something is under way, so that it does not pile up.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Blind> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                event = next(&mut self.watch) => match event {
+                    Ok(event) => self.take(event),
+                    // What becomes of the work is told all the same.
+                    Err(_) => {
+                        self.watch = None;
+                        return Ok(work.await);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until these changes can be seen; answers whether they could.
+    async fn see(&mut self, effects: &[&FlowMod]) -> Result<bool, Blind> {
+        let deadline = Instant::now() + PATIENCE;
+        // They are told in the order in which they were made, so those at the end come last.
+        let mut unseen = effects.len();
+        loop {
+            while unseen > 0 && self.is_seen(effects[unseen - 1]) {
+                unseen -= 1;
+            }
+            if unseen == 0 {
+                return Ok(true);
+            }
+            match timeout_at(deadline, next(&mut self.watch)).await {
+                Ok(event) => self.take(event?),
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    fn is_seen(&self, change: &FlowMod) -> bool {
+        let flow = self.picture.flow(&FlowId::of(&change.flow));
+        match change.command {
+            FlowCommand::Delete | FlowCommand::DeleteStrict => {
+                flow.is_none_or(|flow| (flow.cookie ^ change.flow.cookie) & change.cookie_mask != 0)
+            }
+            FlowCommand::Add => flow.is_some_and(|flow| {
+                (flow.cookie, &flow.instructions) == (change.flow.cookie, &change.flow.instructions)
+            }),
+            // One that is not there any more is not made by changing it.
+            FlowCommand::Modify | FlowCommand::ModifyStrict => {
+                flow.is_none_or(|flow| flow.instructions == change.flow.instructions)
+            }
+        }
+    }
+}
+
+/// Takes in one update; answers whether there is a pause from now on, where it says so.
+fn take(picture: &mut Picture, update: FlowUpdate) -> Option<bool> {
+    match update {
+        FlowUpdate::Flow(update) => picture.take(update),
+        FlowUpdate::Paused => return Some(true),
+        FlowUpdate::Resumed => return Some(false),
+        // Not asked for.
+        FlowUpdate::Abbreviated { .. } => {}
+    }
+    None
+}
+
+async fn next(watch: &mut Option<FlowWatch>) -> Result<WatchEvent, WatchEnd> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
+    }
+}
+
+/// How a session is that nothing can be seen over.
+fn words(session: &SessionState, restoring: bool) -> String {
+    match session {
+        SessionState::Connecting => "connecting".to_owned(),
+        SessionState::Failed(error) => {
+            let mut words = format!("reconnecting: {error}");
+            let mut cause = std::error::Error::source(error.as_ref());
+            while let Some(error) = cause {
+                words.push_str(&format!(": {error}"));
+                cause = error.source();
+            }
+            words
+        }
+        SessionState::Ready(_) if restoring => "waiting for saved flows to be put back (flow-restore-wait)".to_owned(),
+        SessionState::Ready(_) => "synchronising".to_owned(),
+    }
+}
+
+impl Wall {
+    /// What is on a switch.
+    fn show(&self, bridge: &str, state: FlowState) {
+        self.put(bridge, Some(state), "synchronised");
+    }
+
+    /// It cannot be seen what is on a switch, and why.
+    fn hide(&self, bridge: &str, why: &str) {
+        self.put(bridge, None, why);
+    }
+}

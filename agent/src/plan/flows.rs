@@ -1,0 +1,397 @@
+//! Flows: what a VIF's lack, where its bridge is managed. Which flows it wants is `pipeline`'s word; what they need of the
+//! host (a port, meters, a zone) is found here. The flows that VIFs share are in `flows/network.rs` and
+//! `flows/bridge.rs`, what is kept from one plan to the next in `flows/memory.rs`.
+//!
+//! ```text
+//!   port usable ──facts──► pipeline ──► wanted ─┐
+//!                                               ├─ diff ─► operations, FlowsReady
+//!   switch ──► flows with the VIF's cookie ─────┘
+//! ```
+
+mod bridge;
+mod memory;
+mod network;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flows::diff::diff_flows;
+use flows::message::PacketOut;
+use flows::{Action, Flow, FlowId, GroupMod, MeterCommand, MeterMod, PortNo};
+
+pub(super) use self::bridge::Condition;
+pub(super) use self::memory::Switches;
+use super::blueprint::{Blueprint, WantedPort};
+use super::compare::{Findings, Work};
+use super::inventory::port_owner;
+use super::pipeline::{self, Attachment, Cookie, Member, MeterIds, NetworkKey, OwnerTag, PortFacts, RuleFacts, tables};
+use super::rows::entries;
+use super::settings::{Owner, ZONE};
+use super::sight::Sight;
+use super::{ManagedBridge, Missing, Uplink};
+use crate::backend::openflow::{FlowChange, FlowOp};
+use crate::backend::ovs::{OvsOp, StringMap};
+use crate::model::{FlowSet, FlowState, Interface, Port, Vif, VifId};
+
+/// The greatest number that ovs-vswitchd gives a port (`OFPP_MAX` of OpenFlow 1.0, less one).
+const GREATEST_PORT: i64 = 0xfeff;
+
+/// Where a VIF's flows are, with what its verdict needs of its network.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) bridge: String,
+    pub(super) network: NetworkKey,
+    /// What stands for its port; absent for an inactive VIF, which needs nothing of its network.
+    pub(super) id: Option<u32>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn tag(&self) -> OwnerTag {
+        OwnerTag::of(&self.inputs.settings.agent)
+    }
+
+    /// What the flows of a VIF lack.
+    pub(super) fn flows(
+        &mut self,
+        id: VifId,
+        vif: &Vif,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
+        let settings = self.inputs.settings;
+        // With a bridge of its own in between, the port on the network's bridge is the last.
+        let managed = |port: &&WantedPort| settings.bridges.contains_key(&port.bridge);
+        let Some(wanted) = blueprint.ports.iter().rev().find(managed) else {
+            self.switches.unplace(id);
+            return;
+        };
+        let bridge = wanted.bridge.as_str();
+        let network = NetworkKey::of(vif);
+        found.flows_ready = Some(false);
+        sight.switch(bridge);
+        let cookie = Cookie::vif(self.tag(), id);
+        self.switches.place(id, (bridge, network), cookie, vif.network.as_ref());
+        let state = match self.condition(bridge) {
+            Condition::Usable => self.state(bridge),
+            Condition::Unseen => {
+                // While ovs-vswitchd is away, or has yet to make the bridge, that is what is missing.
+                if sight.sees_vswitchd() {
+                    found.unanswered.get_or_insert(Missing::Switch(bridge.to_owned()));
+                }
+                return;
+            }
+            Condition::Unsecured => {
+                found.unanswered.get_or_insert(Missing::Switch(bridge.to_owned()));
+                return;
+            }
+            Condition::Claimed(reason) => {
+                found.conflict.get_or_insert(reason);
+                return;
+            }
+        };
+        sight.cookie(bridge, cookie);
+        if let Some(other) = self.switches.namesake(bridge, cookie, id) {
+            sight.glimpse();
+            found.conflict.get_or_insert(format!(
+                "VIF {other} has the same cookie {cookie} on bridge {bridge}: one of the two needs another id"
+            ));
+            return;
+        }
+        let Some(state) = state else { return };
+        if found.flows.iter().any(|op| op.bridge == bridge) {
+            // With a port that is given up all of them go first: one that came meanwhile would keep it.
+            return;
+        }
+        let observed = state.owned.get(&cookie.0);
+        let leaves = |op: &OvsOp| matches!(op, OvsOp::DeletePort { name, .. } if *name == wanted.name);
+        let port = sight.port(&wanted.name).filter(|port| port.bridge == bridge && !found.ovs.iter().any(leaves));
+        let Some((port, interface)) = port.zip(sight.interface(&wanted.name)) else {
+            // Another port may get its number.
+            found.flows.extend(self.bring_to(bridge, &[], observed));
+            return;
+        };
+        let ours =
+            matches!(port_owner(port, Some(interface), settings), Owner::Us { vif: Some(owner), .. } if owner == id);
+        if !ours {
+            return;
+        }
+        let at = match interface.ofport {
+            None => return,
+            Some(number @ 1..=GREATEST_PORT) if interface.error.as_ref().is_none_or(|error| error.is_empty()) => {
+                Attachment { port: u16::try_from(number).unwrap_or(u16::MAX), vlan: None }
+            }
+            Some(_) => {
+                found.flows.extend(self.bring_to(bridge, &[], observed));
+                return;
+            }
+        };
+        let Some(facts) = self.facts(vif, (port, interface), at, (bridge, state), sight, found) else { return };
+        self.uplink_of(bridge, vif, sight, found);
+        let flows = self.switches.wanted(id, &facts);
+        if let Some(clash) = self.clash(bridge, state, &flows) {
+            found.conflict.get_or_insert(clash);
+            return;
+        }
+        found.place = Some(Place { bridge: bridge.to_owned(), network, id: facts.active.then(|| facts.at.id()) });
+        self.switches.join(id, Member::of(&facts));
+        for meter in pipeline::meters(&vif.policy.rate, facts.meters) {
+            sight.meter(bridge, meter.id);
+            let command = match state.meters.get(&meter.id) {
+                Some(there) if **there == meter => continue,
+                Some(_) => MeterCommand::Modify,
+                None => MeterCommand::Add,
+            };
+            found.flows.push(on(bridge, FlowChange::Meter(MeterMod { command, meter })));
+        }
+        if !self.switches.is_clean(id, observed) {
+            let changes = self.bring_to(bridge, &flows, observed);
+            if changes.is_empty() {
+                self.switches.clean(id, observed);
+            } else {
+                found.flows.extend(changes);
+                found.flows.extend(self.announcement(vif, &facts, observed, bridge));
+            }
+        }
+    }
+
+    /// The facts that a VIF's flows are made from; nothing while some are missing, which `found` then says.
+    fn facts(
+        &mut self,
+        vif: &Vif,
+        (port, interface): (&Port, &Interface),
+        at: Attachment,
+        (bridge, state): (&str, &FlowState),
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> Option<PortFacts> {
+        let Some(mut facts) = PortFacts::of(self.tag(), vif, at) else {
+            let reason = "the record has no address, and flows are for a guest's address";
+            found.failed.get_or_insert(reason.to_owned());
+            return None;
+        };
+        // An inactive VIF has one flow, which needs none of these.
+        if !facts.active {
+            return Some(facts);
+        }
+        let observed = state.owned.get(&Cookie::vif(facts.owner, vif.id).0);
+        match self.meters(bridge, state, observed, vif) {
+            Ok(meters) => facts.meters = meters,
+            Err(reason) => {
+                sight.glimpse();
+                found.failed.get_or_insert(reason);
+                return None;
+            }
+        }
+        if let Some(rules) = &vif.policy.rules {
+            let zone = interface.external_ids.get(ZONE).and_then(|zone| zone.parse().ok()).filter(|zone| *zone > 0);
+            let Some(zone) = zone else {
+                sight.glimpse();
+                match self.free_zone() {
+                    Some(zone) => found.ovs.push(OvsOp::ChangeInterface {
+                        uuid: interface.uuid,
+                        name: port.name.to_string(),
+                        guard: entries(&interface.external_ids, &self.inputs.settings.guard()),
+                        kind: None,
+                        options: StringMap::new(),
+                        external_ids: StringMap::from([(ZONE.to_owned(), zone.to_string())]),
+                        mtu_request: None,
+                    }),
+                    None => {
+                        found.failed.get_or_insert("no conntrack zone is free (openflow.zones)".to_owned());
+                    }
+                }
+                return None;
+            };
+            let conjunctions = self.switches.conjunctions_of(rules);
+            facts.rules = Some(RuleFacts { zone, rules: rules.clone(), conjunctions });
+        }
+        Some(facts)
+    }
+
+    /// The meters of a VIF: those that its flows name, and new ones where they name none.
+    fn meters(
+        &mut self,
+        bridge: &str,
+        state: &FlowState,
+        observed: Option<&Arc<FlowSet>>,
+        vif: &Vif,
+    ) -> Result<MeterIds, String> {
+        let range = self.inputs.settings.meters;
+        let named = |place: tables::Place| {
+            let mut flows = observed.into_iter().flat_map(|set| set.values());
+            let flow = flows.find(|flow| tables::Place::of(flow) == place && flow.instructions.meter.is_some())?;
+            flow.instructions.meter.filter(|meter| range.contains(*meter))
+        };
+        let mut one = |wanted: bool, place| {
+            if !wanted {
+                return Ok(None);
+            }
+            if let Some(meter) = named(place) {
+                return Ok(Some(meter));
+            }
+            let last = range.last.min(state.limits.max_meters);
+            match self.switches.free_meter(bridge, state, range.first..=last) {
+                Some(meter) => Ok(Some(meter)),
+                None if state.limits.max_meters == 0 => {
+                    Err(format!("the record wants a rate, and the datapath of bridge {bridge} has no meters"))
+                }
+                None => Err(format!(
+                    "no meter is free on bridge {bridge} (openflow.meters; the datapath has {})",
+                    state.limits.max_meters
+                )),
+            }
+        };
+        let rate = &vif.policy.rate;
+        Ok(MeterIds {
+            from_vif: one(rate.egress_kbps > 0, tables::SENT)?,
+            to_vif: one(rate.ingress_kbps > 0, tables::OUT)?,
+        })
+    }
+
+    /// The lowest zone that no interface has.
+    fn free_zone(&mut self) -> Option<u32> {
+        let interfaces = self.inputs.observed.ovs.ready().into_iter().flat_map(|ovs| ovs.interfaces.values());
+        let zones = self.zones.get_or_insert_with(|| {
+            interfaces.filter_map(|interface| interface.external_ids.get(ZONE)?.parse().ok()).collect()
+        });
+        let range = self.inputs.settings.zones;
+        let zone = (range.first..=range.last).find(|zone| !zones.contains(zone))?;
+        zones.insert(zone);
+        Some(zone)
+    }
+
+    /// Notes what is missing of the uplink of a VIF's network.
+    fn uplink_of(&self, bridge: &str, vif: &Vif, sight: &mut Sight<'_>, found: &mut Findings) {
+        let label = vif.network.as_ref().and_then(|network| network.label.as_deref());
+        let Some(managed) = self.inputs.settings.bridges.get(bridge) else { return };
+        let Some(uplink) = uplink(managed, NetworkKey::of(vif), label) else { return };
+        let port = sight.port(&uplink.port);
+        let interface = sight.interface(&uplink.port);
+        if uplink_port(bridge, port, interface).is_none() {
+            found.unanswered.get_or_insert(Missing::Uplink(format!(
+                "waiting for port {} on bridge {bridge}, the uplink of its network",
+                uplink.port
+            )));
+        }
+    }
+
+    /// A flow of somebody else that a wanted one would replace.
+    fn clash(&mut self, bridge: &str, state: &FlowState, wanted: &[Flow]) -> Option<String> {
+        if state.foreign.is_empty() {
+            return None;
+        }
+        let index = self.foreign.entry(bridge.to_owned()).or_insert_with(|| {
+            let sets = state.foreign.iter();
+            sets.flat_map(|(cookie, set)| set.keys().map(|id| (id.clone(), *cookie))).collect()
+        });
+        let (flow, cookie) = wanted.iter().find_map(|flow| Some((flow, *index.get(&FlowId::of(flow))?)))?;
+        Some(format!(
+            "bridge {bridge} has a flow of somebody else (cookie {cookie:#x}) for table={}, priority={} {}, which is \
+             needed",
+            flow.table, flow.priority, flow.matching
+        ))
+    }
+
+    /// What tells the network's switches that an inactive guest is here now.
+    fn announcement(
+        &self,
+        vif: &Vif,
+        facts: &PortFacts,
+        observed: Option<&Arc<FlowSet>>,
+        bridge: &str,
+    ) -> Option<FlowOp> {
+        let quarantined = |set: &Arc<FlowSet>| set.values().any(|flow| tables::Place::of(flow) == tables::QUARANTINE);
+        if !facts.active || !observed.is_some_and(quarantined) {
+            return None;
+        }
+        let label = vif.network.as_ref().and_then(|network| network.label.as_deref());
+        let managed = self.inputs.settings.bridges.get(bridge)?;
+        let uplink = uplink(managed, facts.network, label)?;
+        let ovs = self.inputs.observed.ovs.ready()?;
+        let port = ovs.ports.get(uplink.port.as_str()).map(AsRef::as_ref);
+        let port = uplink_port(bridge, port, ovs.interfaces.get(uplink.port.as_str()).map(AsRef::as_ref))?;
+        let vlan = vif.network.as_ref().and_then(|network| network.vlan);
+        let packet = PacketOut {
+            buffer: None,
+            in_port: PortNo::CONTROLLER,
+            actions: [Action::Output { port: PortNo(port.into()), max_len: 0 }].into(),
+            data: Bytes::from(pipeline::announcement(facts.mac, vlan)),
+        };
+        Some(on(bridge, FlowChange::Announce(packet)))
+    }
+
+    /// The operations that make of the flows of one owner what is wanted.
+    pub(super) fn bring_to(&self, bridge: &str, wanted: &[Flow], observed: Option<&Arc<FlowSet>>) -> Vec<FlowOp> {
+        let there = observed.into_iter().flat_map(|set| set.values()).map(AsRef::as_ref);
+        // All of them are of one owner of ours.
+        let changes = diff_flows(wanted, there, |_| true).changes;
+        changes.into_iter().map(|change| on(bridge, FlowChange::Flow(change))).collect()
+    }
+
+    /// Whether no flow of ours names a port any more, so that it may go; otherwise the flows go first.
+    pub(super) fn is_unnamed(&self, id: VifId, bridge: &str) -> Result<(), Naming> {
+        let settings = self.inputs.settings;
+        let alive =
+            self.inputs.observed.ovs.ready().is_some_and(|ovs| ovs.vswitchd_alive && ovs.bridges.contains_key(bridge));
+        // Without ovs-vswitchd there are no flows.
+        if !settings.bridges.contains_key(bridge) || !alive {
+            return Ok(());
+        }
+        match self.state(bridge) {
+            None => Err(Naming::Unseen),
+            Some(state) => match state.owned.get(&Cookie::vif(self.tag(), id).0) {
+                None => Ok(()),
+                Some(set) => Err(Naming::By(self.bring_to(bridge, &[], Some(set)))),
+            },
+        }
+    }
+
+    /// What is on the switch of a bridge, where it can be seen.
+    pub(super) fn state(&self, bridge: &str) -> Option<&'a FlowState> {
+        self.inputs.observed.flows.get(bridge)?.ready()
+    }
+}
+
+/// Why a port has to stay for now.
+pub(super) enum Naming {
+    /// It cannot be seen what names it.
+    Unseen,
+    /// Flows do, which go by these operations.
+    By(Vec<FlowOp>),
+}
+
+pub(super) fn on(bridge: &str, change: FlowChange) -> FlowOp {
+    FlowOp { bridge: bridge.to_owned(), change }
+}
+
+/// The uplink of a network: the one that names it, else the one of all others.
+fn uplink<'a>(managed: &'a ManagedBridge, network: NetworkKey, label: Option<&str>) -> Option<&'a Uplink> {
+    let id = match network {
+        NetworkKey::Network(id) => id.to_string(),
+        NetworkKey::Alone(_) => String::new(),
+    };
+    let names = |name: &String| (!id.is_empty() && *name == id) || Some(name.as_str()) == label;
+    let named = managed.uplinks.iter().find(|uplink| uplink.networks.iter().any(names));
+    named.or_else(|| managed.uplinks.iter().find(|uplink| uplink.networks.iter().any(|name| name == "*")))
+}
+
+/// The number of an uplink's port, when it is on the bridge and can be used.
+fn uplink_port(bridge: &str, port: Option<&Port>, interface: Option<&Interface>) -> Option<u16> {
+    let (port, interface) = port.zip(interface)?;
+    let usable = port.bridge == bridge && interface.error.as_ref().is_none_or(|error| error.is_empty());
+    interface
+        .ofport
+        .filter(|number| usable && (1..=GREATEST_PORT).contains(number))
+        .and_then(|number| u16::try_from(number).ok())
+}
+
+/// The places that a group's buckets send to.
+fn served<'a>(groups: impl Iterator<Item = &'a flows::Group>) -> BTreeSet<u32> {
+    groups.flat_map(|group| &group.buckets).filter_map(pipeline::served).collect()
+}
+
+fn group_op(bridge: &str, command: flows::GroupCommand, group: flows::Group) -> FlowOp {
+    on(bridge, FlowChange::Group(GroupMod { command, group }))
+}

@@ -1,0 +1,381 @@
+//! What is kept of flows from one plan to the next. Nothing of it is ever needed: it can all be found again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use flows::{Action, Flow};
+use ipnet::IpNet;
+use ovsdb::text::Text;
+
+use super::super::Inputs;
+use super::super::pipeline::{self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts};
+use super::bridge::Condition;
+use super::network::absence_counts;
+use crate::model::{Desired, FlowSet, FlowState, Interface, Network, Port, Rule, Table, View, Vif, VifId};
+
+/// Flows of all managed bridges.
+#[derive(Debug, Default)]
+pub(in crate::plan) struct Switches {
+    /// Of every managed bridge.
+    pub(in crate::plan) conditions: BTreeMap<String, Condition>,
+    placed: BTreeMap<VifId, Placed>,
+    /// VIFs by bridge and cookie: more than one are namesakes.
+    holders: BTreeMap<(String, Cookie), BTreeSet<VifId>>,
+    /// Networks that have VIFs on a bridge, active or not.
+    pub(super) networks: BTreeMap<(String, NetworkKey), SharedNetwork>,
+    common: Option<(OwnerTag, Arc<[Flow]>)>,
+    /// Groups that rules name.
+    pub(super) groups: RuleGroups,
+    /// VIFs that this plan placed, with the members that they were before.
+    touched: BTreeMap<VifId, Option<Member>>,
+    /// Counts what networks are made from, whenever it is another.
+    version: u64,
+    /// Bridges on which there was nothing to do, and what that was made from.
+    quiet: BTreeMap<String, Scene>,
+    /// Operations that VIFs share and that this plan found wanting, allowed or not.
+    pub(super) lacking: usize,
+    /// Numbers given in this plan, by bridge.
+    given: BTreeMap<String, Given>,
+}
+
+/// A VIF on a managed bridge.
+#[derive(Debug)]
+struct Placed {
+    bridge: String,
+    network: NetworkKey,
+    cookie: Cookie,
+    facts: Option<PortFacts>,
+    wanted: Arc<[Flow]>,
+    /// The flows that were on the switch when they were those wanted.
+    clean_on: Option<Arc<FlowSet>>,
+    has_rules: bool,
+}
+
+/// A network on a bridge.
+#[derive(Debug, Default)]
+pub(super) struct SharedNetwork {
+    /// VLAN and label as each record has them: the first one's count.
+    faces: BTreeMap<VifId, Face>,
+    pub(super) members: BTreeMap<VifId, Member>,
+    pub(super) facts: Option<NetworkFacts>,
+    pub(super) wanted: NetworkFlows,
+    pub(super) standing: Standing,
+}
+
+/// What a network's flows have to know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Face {
+    pub(super) vlan: Option<u16>,
+    pub(super) label: Option<String>,
+}
+
+/// How a network's shared flows are, as far as verdicts on its VIFs depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Whether the network's and the bridge's flows are all there.
+    pub(super) complete: bool,
+    /// Why they cannot be.
+    pub(super) trouble: Option<String>,
+    /// Whether the network is flooded by groups.
+    pub(super) floods: bool,
+    /// Places that the groups on the switch send to.
+    pub(super) served: BTreeSet<u32>,
+    /// Members that floods do not reach, since there are too many.
+    pub(super) beyond: BTreeSet<VifId>,
+}
+
+/// What the shared flows of a bridge are made from.
+#[derive(Debug)]
+pub(super) struct Scene {
+    state: Arc<FlowState>,
+    ports: Table<Text, Port>,
+    interfaces: Table<Text, Interface>,
+    records: Table<VifId, Vif>,
+    /// Whether what no record is for may go.
+    sweeps: bool,
+    version: u64,
+}
+
+impl Scene {
+    fn is(&self, other: &Scene) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+            && self.ports.is(&other.ports)
+            && self.interfaces.is(&other.interfaces)
+            && self.records.is(&other.records)
+            && (self.sweeps, self.version) == (other.sweeps, other.version)
+    }
+}
+
+/// The group that an action names.
+pub(super) fn group_of(action: &Action) -> Option<u32> {
+    match action {
+        Action::Group(id) => Some(*id),
+        _ => None,
+    }
+}
+
+/// Members of the groups that rules name.
+#[derive(Debug, Default)]
+pub(super) struct RuleGroups {
+    made_from: Table<VifId, Vif>,
+    conjunctions: BTreeMap<String, u32>,
+    pub(super) members: BTreeMap<u32, Vec<IpNet>>,
+}
+
+#[derive(Debug, Default)]
+struct Given {
+    /// With those that flows name, once they were looked for.
+    groups: Option<BTreeSet<u32>>,
+    meters: BTreeSet<u32>,
+}
+
+impl Switches {
+    /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.
+    pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
+        self.given.clear();
+        let now: BTreeMap<String, Condition> =
+            inputs.settings.bridges.keys().map(|name| (name.clone(), Condition::of(inputs, name))).collect();
+        let before = std::mem::replace(&mut self.conditions, now);
+        let changed = |name: &&String| before.get(*name) != self.conditions.get(*name);
+        let bridges = before.keys().chain(self.conditions.keys()).filter(changed).cloned().collect();
+        (bridges, self.refresh_groups(inputs.desired))
+    }
+
+    /// Finds the members of all groups that rules name. Answers the VIFs whose rules mean something else by it.
+    fn refresh_groups(&mut self, desired: &Desired) -> BTreeSet<VifId> {
+        if self.groups.made_from.is(&desired.vifs) {
+            return BTreeSet::new();
+        }
+        let policies = || desired.vifs.values().map(|vif| &vif.policy);
+        let rules = policies().flat_map(|policy| policy.rules.iter().flatten());
+        let conjunctions = pipeline::conjunctions(rules.filter_map(|rule| rule.remote_group.as_deref()));
+        let mut members: BTreeMap<u32, BTreeSet<IpNet>> =
+            conjunctions.values().map(|id| (*id, BTreeSet::new())).collect();
+        let mut join = |name: &str, addresses: &mut dyn Iterator<Item = IpNet>| {
+            if let Some(group) = conjunctions.get(name).and_then(|id| members.get_mut(id)) {
+                group.extend(addresses);
+            }
+        };
+        for vif in desired.vifs.values() {
+            for name in &vif.policy.groups {
+                join(name, &mut pipeline::member_addresses(vif));
+            }
+            for (name, addresses) in &vif.policy.group_members {
+                join(name, &mut addresses.iter().copied());
+            }
+        }
+        let renumbered =
+            self.groups.conjunctions.iter().any(|(name, id)| conjunctions.get(name).is_some_and(|is| is != id));
+        self.groups = RuleGroups {
+            made_from: desired.vifs.clone(),
+            conjunctions,
+            members: members.into_iter().map(|(id, addresses)| (id, addresses.into_iter().collect())).collect(),
+        };
+        if renumbered {
+            self.placed.iter().filter(|(_, placed)| placed.has_rules).map(|(id, _)| *id).collect()
+        } else {
+            BTreeSet::new()
+        }
+    }
+
+    /// Numbers of the groups that these rules name.
+    pub(super) fn conjunctions_of(&self, rules: &[Rule]) -> BTreeMap<String, u32> {
+        let names = rules.iter().filter_map(|rule| rule.remote_group.as_ref());
+        names.filter_map(|name| Some((name.clone(), *self.groups.conjunctions.get(name)?))).collect()
+    }
+
+    /// A VIF is to be on a bridge. It is a member of its network only when it has joined again.
+    pub(super) fn place(
+        &mut self,
+        id: VifId,
+        (bridge, network): (&str, NetworkKey),
+        cookie: Cookie,
+        of: Option<&Network>,
+    ) {
+        if self.placed.get(&id).is_some_and(|placed| placed.bridge != bridge || placed.network != network) {
+            self.unplace(id);
+        }
+        self.placed.entry(id).or_insert_with(|| Placed {
+            bridge: bridge.to_owned(),
+            network,
+            cookie,
+            facts: None,
+            wanted: Arc::new([]),
+            clean_on: None,
+            has_rules: false,
+        });
+        self.holders.entry((bridge.to_owned(), cookie)).or_default().insert(id);
+        let face = of.map_or_else(Face::default, |network| Face { vlan: network.vlan, label: network.label.clone() });
+        let shared = self.networks.entry((bridge.to_owned(), network)).or_default();
+        if shared.faces.get(&id) != Some(&face) {
+            shared.faces.insert(id, face);
+            self.version += 1;
+        }
+        // Until it is known to be one, which `join` says.
+        let before = shared.members.remove(&id);
+        self.touched.entry(id).or_insert(before);
+    }
+
+    /// A VIF is on no managed bridge.
+    pub(in crate::plan) fn unplace(&mut self, id: VifId) {
+        let Some(placed) = self.placed.remove(&id) else { return };
+        let holder = (placed.bridge.clone(), placed.cookie);
+        if let Some(holders) = self.holders.get_mut(&holder) {
+            holders.remove(&id);
+            if holders.is_empty() {
+                self.holders.remove(&holder);
+            }
+        }
+        let place = (placed.bridge, placed.network);
+        if let Some(shared) = self.networks.get_mut(&place) {
+            shared.faces.remove(&id);
+            shared.members.remove(&id);
+            self.version += 1;
+            if shared.faces.is_empty() {
+                self.networks.remove(&place);
+            }
+        }
+    }
+
+    pub(in crate::plan) fn is_placed(&self, id: VifId) -> bool {
+        self.placed.contains_key(&id)
+    }
+
+    /// Another VIF on the bridge with the same cookie, which came first.
+    pub(super) fn namesake(&self, bridge: &str, cookie: Cookie, id: VifId) -> Option<VifId> {
+        let holders = self.holders.get(&(bridge.to_owned(), cookie))?;
+        holders.first().copied().filter(|first| *first != id)
+    }
+
+    /// A VIF's member of its network; none for an inactive one.
+    pub(super) fn join(&mut self, id: VifId, member: Option<Member>) {
+        let Some(placed) = self.placed.get(&id) else { return };
+        let place = (placed.bridge.clone(), placed.network);
+        if let (Some(shared), Some(member)) = (self.networks.get_mut(&place), member) {
+            shared.members.insert(id, member);
+        }
+    }
+
+    /// The flows that follow from these facts; the very same for the same.
+    pub(super) fn wanted(&mut self, id: VifId, facts: &PortFacts) -> Arc<[Flow]> {
+        let Some(placed) = self.placed.get_mut(&id) else { return pipeline::vif(facts).into() };
+        if placed.facts.as_ref() != Some(facts) {
+            placed.wanted = pipeline::vif(facts).into();
+            placed.has_rules = facts.rules.is_some();
+            placed.facts = Some(facts.clone());
+            placed.clean_on = None;
+        }
+        Arc::clone(&placed.wanted)
+    }
+
+    /// Whether these very flows were found to be those wanted before.
+    pub(super) fn is_clean(&self, id: VifId, observed: Option<&Arc<FlowSet>>) -> bool {
+        let clean = self.placed.get(&id).and_then(|placed| placed.clean_on.as_ref());
+        clean.zip(observed).is_some_and(|(clean, observed)| Arc::ptr_eq(clean, observed))
+    }
+
+    pub(super) fn clean(&mut self, id: VifId, observed: Option<&Arc<FlowSet>>) {
+        if let Some(placed) = self.placed.get_mut(&id) {
+            placed.clean_on = observed.cloned();
+        }
+    }
+
+    /// The flows that every bridge has.
+    pub(super) fn common(&mut self, owner: OwnerTag) -> Arc<[Flow]> {
+        if self.common.as_ref().is_none_or(|(of, _)| *of != owner) {
+            self.common = Some((owner, pipeline::bridge(owner).into()));
+        }
+        self.common.as_ref().map(|(_, flows)| Arc::clone(flows)).unwrap_or_default()
+    }
+
+    /// The lowest meter of this range that is free, which it is not from now on.
+    pub(super) fn free_meter(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
+        let given = &mut self.given.entry(bridge.to_owned()).or_default().meters;
+        let id = range.into_iter().find(|id| !state.meters.contains_key(id) && !given.contains(id))?;
+        given.insert(id);
+        Some(id)
+    }
+
+    /// The lowest group of this range that no flow names, which it is from now on. One that is there and named by none is
+    /// what is left of flows that somebody deleted.
+    pub(super) fn free_group(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
+        let given = &mut self.given.entry(bridge.to_owned()).or_default().groups;
+        let taken = given.get_or_insert_with(|| {
+            let sets = state.owned.values().chain(state.foreign.values()).flat_map(|set| set.values());
+            sets.flat_map(|flow| &flow.instructions.apply).filter_map(group_of).collect()
+        });
+        let id = range.into_iter().find(|id| !taken.contains(id))?;
+        taken.insert(id);
+        Some(id)
+    }
+
+    pub(super) fn meters_given(&self, bridge: &str) -> BTreeSet<u32> {
+        self.given.get(bridge).map(|given| given.meters.clone()).unwrap_or_default()
+    }
+
+    /// Groups that networks of a bridge have, or are to have.
+    pub(super) fn groups_in_use(&self, bridge: &str) -> BTreeSet<u32> {
+        self.networks_of(bridge).flat_map(|(_, network)| network.wanted.groups.iter().map(|group| group.id)).collect()
+    }
+
+    /// The networks of a bridge.
+    pub(super) fn networks_of<'a>(&'a self, bridge: &str) -> impl Iterator<Item = (NetworkKey, &'a SharedNetwork)> {
+        let of = bridge.to_owned();
+        let first = (of.clone(), NetworkKey::Network(uuid::Uuid::nil()));
+        self.networks
+            .range(first..)
+            .take_while(move |((name, _), _)| *name == of)
+            .map(|((_, key), network)| (*key, network))
+    }
+
+    /// Ends the placing of VIFs.
+    pub(super) fn placed_all(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        let is = |id: &VifId| {
+            let placed = self.placed.get(id)?;
+            self.networks.get(&(placed.bridge.clone(), placed.network))?.members.get(id)
+        };
+        if touched.iter().any(|(id, was)| was.as_ref() != is(id)) {
+            self.version += 1;
+        }
+    }
+
+    /// What everything that VIFs share on a bridge is made from.
+    pub(super) fn scene(&self, bridge: &str, inputs: &Inputs<'_>) -> Option<Scene> {
+        let View::Ready(state) = inputs.observed.flows.get(bridge)? else { return None };
+        let ovs = inputs.observed.ovs.ready()?;
+        Some(Scene {
+            state: Arc::clone(state),
+            ports: ovs.ports.clone(),
+            interfaces: ovs.interfaces.clone(),
+            records: inputs.desired.vifs.clone(),
+            sweeps: absence_counts(inputs.desired),
+            version: self.version,
+        })
+    }
+
+    /// Whether there was nothing to do on a bridge as it is.
+    pub(super) fn is_quiet(&self, bridge: &str, scene: &Scene) -> bool {
+        self.quiet.get(bridge).is_some_and(|known| known.is(scene))
+    }
+
+    /// There is nothing to do on a bridge as it is, or that is not known.
+    pub(super) fn quieten(&mut self, bridge: &str, scene: Option<Scene>) {
+        match scene {
+            Some(scene) => drop(self.quiet.insert(bridge.to_owned(), scene)),
+            None => drop(self.quiet.remove(bridge)),
+        }
+    }
+
+    /// Whether flows of this cookie are of a VIF or network that is on the bridge.
+    pub(super) fn holds(&self, bridge: &str, cookie: Cookie) -> bool {
+        self.holders.contains_key(&(bridge.to_owned(), cookie))
+    }
+}
+
+impl SharedNetwork {
+    pub(super) fn face(&self) -> Face {
+        self.faces.values().next().cloned().unwrap_or_default()
+    }
+}

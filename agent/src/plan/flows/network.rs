@@ -1,0 +1,259 @@
+//! What the VIFs of one network share on a bridge: where its broadcasts go, and what is not here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flows::{Bucket, Group, GroupCommand};
+
+use super::super::compare::{Findings, Work};
+use super::super::inventory::Inventory;
+use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkKey};
+use super::super::{OPENFLOW, Verdict};
+use super::bridge::Condition;
+use super::memory::{Standing, group_of};
+use super::{Place, group_op, served, uplink, uplink_port};
+use crate::backend::openflow::FlowOp;
+use crate::model::{Desired, FlowSet, VifId};
+
+impl Work<'_> {
+    /// Plans everything that VIFs share on managed bridges. Answers the VIFs on which verdicts may be others for it.
+    pub(in crate::plan) fn shared_flows(&mut self, inventory: &Inventory) -> BTreeSet<VifId> {
+        let mut stirred = BTreeSet::new();
+        let observed = self.inputs.observed;
+        if observed.links.ready().is_none() || observed.ovs.ready().is_none() {
+            // It is not known which VIFs there are.
+            return stirred;
+        }
+        self.switches.placed_all();
+        let bridges: Vec<String> = self.inputs.settings.bridges.keys().cloned().collect();
+        for bridge in bridges {
+            let scene = self.switches.scene(&bridge, &self.inputs);
+            if scene.as_ref().is_some_and(|scene| self.switches.is_quiet(&bridge, scene)) {
+                continue;
+            }
+            self.switches.lacking = 0;
+            let keys: Vec<NetworkKey> = self.switches.networks_of(&bridge).map(|(key, _)| key).collect();
+            if self.condition(&bridge) != Condition::Usable {
+                for key in keys {
+                    self.stand(&bridge, key, Standing::default(), &mut stirred);
+                }
+                self.switches.quieten(&bridge, None);
+                continue;
+            }
+            let common = self.common_flows(&bridge);
+            let limbo = self.limbo(&bridge, inventory);
+            // Numbers that the switch has are taken before new ones are given.
+            for key in &keys {
+                self.prepare(&bridge, *key);
+            }
+            let colliding = colliding(&keys);
+            for key in keys {
+                let standing = match (&common, colliding.contains(&key)) {
+                    (Err(trouble), _) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
+                    (Ok(_), true) => {
+                        let trouble = "another network has the same metadata on this bridge".to_owned();
+                        Standing { trouble: Some(trouble), ..Standing::default() }
+                    }
+                    (Ok(complete), false) => self.network(&bridge, key, *complete, &limbo),
+                };
+                self.stand(&bridge, key, standing, &mut stirred);
+            }
+            if absence_counts(self.inputs.desired) {
+                let kept = self.kept(&bridge, inventory);
+                self.sweep_flows(&bridge, &limbo, &kept);
+            }
+            let quiet = self.switches.lacking == 0;
+            self.switches.quieten(&bridge, scene.filter(|_| quiet));
+        }
+        stirred
+    }
+
+    /// Numbers of ports that stay although nothing is planned for them: their records are gone or cannot be honoured.
+    fn limbo(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<u32> {
+        let unplaced = inventory.by_vif.iter().filter(|(id, _)| !self.switches.is_placed(**id));
+        let ports = unplaced.flat_map(|(_, owned)| &owned.ports).filter(|(port, _)| port.bridge == bridge);
+        ports.filter_map(|(_, interface)| u32::try_from(interface.as_ref()?.ofport?).ok()).collect()
+    }
+
+    /// Cookies of VIFs that have a port on a bridge: their flows are not swept, whatever else becomes of them.
+    fn kept(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<Cookie> {
+        let tag = self.tag();
+        let there =
+            inventory.by_vif.iter().filter(|(_, owned)| owned.ports.iter().any(|(port, _)| port.bridge == bridge));
+        let networks = self.switches.networks_of(bridge).map(|(key, _)| Cookie::network(tag, key));
+        there.map(|(id, _)| Cookie::vif(tag, *id)).chain(networks).collect()
+    }
+
+    /// Makes the facts of a network anew where they are others.
+    fn prepare(&mut self, bridge: &str, key: NetworkKey) {
+        let owner = self.tag();
+        let Some(state) = self.state(bridge) else { return };
+        let place = (bridge.to_owned(), key);
+        let Some(network) = self.switches.networks.get(&place) else { return };
+        let face = network.face();
+        let (settings, ovs) = (self.inputs.settings, self.inputs.observed.ovs.ready());
+        let configured = settings.bridges.get(bridge).and_then(|managed| uplink(managed, key, face.label.as_deref()));
+        let uplink = configured.zip(ovs).and_then(|(configured, ovs)| {
+            let port = ovs.ports.get(configured.port.as_str()).map(AsRef::as_ref);
+            let port = uplink_port(bridge, port, ovs.interfaces.get(configured.port.as_str()).map(AsRef::as_ref))?;
+            Some(pipeline::Uplink { port, vlan: face.vlan })
+        });
+        let same = network.facts.as_ref().is_some_and(|facts| {
+            facts.uplink == uplink
+                && facts.members.len() == network.members.len()
+                && facts.members.iter().eq(network.members.values())
+        });
+        let range = settings.groups;
+        let observed = state.owned.get(&Cookie::network(owner, key).0);
+        let named: Vec<u32> = observed.map(groups_named).unwrap_or_default();
+        let named: Vec<u32> = named.into_iter().filter(|id| range.contains(*id)).collect();
+        let ids_same = network.facts.as_ref().is_some_and(|facts| named == facts.groups);
+        if same && ids_same {
+            return;
+        }
+        let members: Vec<_> = network.members.values().cloned().collect();
+        let needed = pipeline::groups_needed(&members, uplink);
+        let mut groups: Vec<u32> = named.into_iter().take(needed).collect();
+        while groups.len() < needed {
+            match self.switches.free_group(bridge, state, range.first..=range.last) {
+                Some(id) => groups.push(id),
+                None => break,
+            }
+        }
+        let facts = NetworkFacts { owner, key, members, uplink, groups };
+        let wanted = pipeline::network(&facts).unwrap_or_default();
+        if let Some(network) = self.switches.networks.get_mut(&place) {
+            (network.facts, network.wanted) = (Some(facts), wanted);
+        }
+    }
+
+    /// Plans a network's flows and groups; answers how they stand.
+    fn network(&mut self, bridge: &str, key: NetworkKey, common: bool, limbo: &BTreeSet<u32>) -> Standing {
+        let place = (bridge.to_owned(), key);
+        let state = self.state(bridge);
+        let (Some(network), Some(state)) = (self.switches.networks.get(&place), state) else {
+            return Standing::default();
+        };
+        let Some(facts) = network.facts.clone() else { return Standing::default() };
+        let wanted = network.wanted.clone();
+        let ids: Vec<VifId> = network.members.keys().copied().collect();
+        let needed = pipeline::groups_needed(&facts.members, facts.uplink);
+        if facts.groups.len() < needed {
+            let trouble = format!("no group is free on bridge {bridge} (openflow.groups)");
+            return Standing { trouble: Some(trouble), ..Standing::default() };
+        }
+        if let Some(trouble) = self.clash(bridge, state, &wanted.flows) {
+            return Standing { trouble: Some(trouble), ..Standing::default() };
+        }
+        let mut ops: Vec<FlowOp> = Vec::new();
+        let mut stays = BTreeMap::new();
+        for group in &wanted.groups {
+            let there = state.groups.get(&group.id);
+            let group = with_limbo(group, there.map(Arc::as_ref), limbo);
+            match there {
+                None => ops.push(group_op(bridge, GroupCommand::Add, group.clone())),
+                Some(there) if same_group(there, &group) => {}
+                Some(_) => ops.push(group_op(bridge, GroupCommand::Modify, group.clone())),
+            }
+            stays.insert(group.id, group);
+        }
+        let observed = state.owned.get(&Cookie::network(facts.owner, key).0);
+        let flows = self.bring_to(bridge, &wanted.flows, observed);
+        let complete = flows.is_empty();
+        ops.extend(flows);
+        self.share(ops);
+        let there = stays.keys().filter_map(|id| state.groups.get(id)).map(AsRef::as_ref);
+        let reached = pipeline::flooded(&facts.members, facts.uplink);
+        Standing {
+            complete: complete && common,
+            trouble: None,
+            floods: needed > 0,
+            served: served(there),
+            beyond: ids.into_iter().skip(reached).collect(),
+        }
+    }
+
+    /// Notes how a network stands, and whose verdicts that may change.
+    fn stand(&mut self, bridge: &str, key: NetworkKey, standing: Standing, stirred: &mut BTreeSet<VifId>) {
+        let Some(network) = self.switches.networks.get_mut(&(bridge.to_owned(), key)) else { return };
+        let before = std::mem::replace(&mut network.standing, standing);
+        let now = &network.standing;
+        if before == *now {
+            return;
+        }
+        let all = (before.complete, &before.trouble, before.floods) != (now.complete, &now.trouble, now.floods);
+        let other = |(id, member): &(&VifId, &pipeline::Member)| {
+            all || before.served.contains(&member.at.id()) != now.served.contains(&member.at.id())
+                || before.beyond.contains(*id) != now.beyond.contains(*id)
+        };
+        stirred.extend(network.members.iter().filter(other).map(|(id, _)| *id));
+    }
+
+    /// Whether what a VIF's network has to have for it is there; `found` says what is not.
+    pub(in crate::plan) fn stands(&self, place: &Place, id: VifId, found: &mut Findings) -> bool {
+        // An inactive VIF needs nothing of its network.
+        let Some(at) = place.id else { return true };
+        let network = self.switches.networks.get(&(place.bridge.clone(), place.network));
+        let Some(standing) = network.map(|network| &network.standing) else { return false };
+        if let Some(trouble) = &standing.trouble {
+            found.conflict.get_or_insert_with(|| trouble.clone());
+            return false;
+        }
+        if standing.beyond.contains(&id) {
+            let reached = network.map_or(0, |network| network.members.len() - standing.beyond.len());
+            found.failed.get_or_insert_with(|| {
+                format!(
+                    "its network has too many VIFs on bridge {}: broadcasts reach {reached} of them, and not this one",
+                    place.bridge
+                )
+            });
+            return true;
+        }
+        standing.complete && (!standing.floods || standing.served.contains(&at))
+    }
+
+    /// The verdict on a VIF whose own flows are there and whose network's are not, where it is that they were refused.
+    pub(in crate::plan) fn held_network(&self) -> Option<Verdict> {
+        let hold = self.inputs.holds.in_force(None, OPENFLOW, self.now)?;
+        Some(Verdict::Held { error: hold.error.clone(), backend: OPENFLOW, until: hold.until })
+    }
+}
+
+/// Whether what no record is for may be taken away. No record at all is no reason to take anything away.
+pub(super) fn absence_counts(desired: &Desired) -> bool {
+    desired.synced && (!desired.vifs.is_empty() || !desired.deleted.is_empty())
+}
+
+/// Networks whose numbers are the same.
+fn colliding(keys: &[NetworkKey]) -> BTreeSet<NetworkKey> {
+    let mut by_number: BTreeMap<u64, Vec<NetworkKey>> = BTreeMap::new();
+    for key in keys {
+        by_number.entry(key.metadata()).or_default().push(*key);
+    }
+    by_number.into_values().filter(|keys| keys.len() > 1).flatten().collect()
+}
+
+/// The groups that a network's flows name, in their order.
+fn groups_named(set: &Arc<FlowSet>) -> Vec<u32> {
+    let actions = set.values().flat_map(|flow| &flow.instructions.apply);
+    actions.filter_map(group_of).collect()
+}
+
+/// A wanted group with what the one there has for ports that are nobody's at the moment.
+fn with_limbo(wanted: &Group, there: Option<&Group>, limbo: &BTreeSet<u32>) -> Group {
+    let kept = there.into_iter().flat_map(|group| &group.buckets);
+    let kept = kept.filter(|bucket| pipeline::served(bucket).is_some_and(|to| limbo.contains(&to)));
+    let buckets = wanted.buckets.iter().chain(kept).cloned().collect();
+    Group { buckets, ..wanted.clone() }
+}
+
+/// Whether two groups do the same. All buckets of theirs are gone through, in whatever order.
+fn same_group(a: &Group, b: &Group) -> bool {
+    let sorted = |group: &Group| {
+        let mut keys: Vec<(Option<u32>, &Bucket)> =
+            group.buckets.iter().map(|bucket| (pipeline::served(bucket), bucket)).collect();
+        keys.sort_by_key(|(to, _)| *to);
+        keys.into_iter().map(|(_, bucket)| bucket.clone()).collect::<Vec<_>>()
+    };
+    a.kind == b.kind && a.buckets.len() == b.buckets.len() && (a.buckets == b.buckets || sorted(a) == sorted(b))
+}

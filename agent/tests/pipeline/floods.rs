@@ -1,0 +1,80 @@
+//! Networks with many members: how many a broadcast reaches, and what is said of the others.
+
+use flows::message::Message;
+use flows::{GroupCommand, GroupMod};
+use vifd::plan::pipeline::{self, Attachment, Member, NetworkFacts, TooFewGroups, Uplink, tables};
+
+use crate::scene::{network, owner};
+use crate::switch::Switch;
+
+fn members(count: u16, rules: bool) -> Vec<Member> {
+    (0..count)
+        .map(|number| Member { at: Attachment { port: 10 + number, vlan: None }, rules, shared: Vec::new() })
+        .collect()
+}
+
+const UPLINK: Option<Uplink> = Some(Uplink { port: 1, vlan: Some(100) });
+
+fn facts(members: Vec<Member>) -> NetworkFacts {
+    NetworkFacts { owner: owner(), key: network(1), members, uplink: UPLINK, groups: (1..=8).collect() }
+}
+
+#[test]
+fn every_group_is_one_message_and_every_member_is_in_one() {
+    for (count, groups) in [(1, 1), (1000, 1), (1500, 2), (3999, 4)] {
+        let facts = facts(members(count, false));
+        assert_eq!(pipeline::groups_needed(&facts.members, UPLINK), groups, "{count} members");
+        let network = pipeline::network(&facts).unwrap();
+        assert_eq!(network.groups.len(), groups);
+        assert_eq!(network.groups.iter().map(|group| group.buckets.len()).sum::<usize>(), usize::from(count) + 1);
+        for group in network.groups {
+            let message = Message::GroupMod(GroupMod { command: GroupCommand::Add, group });
+            message.encode_in_bundle(1, 0, 1, &mut bytes::BytesMut::new()).expect("one message");
+        }
+    }
+}
+
+#[test]
+fn those_that_a_packet_cannot_reach_are_told() {
+    for (count, rules, reached) in
+        [(1500, true, 1500), (1999, true, 1999), (2000, true, 1999), (3999, false, 3999), (4000, false, 3999)]
+    {
+        assert_eq!(pipeline::flooded(&members(count, rules), UPLINK), reached, "{count} members");
+    }
+    let facts = NetworkFacts { groups: vec![1], ..facts(members(1500, false)) };
+    assert_eq!(pipeline::network(&facts), Err(TooFewGroups { needed: 2, given: 1 }));
+}
+
+/// A switch drops a packet whole that goes through too many tables, or takes too many actions.
+#[test]
+fn a_switch_floods_as_many() {
+    let switch = Switch::start(1);
+    for (rules, count) in [(false, 3999), (true, 1999)] {
+        let facts = facts(members(count, rules));
+        let network = pipeline::network(&facts).unwrap();
+        switch.ofctl("del-groups", &[], "");
+        let groups: String = network.groups.iter().map(|group| format!("{group}\n")).collect();
+        switch.ofctl("add-groups", &["-"], &groups);
+        let outputs = facts.members.iter().map(|member| {
+            let id = member.at.id();
+            // The ports are not there: what would be sent is to be counted all the same.
+            format!("table=60,reg6={id:#x} actions=output:1\ntable=50,reg6={id:#x},ip actions=ct(table=51,zone={id})\n")
+        });
+        let mut flows: String = outputs.collect();
+        flows.extend(network.flows.iter().map(|flow| format!("{flow}\n")));
+        let tracks = |flow: &&flows::Flow| flow.table == tables::INGRESS_TRACK;
+        flows.extend(pipeline::bridge(owner()).iter().filter(tracks).map(|flow| format!("{flow}\n")));
+        // From the lookup on: a table 0 that goes there at once.
+        let metadata = facts.key.metadata();
+        flows += &format!("in_port=9 actions=set_field:{metadata:#x}->metadata,goto_table:40\n");
+        switch.ofctl("replace-flows", &["-"], &flows);
+        // What is tracked ends there for now; what is not goes through a table more.
+        for kind in ["ip", "arp"] {
+            let packet = format!("in_port=9,dl_dst=ff:ff:ff:ff:ff:ff,{kind}");
+            let told = switch.control("ofproto/trace", &["br0", &packet]);
+            let actions = told.lines().find_map(|line| line.strip_prefix("Datapath actions: ")).expect("actions");
+            let copies = actions.split(',').filter(|action| *action == "1" || action.starts_with("recirc")).count();
+            assert_eq!(copies, usize::from(count) + 1, "{kind}: {}", told.lines().last().unwrap_or_default());
+        }
+    }
+}
