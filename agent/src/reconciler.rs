@@ -463,7 +463,9 @@ impl Clashes {
             known(id).is_some_and(|was| Arc::ptr_eq(was, vif)) && !self.found.contains_key(id)
         };
         let had_it = desired.vifs.iter().filter(unchanged).map(|(id, _)| *id).collect();
-        let there = plan::on_host(observed, settings).into_iter().filter(|id| known(id).is_none()).collect();
+        let news = desired.vifs.keys().any(|id| known(id).is_none());
+        let there = if news { plan::on_host(observed, settings) } else { BTreeSet::new() };
+        let there = there.into_iter().filter(|id| known(id).is_none()).collect();
         self.found = record::clashes(&desired.vifs, &[had_it, there], per_port_bridge);
         self.made_from = Some(MadeFrom { desired: Arc::clone(desired), per_port_bridge, views_ready });
         !same_records

@@ -34,7 +34,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Vif, VifId};
+use crate::model::{Table, Vif, VifId};
 use crate::record::Refused;
 
 /// What a file was found to be.
@@ -137,6 +137,12 @@ pub(super) struct Shelf {
     files: BTreeMap<OsString, Entry>,
     /// Which files hold a good record of a VIF, in order of their names: the first counts.
     holders: BTreeMap<VifId, Holders>,
+    /// Files that are no good records.
+    bad: BTreeSet<OsString>,
+    /// VIFs that several files hold.
+    shared: BTreeSet<VifId>,
+    /// The record in force of every VIF: of those that a file holds, and of those in `leaving` and `doubted`.
+    wanted: Table<VifId, Vif>,
     /// VIFs that no file holds any more and that are still wanted until it is clear why.
     leaving: BTreeMap<VifId, Arc<Vif>>,
     /// VIFs that no file holds any more, deleted when that is still so a grace later. None of them is in `leaving`.
@@ -161,6 +167,9 @@ impl Shelf {
             footing: Footing::Gone { why: "the directory has not been read yet".into(), emptied: false },
             files: BTreeMap::new(),
             holders: BTreeMap::new(),
+            bad: BTreeSet::new(),
+            shared: BTreeSet::new(),
+            wanted: Table::default(),
             leaving: BTreeMap::new(),
             doubted: BTreeMap::new(),
             traces: BTreeMap::new(),
@@ -203,6 +212,8 @@ impl Shelf {
         let files = std::mem::take(&mut self.files);
         self.traces.extend(files.into_iter().filter_map(|(name, entry)| Some((name, entry.good?.id))));
         self.holders.clear();
+        self.bad.clear();
+        self.shared.clear();
         self.recent.clear();
     }
 
@@ -230,6 +241,7 @@ impl Shelf {
             }
         }
         let mut lost = Vec::new();
+        let ids: Vec<VifId> = touched.keys().copied().collect();
         for (id, before) in touched {
             if self.holders.contains_key(&id) {
                 self.leaving.remove(&id);
@@ -242,6 +254,7 @@ impl Shelf {
             }
         }
         self.part_with(lost, known, now);
+        self.renew(ids);
         if let Footing::Returned { settle_at } = &mut self.footing
             && effects.changed
         {
@@ -295,6 +308,7 @@ impl Shelf {
         match reading {
             Reading::Absent => {
                 let Some(entry) = self.files.remove(&name) else { return false };
+                self.bad.remove(&name);
                 if let Some(vif) = entry.good {
                     self.traces.insert(name.clone(), vif.id);
                     self.drop_holder(vif, &name, touched);
@@ -308,11 +322,12 @@ impl Shelf {
                     return false;
                 }
                 *entry = Entry { good: Some(vif), bad: None };
+                self.bad.remove(&name);
                 if let Some(old) = held.filter(|old| old.id != id) {
                     self.drop_holder(old, &name, touched);
                 }
                 touched.entry(id).or_insert(None);
-                self.holders.entry(id).or_default().insert(name);
+                self.hold(id, name);
             }
             Reading::Bad(refused) => {
                 // The VIF as it last was: from this file, which may have been away in the meantime, or from another.
@@ -322,6 +337,7 @@ impl Shelf {
                 };
                 let entry = self.files.entry(name.clone()).or_default();
                 let bad = Some(Box::new(refused));
+                self.bad.insert(name.clone());
                 if entry.bad == bad && adopted.is_none() {
                     return false;
                 }
@@ -330,7 +346,7 @@ impl Shelf {
                     let id = vif.id;
                     entry.good = Some(vif);
                     touched.entry(id).or_insert(None);
-                    self.holders.entry(id).or_default().insert(name);
+                    self.hold(id, name);
                 }
             }
         }
@@ -350,6 +366,30 @@ impl Shelf {
         self.leaving.get(&id).or_else(|| self.doubted.get(&id).map(|doubt| &doubt.vif)).cloned()
     }
 
+    /// The file `name` holds a good record of a VIF.
+    fn hold(&mut self, id: VifId, name: OsString) {
+        let names = self.holders.entry(id).or_default();
+        names.insert(name);
+        if names.0.len() > 1 {
+            self.shared.insert(id);
+        }
+    }
+
+    /// The records in force of these VIFs may be others now.
+    fn renew(&mut self, ids: impl IntoIterator<Item = VifId>) {
+        for id in ids {
+            let is = winner(&self.files, &self.holders, id).or_else(|| self.homeless(id));
+            let was = self.wanted.get(&id);
+            if was.map(Arc::as_ptr) == is.as_ref().map(Arc::as_ptr) {
+                continue;
+            }
+            match is {
+                Some(vif) => self.wanted.insert(id, vif),
+                None => self.wanted.remove(&id),
+            };
+        }
+    }
+
     /// The file `name` does not hold `vif` any more.
     fn drop_holder(&mut self, vif: Arc<Vif>, name: &OsStr, touched: &mut BTreeMap<VifId, Option<Arc<Vif>>>) {
         let id = vif.id;
@@ -359,6 +399,9 @@ impl Shelf {
         // When several files of one VIF go at once, the record that counted first is the one to remember.
         if counted || names.is_empty() {
             touched.entry(id).or_insert(Some(vif));
+        }
+        if names.0.len() < 2 {
+            self.shared.remove(&id);
         }
         if names.is_empty() {
             self.holders.remove(&id);
@@ -394,6 +437,27 @@ impl Shelf {
         self.tombstones.insert(id, self.revision + 1);
         effects.entomb.push(id);
         effects.changed = true;
+    }
+
+    /// What is kept in step with the files is what the files add up to.
+    #[cfg(test)]
+    pub(super) fn assert_in_step(&self) {
+        let mut wanted: BTreeMap<VifId, Arc<Vif>> = self.leaving.clone();
+        wanted.extend(self.doubted.iter().map(|(id, doubt)| (*id, Arc::clone(&doubt.vif))));
+        wanted.extend(self.good());
+        assert_eq!(*self.wanted, wanted);
+        assert!(wanted.iter().all(|(id, vif)| Arc::ptr_eq(vif, &self.wanted[id])));
+        let bad = self.files.iter().filter(|(_, entry)| entry.bad.is_some()).map(|(name, _)| name.clone());
+        assert_eq!(self.bad, bad.collect());
+        let mut holders: BTreeMap<VifId, Vec<OsString>> = BTreeMap::new();
+        for (name, entry) in &self.files {
+            if let Some(vif) = &entry.good {
+                holders.entry(vif.id).or_default().push(name.clone());
+            }
+        }
+        assert!(self.holders.iter().map(|(id, names)| (id, &names.0)).eq(&holders));
+        let shared = holders.iter().filter(|(_, names)| names.len() > 1).map(|(id, _)| *id);
+        assert_eq!(self.shared, shared.collect());
     }
 
     /// When [`Shelf::settled`] has to be called.
@@ -438,10 +502,11 @@ impl Shelf {
             return;
         }
         self.recent.push_back((now, due.len()));
-        for id in due {
-            self.doubted.remove(&id);
-            self.entomb(id, effects);
+        for id in &due {
+            self.doubted.remove(id);
+            self.entomb(*id, effects);
         }
+        self.renew(due);
     }
 
     /// The directory has been quiet for long enough.
@@ -449,19 +514,22 @@ impl Shelf {
         if self.settle_at().is_none_or(|at| now < at) {
             return;
         }
-        match self.footing {
+        let gone = match self.footing {
             Footing::Burst { .. } => {
-                for id in std::mem::take(&mut self.leaving).into_keys() {
-                    self.entomb(id, effects);
+                let gone = std::mem::take(&mut self.leaving);
+                for id in gone.keys() {
+                    self.entomb(*id, effects);
                 }
+                gone
             }
             _ if !self.leaving.is_empty() && self.nameless().is_some() => {
                 self.footing = Footing::Returned { settle_at: None };
                 effects.changed = true;
                 return;
             }
-            _ => self.leaving.clear(),
-        }
+            _ => std::mem::take(&mut self.leaving),
+        };
+        self.renew(gone.into_keys());
         self.footing = Footing::Firm;
         effects.changed = true;
     }
@@ -474,6 +542,7 @@ impl Shelf {
         }
         self.leaving.remove(&id);
         self.doubted.remove(&id);
+        self.renew([id]);
         self.entomb(id, &mut effects);
         self.look_around(now);
         self.revision += 1;
@@ -503,6 +572,7 @@ impl Shelf {
         for id in &ids {
             self.entomb(*id, &mut effects);
         }
+        self.renew(ids.iter().copied());
         self.footing = Footing::Firm;
         effects.changed = true;
         self.revision += 1;
@@ -524,14 +594,11 @@ impl Shelf {
 
     /// Every file that holds a VIF, or speaks of it and holds no other.
     pub(super) fn files_of(&self, id: VifId) -> Vec<OsString> {
-        self.files
-            .iter()
-            .filter(|(_, entry)| match &entry.good {
-                Some(vif) => vif.id == id,
-                None => entry.speaks_of(id),
-            })
-            .map(|(name, _)| name.clone())
-            .collect()
+        let speaks =
+            |name: &&OsString| self.files.get(*name).is_some_and(|entry| entry.good.is_none() && entry.speaks_of(id));
+        let holders = self.holders.get(&id).map_or(&[][..], |names| &names.0);
+        let names: BTreeSet<&OsString> = holders.iter().chain(self.bad.iter().filter(speaks)).collect();
+        names.into_iter().cloned().collect()
     }
 
     /// The VIF that a file holds or speaks of.
@@ -559,10 +626,8 @@ impl Shelf {
 
     /// A bad file that does not say which VIF it is, nor ever did.
     fn nameless(&self) -> Option<&OsString> {
-        self.files
-            .iter()
-            .find(|(_, entry)| entry.good.is_none() && entry.bad.as_ref().is_some_and(|refused| refused.vif.is_none()))
-            .map(|(name, _)| name)
+        let nameless = |entry: &Entry| entry.good.is_none() && entry.bad.as_ref().is_some_and(|bad| bad.vif.is_none());
+        self.bad.iter().find(|name| self.files.get(*name).is_some_and(nameless))
     }
 }
 

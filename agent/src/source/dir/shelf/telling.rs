@@ -1,11 +1,12 @@
 //! What the shelf tells: the intake, which records were refused, and why the set is not synced. Nothing is
 //! decided here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::{Footing, Holders, Shelf};
-use crate::model::{Desired, Vif, VifId};
+use crate::model::Desired;
 use crate::record::Refused;
 use crate::source::{Intake, Rejection};
 
@@ -42,20 +43,17 @@ impl Shelf {
 
     /// The intake as of now.
     pub(in super::super) fn intake(&self) -> Intake {
-        let mut vifs: BTreeMap<VifId, Arc<Vif>> = self.leaving.clone();
-        vifs.extend(self.doubted.iter().map(|(id, doubt)| (*id, doubt.vif.clone())));
-        vifs.extend(self.good());
         let unreadable = self
-            .files
-            .values()
-            .filter_map(|entry| entry.bad.as_ref()?.vif)
-            .filter(|id| !vifs.contains_key(id) && !self.tombstones.contains_key(id))
+            .bad
+            .iter()
+            .filter_map(|name| self.files.get(name)?.bad.as_ref()?.vif)
+            .filter(|id| !self.wanted.contains_key(id) && !self.tombstones.contains_key(id))
             .collect();
         let problem = self.problem();
         Intake {
             desired: Arc::new(Desired {
                 synced: problem.is_none(),
-                vifs: vifs.into(),
+                vifs: self.wanted.clone(),
                 deleted: self.tombstones.keys().copied().collect(),
                 unreadable,
             }),
@@ -65,30 +63,28 @@ impl Shelf {
         }
     }
 
+    /// In order of the names of the files.
     fn rejections(&self) -> Vec<Rejection> {
-        let mut rejections = Vec::new();
-        for (name, entry) in &self.files {
-            let record = name.display().to_string();
-            if let Some(Refused { vif, generation, field, reason }) = entry.bad.as_deref().cloned() {
-                let vif = vif.or(entry.good.as_ref().map(|vif| vif.id));
-                rejections.push(Rejection { record, vif, generation, field, reason });
-                continue;
-            }
-            let Some(vif) = &entry.good else { continue };
-            let first = self.holders.get(&vif.id).and_then(Holders::first);
-            if let Some(first) = first.filter(|first| *first != name) {
-                rejections.push(Rejection {
-                    record,
-                    vif: Some(vif.id),
-                    generation: Some(vif.generation),
-                    field: "vif.id".into(),
-                    reason: format!(
-                        "{} holds the same VIF, and of two files the first by name counts",
-                        first.display()
-                    ),
-                });
-            }
+        let second = self.shared.iter().filter_map(|id| self.holders.get(id)).flat_map(|names| names.0.iter().skip(1));
+        let names: BTreeSet<&OsString> = self.bad.iter().chain(second).collect();
+        names.into_iter().filter_map(|name| self.rejection(name)).collect()
+    }
+
+    fn rejection(&self, name: &OsString) -> Option<Rejection> {
+        let record = name.display().to_string();
+        let entry = self.files.get(name)?;
+        if let Some(Refused { vif, generation, field, reason }) = entry.bad.as_deref().cloned() {
+            let vif = vif.or(entry.good.as_ref().map(|vif| vif.id));
+            return Some(Rejection { record, vif, generation, field, reason });
         }
-        rejections
+        let vif = entry.good.as_ref()?;
+        let first = self.holders.get(&vif.id).and_then(Holders::first).filter(|first| *first != name)?;
+        Some(Rejection {
+            record,
+            vif: Some(vif.id),
+            generation: Some(vif.generation),
+            field: "vif.id".into(),
+            reason: format!("{} holds the same VIF, and of two files the first by name counts", first.display()),
+        })
     }
 }

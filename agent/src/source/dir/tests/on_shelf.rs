@@ -71,6 +71,7 @@ impl Story {
     }
 
     fn intake(&self) -> Intake {
+        self.shelf.assert_in_step();
         self.shelf.intake()
     }
 
