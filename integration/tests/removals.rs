@@ -285,8 +285,8 @@ fn explicit_deletes_pass() -> Result<()> {
         assert!((200..300).contains(&answer.status), "{answer:?}");
     }
     assert_eq!(ports(&ovs)?, records.len() - ALLOWED - 5);
-    assert_eq!(vifd.api("GET", "/readyz", None)?.status, 200);
-    Ok(())
+    // A directory in which so much happens may have been quiet only now for long enough to be believed.
+    well(&mut vifd)
 }
 
 #[test]
