@@ -230,7 +230,8 @@ impl Unit {
             Unit::Seconds if size >= 1.0 => format!("{value:.2} s"),
             Unit::Seconds if size >= 0.1 => format!("{:.0} ms", value * 1e3),
             Unit::Seconds if size >= 1e-3 => format!("{:.1} ms", value * 1e3),
-            Unit::Seconds => format!("{:.0} µs", value * 1e6),
+            Unit::Seconds if size >= 1e-5 => format!("{:.0} µs", value * 1e6),
+            Unit::Seconds => format!("{:.0} ns", value * 1e9),
             Unit::Octets if size >= 1e6 => format!("{:.1} MB", value / 1e6),
             Unit::Octets => format!("{:.0} kB", value / 1e3),
             Unit::Percent => format!("{value:.2} %"),
@@ -277,6 +278,7 @@ mod tests {
     fn values_are_shown_with_three_figures_or_so() {
         assert_eq!(Unit::Seconds.show(0.0123), "12.3 ms");
         assert_eq!(Unit::Seconds.show(-0.0123), "-12.3 ms");
+        assert_eq!(Unit::Seconds.show(1.234e-6), "1234 ns");
         assert_eq!(Unit::Octets.show(39.6e6), "39.6 MB");
         assert_eq!(times(12.345), "12.3 ×");
     }

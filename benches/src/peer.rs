@@ -1,10 +1,11 @@
 //! Programs of others that do what vifd does, or a part of it. os-vif is the lab's
 //! ([`vifd_integration::lab::OsVif`]): a process that stays, as nova-compute's does.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use vifd_integration::lab::{Ovs, Record, find_tool, tools_folder};
 
 use crate::hand::BRIDGE;
@@ -65,4 +66,36 @@ pub fn python_idl(ovs: &Ovs, columns: &serde_json::Value) -> Result<f64> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "python-ovs: {}\n{errors}", output.status);
     String::from_utf8_lossy(&output.stdout).trim().parse().context("seconds")
+}
+
+/// What os-ken makes of one flow.
+#[derive(Clone, Debug)]
+pub struct OsKen {
+    /// Seconds that it takes to write a flow.
+    pub encode: f64,
+    /// Seconds that it takes to read one.
+    pub decode: f64,
+    /// The body of the message that it wrote.
+    pub octets: Vec<u8>,
+}
+
+/// Has os-ken write the flow of `codec`, and read `count` flows. The interpreter's start is not part of the times.
+///
+/// # Errors
+/// When it fails.
+pub fn os_ken(flows: &[u8], count: u32) -> Result<OsKen> {
+    let mut command = Command::new(tools_folder().join("venv/bin/python"));
+    command.args(["-B", "-W", "ignore", "-c", include_str!("peer/osken.py"), &count.to_string()]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting python")?;
+    child.stdin.take().context("a pipe")?.write_all(flows).context("what os-ken reads")?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "os-ken: {}", output.status);
+    let words = String::from_utf8(output.stdout)?;
+    let [encode, decode, hex] = words.split_whitespace().collect::<Vec<_>>()[..] else {
+        bail!("os-ken says {words:?}")
+    };
+    let octets = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2).unwrap_or_default(), 16));
+    // Without the header.
+    let octets = octets.skip(8).collect::<Result<_, _>>()?;
+    Ok(OsKen { encode: encode.parse()?, decode: decode.parse()?, octets })
 }

@@ -1,7 +1,9 @@
 //! The measurements, a file each. To join: a file with a function from a [`Stage`] to a [`Finding`], and a line here.
 
 mod bulk;
+mod codec;
 mod drift;
+mod flow_tables;
 mod framing;
 mod idle;
 mod plan;
@@ -30,6 +32,12 @@ pub struct Measurement {
 pub const ALL: &[Measurement] = &[
     Measurement { name: "plan", about: "planning a host on which nothing changed", run: plan::measure },
     Measurement { name: "framing", about: "cutting a stream of JSON into messages", run: framing::measure },
+    Measurement { name: "codec", about: "a flow into octets and out of them", run: codec::measure },
+    Measurement {
+        name: "flows",
+        about: "10,000 and 100,000 flows: by bundle, and compared",
+        run: flow_tables::measure,
+    },
     Measurement { name: "snapshot", about: "15 MB of database into the replica", run: snapshot::measure },
     Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
     Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },

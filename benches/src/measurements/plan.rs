@@ -1,6 +1,6 @@
 //! Planning a host on which all is as it should be, beside its floor: one walk over the same records and rows.
 //! Once with the very view of the plan before, once with a view in which the row of one interface is another, so that
-//! every table has to be compared.
+//! every table has to be compared. Both on a bridge whose flows are somebody else's, and on one whose flows are vifd's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -13,7 +13,8 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{Desired, Observed, OvsState, View, Vif, VifId};
-use vifd::plan::{Clash, Holds, Inputs, Memo, Orders, plan};
+use vifd::plan::pipeline::OwnerTag;
+use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, Memo, Orders, Settings, plan};
 use vifd::record;
 
 use super::stage::Stage;
@@ -36,24 +37,39 @@ fn vif(number: u32) -> Arc<Vif> {
     }
 }
 
+/// The agent's settings, with the bridge's flows made by it or not.
+fn settings(managed: bool) -> Settings {
+    let settings = match Config::default().settings() {
+        Ok(settings) => settings,
+        Err(error) => panic!("the default configuration is no good: {error}"),
+    };
+    let bridge = || ("br-int".to_owned(), ManagedBridge { datapath_type: "netdev".into(), ..ManagedBridge::default() });
+    Settings { bridges: managed.then(bridge).into_iter().collect(), ..settings }
+}
+
 /// A host in memory that has converged on `count` VIFs.
-fn host(count: u32) -> (Desired, Observed) {
+fn host(count: u32, settings: &Settings) -> (Desired, Observed) {
     let mut world = World::new(false);
-    world.add_bridge("br-int", "system", StringMap::new());
+    world.managed = settings.bridges.keys().cloned().collect();
+    world.owner = OwnerTag::of(&settings.agent).0;
+    if settings.bridges.is_empty() {
+        world.add_bridge("br-int", "system", StringMap::new());
+    }
     let vifs = (0..count).map(vif).map(|vif| (vif.id, vif)).collect();
     let desired = Desired { synced: true, vifs, ..Desired::default() };
-    for _ in 0..3 {
+    for _ in 0..6 {
         let observed = world.observed();
-        let plan = planned(&desired, &observed, &BTreeMap::new(), &mut Memo::default());
+        let plan = planned(&desired, &observed, &BTreeMap::new(), settings, &mut Memo::default());
         for op in &plan.links {
             world.apply_link(&op.op);
         }
         world.apply_ovs(&plan.ovs);
+        world.apply_flows(&plan.flows);
         world.switch();
     }
     let observed = world.observed();
-    let plan = planned(&desired, &observed, &BTreeMap::new(), &mut Memo::default());
-    assert!(plan.links.is_empty() && plan.ovs.is_empty(), "the host has not converged");
+    let plan = planned(&desired, &observed, &BTreeMap::new(), settings, &mut Memo::default());
+    assert!(plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty(), "the host has not converged");
     (desired, observed)
 }
 
@@ -61,22 +77,12 @@ fn planned(
     desired: &Desired,
     observed: &Observed,
     clashes: &BTreeMap<VifId, Clash>,
+    settings: &Settings,
     memo: &mut Memo,
 ) -> vifd::plan::Plan {
     let (holds, orders) = (Holds::default(), Orders::default());
-    let settings = match Config::default().settings() {
-        Ok(settings) => settings,
-        Err(error) => panic!("the default configuration is no good: {error}"),
-    };
-    let inputs = Inputs {
-        desired,
-        clashes,
-        observed,
-        holds: &holds,
-        orders: &orders,
-        in_flight: &BTreeSet::new(),
-        settings: &settings,
-    };
+    let inputs =
+        Inputs { desired, clashes, observed, holds: &holds, orders: &orders, in_flight: &BTreeSet::new(), settings };
     plan(inputs, memo, Instant::now())
 }
 
@@ -108,7 +114,7 @@ fn touched(observed: &Observed, round: u32) -> Observed {
     if let Some(row) = ovs.interfaces.get_mut("tap0") {
         Arc::make_mut(row).status.insert("round".to_owned(), round.to_string());
     }
-    Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone(), flows: Arc::default() }
+    Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone(), flows: Arc::clone(&observed.flows) }
 }
 
 const FLOOR: &str = "floor";
@@ -125,13 +131,33 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
          view in which one interface's row came again. The least of twenty. The floor looks at every record, row and
          link once. Within this process, without daemons.",
     );
+    let sizes = scale.pick(&[250u32, 500, 1000, 2000, 4000][..], &[250, 1000]);
     let mut chart = Chart::new("plan", "Planning a host on which all is well", "VIFs", Unit::Seconds);
     chart.limit = Some(0.020);
-    for count in scale.pick(&[250u32, 500, 1000, 2000, 4000][..], &[250, 1000]) {
-        let (desired, observed) = host(*count);
+    series(&mut chart, sizes, &settings(false));
+    aims(&mut finding, &chart, "");
+    finding.charts.push(chart);
+    let mut chart = Chart::new("plan-flows", "The same where the flows are vifd's", "VIFs", Unit::Seconds);
+    chart.limit = Some(0.020);
+    let flows = series(&mut chart, sizes, &settings(true));
+    aims(&mut finding, &chart, "with flows, ");
+    finding.charts.push(chart);
+    let counts: Vec<String> =
+        sizes.iter().zip(flows).map(|(vifs, flows)| format!("{vifs} VIFs have {flows}")).collect();
+    finding.notes.push(format!("Flows on the bridge: {}.", counts.join(", ")));
+    Ok(finding)
+}
+
+/// Measures each size, and gives how many flows the switch has.
+fn series(chart: &mut Chart, sizes: &[u32], settings: &Settings) -> Vec<usize> {
+    let mut counts = Vec::new();
+    for count in sizes {
+        let (desired, observed) = host(*count, settings);
+        let states = observed.flows.values().filter_map(View::ready);
+        counts.push(states.flat_map(|state| state.owned.values()).map(|flows| flows.len()).sum());
         let clashes = record::clashes(&desired.vifs, &[], false);
         let mut memo = Memo::default();
-        let mut again = |view: &Observed| black_box(planned(&desired, view, &clashes, &mut memo));
+        let mut again = |view: &Observed| black_box(planned(&desired, view, &clashes, settings, &mut memo));
         let _ = again(&observed);
         let same = least(20, || again(&observed));
         let mut views = (0..20).map(|round| touched(&observed, round)).collect::<Vec<_>>().into_iter().cycle();
@@ -141,14 +167,17 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
             chart.add(who, role, f64::from(*count), vec![took.as_secs_f64()]);
         }
     }
+    counts
+}
+
+fn aims(finding: &mut Finding, chart: &Chart, what: &str) {
     let most = chart.sizes().last().copied().unwrap_or_default();
     for who in [SAME, ONE_ROW] {
-        finding.at_most(&format!("{who}, {most} VIFs: at most 20 ms"), chart.median(who, most), 0.020, |value| {
+        finding.at_most(&format!("{what}{who}, {most} VIFs: at most 20 ms"), chart.median(who, most), 0.020, |value| {
             Unit::Seconds.show(value)
         });
         let slope = chart.series(who).map_or(f64::NAN, Series::slope);
-        finding.at_most(&format!("{who}: slope of the log-log line at most 1.1"), slope, 1.1, |v| format!("{v:.2}"));
+        finding
+            .at_most(&format!("{what}{who}: slope of the log-log line at most 1.1"), slope, 1.1, |v| format!("{v:.2}"));
     }
-    finding.charts.push(chart);
-    Ok(finding)
 }
