@@ -15,6 +15,7 @@
 //! * [`backend`]: effects, one per peer
 //! * [`reconciler`]: the task that joins them
 //! * [`status`], [`sessions`], [`metrics`], [`api`], [`cli`], [`doctor`], [`log`]: the faces
+//! * [`inspect`]: what people ask of switches
 //! * [`config`], [`run`]: the configuration, and the wiring of it all
 
 pub mod api;
@@ -23,6 +24,7 @@ mod blocking;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod model;

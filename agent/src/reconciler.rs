@@ -34,7 +34,10 @@ use crate::backend::ovs::OvsOp;
 use crate::backend::{Backend, Outcome};
 use crate::metrics;
 use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, View, Vif, VifId};
-use crate::plan::{self, BackendName, Clash, Holds, Inputs, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan};
+use crate::plan::pipeline::{NetworkKey, OwnerTag};
+use crate::plan::{
+    self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan,
+};
 use crate::record;
 use crate::source::{Intake, Source};
 use crate::status::{HostStatus, SessionStatus};
@@ -51,6 +54,10 @@ pub enum Command {
     /// Takes our marks off everything and leaves the traffic running; answers how many objects were released.
     /// The agent stays paused afterwards.
     Release(oneshot::Sender<Result<usize, String>>),
+    /// Answers what the planner has in mind for these flows; nothing where it makes none.
+    Intended(FlowsOf, oneshot::Sender<Option<Intended>>),
+    /// Answers the managed bridges that a network has VIFs on.
+    BridgesOf(NetworkKey, oneshot::Sender<Vec<String>>),
 }
 
 /// What can be changed while the agent runs.
@@ -419,6 +426,11 @@ impl<S: Source> Reconciler<S> {
                     self.release = Some(Release { begun: false, released: 0, reply });
                 }
             }
+            Command::Intended(of, reply) => {
+                let owner = OwnerTag::of(&self.control.borrow().settings.agent);
+                let _ = reply.send(self.memo.intended(owner, &of));
+            }
+            Command::BridgesOf(network, reply) => drop(reply.send(self.memo.bridges_of(network))),
         }
     }
 }

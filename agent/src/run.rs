@@ -19,6 +19,7 @@ use crate::backend::links::{Links, LinksConfig};
 use crate::backend::openflow::OpenFlow;
 use crate::backend::ovs::{Ovs, Server};
 use crate::config::{Config, Mode, Ovsdb};
+use crate::inspect::{Eyes, Inspector};
 use crate::log::{self, Volume};
 use crate::metrics;
 use crate::model::AgentId;
@@ -79,11 +80,21 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot read records from {}", config.source.path.display()))?;
     let (status, statuses) = watch::channel(Arc::new(HostStatus::default()));
     let (orders, commands) = mpsc::channel(COMMAND_QUEUE);
+    let inspector = Inspector::new(Eyes {
+        handles: Box::new(flows.handles()),
+        states: flows.observe(),
+        sessions: flows.sessions(),
+        control: controls.clone(),
+        records: source.observe(),
+        status: statuses.clone(),
+        commands: orders.clone(),
+    });
     let api = Api {
         status: statuses,
         source: source.clone(),
         commands: orders,
         exporter,
+        inspector,
         agent: agent.to_string(),
         host: config.host(),
     };

@@ -2,6 +2,7 @@
 //! status, hands records to the source and orders to the reconciler. Reference: `docs/api.md`.
 //!
 //! * `vifs`: single VIFs and their list; `wait`: answering when a VIF is so; `host`: everything else
+//! * `flows`: what is on switches
 //! * `parameters`: the query of a request
 //! * `body`: the JSON of answers, also for the client; `error`: the JSON of refusals
 //! * `listen`: sockets; `serve`: connections, within bounds; `seats`: whose they are
@@ -10,6 +11,7 @@
 pub mod body;
 pub mod client;
 mod error;
+mod flows;
 mod host;
 mod host_info;
 mod listen;
@@ -32,6 +34,7 @@ pub use serve::Server;
 
 use self::error::Error;
 pub(crate) use self::wait::parse_time;
+use crate::inspect::Inspector;
 use crate::metrics::Exporter;
 use crate::reconciler::Command;
 use crate::source::dir::DirSource;
@@ -48,6 +51,8 @@ pub struct Api {
     pub commands: mpsc::Sender<Command>,
     /// The metrics.
     pub exporter: Exporter,
+    /// What looks into switches.
+    pub inspector: Inspector,
     /// `agent.id` of the configuration.
     pub agent: String,
     /// Name of this host.
@@ -65,6 +70,10 @@ impl Api {
             .route("/v1/vifs", get(vifs::list))
             .route("/v1/vifs/{id}", get(vifs::get).put(vifs::put).delete(vifs::delete))
             .route("/v1/vifs/{id}/record", get(vifs::record))
+            .route("/v1/vifs/{id}/flows", get(flows::of_vif))
+            .route("/v1/networks/{network}/flows", get(flows::of_network))
+            .route("/v1/bridges", get(flows::bridges))
+            .route("/v1/bridges/{bridge}/flows", get(flows::of_bridge))
             .route("/v1/plan", get(host::plan))
             .route("/v1/status", get(host::summary))
             .route("/v1/host-info", get(host::host_info))

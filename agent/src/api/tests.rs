@@ -1,6 +1,6 @@
 //! The API on a unix socket in a temporary directory, with a real directory source and a scripted reconciler.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -18,11 +18,13 @@ use super::body::{Confirmed, Event, HostSummary, Paused, PlanView, Released};
 use super::client::{Client, ClientError};
 use super::{Api, BindError, Server};
 use crate::config;
+use crate::inspect::{Eyes, Inspector};
 use crate::metrics;
-use crate::model::VifId;
+use crate::model::{View, VifId};
 use crate::plan::{Facts, Judgement, Missing, Verdict};
-use crate::reconciler::Command;
+use crate::reconciler::{Command, Control};
 use crate::record;
+use crate::source::Intake;
 use crate::source::dir::{DirSource, Options};
 use crate::status::{HostStatus, Phase, PlannedOp, Subject, VifStatus};
 
@@ -94,9 +96,23 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
                 Command::Pause(_, reply) | Command::Resume(_, reply) => { let _ = reply.send(Ok(())); }
                 Command::ConfirmRemovals(reply) => { let _ = reply.send(BTreeSet::from([id(7)])); }
                 Command::Release(reply) => { let _ = reply.send(Ok(3)); }
+                Command::Intended(_, reply) => { let _ = reply.send(None); }
+                Command::BridgesOf(_, reply) => { let _ = reply.send(Vec::new()); }
             }
         }
     }
+}
+
+/// An inspector on a host without switches.
+fn blind(
+    records: watch::Receiver<Intake>,
+    status: watch::Receiver<Arc<HostStatus>>,
+    commands: mpsc::Sender<Command>,
+) -> Inspector {
+    let settings = config::Config::default().settings().unwrap();
+    let control = watch::channel(Control { settings, enforce: true, resync: None }).1;
+    let (states, sessions) = (watch::channel(View::Syncing).1, watch::channel(BTreeMap::new()).1);
+    Inspector::new(Eyes { handles: Box::new(|_| None), states, sessions, control, records, status, commands })
 }
 
 impl Scene {
@@ -117,7 +133,16 @@ impl Scene {
         let remote = server.remote_address().unwrap();
         let (stop, stopped) = oneshot::channel();
         let exporter = metrics::install();
-        let api = Api { status, source: source.clone(), commands, exporter, agent: "vifd".into(), host: "h1".into() };
+        let inspector = blind(source.observe(), status.clone(), commands.clone());
+        let api = Api {
+            status,
+            source: source.clone(),
+            commands,
+            exporter,
+            inspector,
+            agent: "vifd".into(),
+            host: "h1".into(),
+        };
         tokio::spawn(server.run(api, async { drop(stopped.await) }));
         Scene { client: Client::new(socket), root, source, remote, _stop: stop }
     }

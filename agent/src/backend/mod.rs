@@ -4,6 +4,7 @@ pub mod links;
 pub mod openflow;
 pub mod ovs;
 pub mod stage;
+pub mod unixctl;
 pub mod world;
 
 use std::future::Future;

@@ -3,6 +3,7 @@
 //! Reference: `docs/cli.md`.
 
 mod bundle;
+mod flows;
 mod host;
 mod local;
 mod output;
@@ -112,6 +113,19 @@ In the column PHASE, `ready*` is a VIF whose newest record is refused: the one b
         /// Id, the beginning of one, or the name of its port, device or guest
         vif: String,
     },
+    /// Show the flows that a switch has for a VIF, a network or a bridge
+    #[command(after_help = "Examples:
+  vifd flows                              what there is on each bridge, and whose
+  vifd flows tap1                         those of one VIF, by port, guest or id
+  vifd flows tap1 --no-stats              the same without what they counted
+  vifd flows --network blue               what the VIFs of a network share: floods, and its uplink
+  vifd flows --bridge br-int              what all VIFs of a bridge share
+  vifd flows --bridge br-int --foreign    those that are somebody else's
+
+The text is that of `ovs-ofctl dump-flows`, by tables; docs/flows.md says what each table is for. A line with + is
+wanted and not there, one with - there and not wanted, or not like that: `vifd plan` says what is done about it.
+A switch may lag a second behind with its counters.")]
+    Flows(Flows),
     /// Draw the host: bridges, ports, guests, and what is wrong
     #[command(after_help = "Examples:
   vifd status --watch                     go on drawing whenever something changes
@@ -243,6 +257,25 @@ struct Get {
     watch: bool,
 }
 
+#[derive(Args, Debug)]
+struct Flows {
+    /// Id, the beginning of one, or the name of its port, device or guest; a count for each bridge when left out
+    #[arg(conflicts_with_all = ["network", "bridge"])]
+    vif: Option<String>,
+    /// What the VIFs of this network share: its id, or its label in the records
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// What all VIFs of this bridge share; with --network, the bridge that is meant
+    #[arg(long)]
+    bridge: Option<String>,
+    /// Those on the bridge that are somebody else's
+    #[arg(long, requires = "bridge", conflicts_with = "network")]
+    foreign: bool,
+    /// Without packets, octets and ages
+    #[arg(long)]
+    no_stats: bool,
+}
+
 /// An id and nothing shorter: what a deletion is for is not to be guessed.
 fn whole_id(word: &str) -> Result<VifId, String> {
     word.parse().map_err(|_| "unplug wants the whole id (`vifd get` shows it)".to_owned())
@@ -347,6 +380,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Unplug(unplug) => vifs::unplug(&common.client()?, unplug, output).await,
         Verb::Get(get) => vifs::get(&common.client()?, get, output).await,
         Verb::Describe { vif } => vifs::describe(&common.client()?, &vif, output).await,
+        Verb::Flows(flows) => flows::flows(&common.client()?, flows, output).await,
         Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,
         Verb::Plan => host::plan(&common.client()?, output).await,
         Verb::Validate { files } => local::validate(&files, output),
@@ -434,7 +468,8 @@ mod tests {
             "vifd get -o xml",
             "vifd plug a --wait --timeout 601s",
             "vifd plug a --wait --timeout soon",
-            "vifd flows x",
+            "vifd flows x --bridge br-int",
+            "vifd flows --foreign",
             "vifd validate",
             "vifd completions tcl",
         ] {

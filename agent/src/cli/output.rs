@@ -53,6 +53,12 @@ impl Output {
         Output { format, paint: Paint(terminal && !unwanted && !dumb), terminal, width }
     }
 
+    /// Without colours, lines as long as they are.
+    #[cfg(test)]
+    pub(super) fn plain() -> Output {
+        Output { format: Format::Table, paint: Paint(false), terminal: false, width: WIDTH }
+    }
+
     /// Writes to standard output. A reader that has seen enough (`| head`) ends the program.
     pub(super) fn text(&self, text: &str) {
         let mut stdout = io::stdout().lock();

@@ -218,18 +218,24 @@ pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failur
 }
 
 /// A query of parameters that are there.
-fn query(parameters: &[(&str, Option<&str>)]) -> String {
+pub(super) fn query(parameters: &[(&str, Option<&str>)]) -> String {
     let mut text = String::new();
     for (name, value) in parameters {
         let Some(value) = value else { continue };
-        let _ = write!(text, "{}{name}=", if text.is_empty() { '?' } else { '&' });
-        for byte in value.bytes() {
-            // What RFC 3986 (2.3) leaves as it is, and the comma between phases.
-            if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
-                text.push(char::from(byte));
-            } else {
-                let _ = write!(text, "%{byte:02X}");
-            }
+        let _ = write!(text, "{}{name}={}", if text.is_empty() { '?' } else { '&' }, encoded(value));
+    }
+    text
+}
+
+/// A value as it stands in a target.
+pub(super) fn encoded(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        // What RFC 3986 (2.3) leaves as it is, and the comma between phases.
+        if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text
@@ -294,7 +300,7 @@ pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<()
     })
 }
 
-fn typed<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+pub(super) fn typed<T: serde::de::DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
     T::deserialize(answer).map_err(|error| ClientError::Garbled(error.to_string()).into())
 }
 

@@ -9,6 +9,7 @@
 //! ```
 
 mod bridge;
+mod intended;
 mod memory;
 mod network;
 
@@ -21,6 +22,7 @@ use flows::message::PacketOut;
 use flows::{Action, Flow, FlowId, GroupMod, MeterCommand, MeterMod, PortNo};
 
 pub(super) use self::bridge::Condition;
+pub use self::intended::{FlowsOf, Intended};
 pub(super) use self::memory::Switches;
 use super::blueprint::{Blueprint, WantedPort};
 use super::compare::{Findings, Work};

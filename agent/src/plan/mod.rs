@@ -30,6 +30,7 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+pub use self::flows::{FlowsOf, Intended};
 pub use holds::{Hold, Holds};
 pub use memo::Memo;
 pub use release::release;

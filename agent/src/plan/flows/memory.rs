@@ -19,7 +19,7 @@ use crate::model::{Desired, FlowSet, FlowState, Interface, Network, Port, Rule, 
 pub(in crate::plan) struct Switches {
     /// Of every managed bridge.
     pub(in crate::plan) conditions: BTreeMap<String, Condition>,
-    placed: BTreeMap<VifId, Placed>,
+    pub(super) placed: BTreeMap<VifId, Placed>,
     /// VIFs by bridge and cookie: more than one are namesakes.
     holders: BTreeMap<(String, Cookie), BTreeSet<VifId>>,
     /// Networks that have VIFs on a bridge, active or not.
@@ -41,12 +41,12 @@ pub(in crate::plan) struct Switches {
 
 /// A VIF on a managed bridge.
 #[derive(Debug)]
-struct Placed {
-    bridge: String,
-    network: NetworkKey,
-    cookie: Cookie,
-    facts: Option<PortFacts>,
-    wanted: Arc<[Flow]>,
+pub(super) struct Placed {
+    pub(super) bridge: String,
+    pub(super) network: NetworkKey,
+    pub(super) cookie: Cookie,
+    pub(super) facts: Option<PortFacts>,
+    pub(super) wanted: Arc<[Flow]>,
     /// The flows that were on the switch when they were those wanted.
     clean_on: Option<Arc<FlowSet>>,
     has_rules: bool,

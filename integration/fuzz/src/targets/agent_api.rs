@@ -4,7 +4,7 @@
 //! There is no directory of records, so a record that is accepted is answered with 503 and nothing is written.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,9 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use vifd::api::Api;
-use vifd::reconciler::Command;
+use vifd::inspect::{Eyes, Inspector};
+use vifd::model::View;
+use vifd::reconciler::{Command, Control};
 use vifd::record;
 use vifd::source::dir::{DirSource, Options};
 use vifd::status::HostStatus;
@@ -51,11 +53,25 @@ impl Stage {
                     Command::Pause(_, reply) | Command::Resume(_, reply) => drop(reply.send(Ok(()))),
                     Command::ConfirmRemovals(reply) => drop(reply.send(BTreeSet::new())),
                     Command::Release(reply) => drop(reply.send(Ok(0))),
+                    Command::Intended(_, reply) => drop(reply.send(None)),
+                    Command::BridgesOf(_, reply) => drop(reply.send(Vec::new())),
                 }
             }
         });
         let exporter = vifd::metrics::install();
-        let api = Api { status: statuses, source, commands, exporter, agent: "vifd".into(), host: "fuzz".into() };
+        let settings = vifd::config::Config::default().settings().expect("settings");
+        // A host without switches.
+        let inspector = Inspector::new(Eyes {
+            handles: Box::new(|_| None),
+            states: watch::channel(View::Syncing).1,
+            sessions: watch::channel(BTreeMap::new()).1,
+            control: watch::channel(Control { settings, enforce: true, resync: None }).1,
+            records: source.observe(),
+            status: statuses.clone(),
+            commands: commands.clone(),
+        });
+        let (agent, host) = ("vifd".into(), "fuzz".into());
+        let api = Api { status: statuses, source, commands, exporter, inspector, agent, host };
         Stage { runtime, api, _status: status, _directory: directory }
     }
 }
