@@ -17,6 +17,9 @@
 //! name which tool is missing. A scenario is one file in `tests/`.
 
 mod compare;
+mod dhcp;
+mod flow_rows;
+pub mod frame;
 mod guest;
 mod hostile;
 mod http;
@@ -24,9 +27,13 @@ mod machine;
 mod namespace;
 mod osvif;
 mod ovs;
+mod packet_socket;
 mod process;
 mod prometheus;
+mod rack;
 mod record;
+mod stream;
+mod switch_account;
 mod tools;
 mod usage;
 mod vhost;
@@ -34,16 +41,22 @@ mod vifd;
 mod wait;
 
 pub use compare::{Host, differences};
-pub use guest::{GUEST_DEVICE, Guest, guest_record, native_record, network_id};
+pub use dhcp::{DhcpServer, dhcp_lease};
+pub use flow_rows::FlowRow;
+pub use guest::{GUEST_DEVICE, Guest, guest_record, native_guest, native_record, network_id};
 pub use hostile::{Hostile, Mischief, Wire};
 pub use http::{Response, request};
 pub use machine::Machine;
 pub use namespace::{Link, Namespace, Ping, Pinging};
 pub use osvif::{OsVif, OsVifConfig};
 pub use ovs::{LogRecord, Ovs, Row, Switch};
+pub use packet_socket::PacketSocket;
 pub use process::{Daemon, Lifetime};
 pub use prometheus::{Prometheus, check_metrics};
+pub use rack::Rack;
 pub use record::Record;
+pub use stream::{Stream, Streamed};
+pub use switch_account::Asked;
 pub use tools::{find_tool, tools_folder};
 pub use usage::Usage;
 pub use vhost::{Testpmd, VhostPeer};

@@ -227,6 +227,15 @@ impl Namespace {
         Ok(())
     }
 
+    /// Takes from a device all that a kernel leaves to hardware: Open vSwitch's userspace datapath has none, and takes
+    /// packets as they are.
+    ///
+    /// # Errors
+    /// When ethtool is missing.
+    pub fn plain_device(&self, name: &str) -> Result<()> {
+        self.run("ethtool", ["-K", name, "tx", "off", "gso", "off", "tso", "off"]).map(drop)
+    }
+
     /// Sends `count` echo requests to `address`, a fifth of a second apart, waits at most a second
     /// for the last reply, and counts.
     ///

@@ -47,6 +47,8 @@ pub struct Ovs {
     namespace: Namespace,
     directory: PathBuf,
     _removed_with: Option<tempfile::TempDir>,
+    /// More of what ovs-vswitchd writes down, as its option `-v` takes it.
+    pub(super) verbosity: Vec<String>,
 }
 
 /// One transaction, as the database's own log has it.
@@ -107,8 +109,16 @@ impl Ovs {
         for folder in ["run", "db", "log", "etc"] {
             std::fs::create_dir(directory.join(folder))?;
         }
-        let mut ovs =
-            Ovs { switch, lifetime, vswitchd: None, server: None, namespace, directory, _removed_with: removed_with };
+        let mut ovs = Ovs {
+            switch,
+            lifetime,
+            vswitchd: None,
+            server: None,
+            namespace,
+            directory,
+            _removed_with: removed_with,
+            verbosity: Vec::new(),
+        };
         let mut create = Command::new(find_tool("ovsdb-tool")?);
         create.arg("create").arg(ovs.database_file()).arg(schema()?);
         output(create)?;
@@ -241,8 +251,10 @@ impl Ovs {
             Switch::Dpdk => "ovs-vswitchd-dpdk",
         };
         let dummy = self.switch == Switch::Dummy;
+        let verbosity = &self.verbosity;
         let daemon = self.daemon(program, |command| {
             command.arg(&endpoint);
+            command.args(verbosity.iter().map(|module| format!("-v{module}")));
             if dummy {
                 command.args(["--enable-dummy=system", "--disable-system"]);
             }

@@ -76,6 +76,12 @@ impl Record {
         self
     }
 
+    /// The VIF in the native form, in which a record says more than os-vif's objects do: members go into it as they are.
+    #[must_use]
+    pub fn native(vif: &Value) -> Record {
+        Record(json!({ "vif": vif }))
+    }
+
     /// Identity of the VIF.
     #[must_use]
     pub fn id(&self) -> String {
@@ -97,6 +103,9 @@ impl Record {
     /// Its first fixed IP address, or an empty text.
     #[must_use]
     pub fn ip(&self) -> String {
+        if let Some(ip) = self.0.pointer("/vif/network/subnets/0/ips/0/address") {
+            return ip.as_str().unwrap_or_default().to_owned();
+        }
         let path = ["network", "subnets", "objects/0", "ips", "objects/0", "address"];
         let value = self.0.pointer(&pointer("vif", &path));
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -141,28 +150,37 @@ impl Record {
     /// Changes a field of its network. Does nothing to a VIF without one.
     #[must_use]
     pub fn with_network(mut self, field: &str, value: impl Into<Value>) -> Record {
-        let network = self.0.pointer_mut(&pointer("vif", &["network"]));
-        if let Some(Value::Object(object)) = network
-            && let Some(Value::Object(data)) = object.get_mut(DATA)
-        {
-            data.insert(field.into(), value.into());
+        if let Some(Value::Object(network)) = self.vif_mut().get_mut("network") {
+            members(network).insert(field.into(), value.into());
         }
         self
     }
 
+    /// The same VIF with another policy, or another member beside the VIF.
+    #[must_use]
+    pub fn beside(mut self, member: &str, value: impl Into<Value>) -> Record {
+        self.0[member] = value.into();
+        self
+    }
+
     fn text(&self, field: &str) -> String {
-        let value = &self.0["vif"][DATA][field];
+        let vif = &self.0["vif"];
+        let value = &vif.get(DATA).unwrap_or(vif)[field];
         value.as_str().unwrap_or_default().to_owned()
     }
 
     fn vif_mut(&mut self) -> &mut Map<String, Value> {
-        object(&mut self.0["vif"][DATA])
+        members(object(&mut self.0["vif"]))
     }
 
     fn profile_mut(&mut self) -> Option<&mut Map<String, Value>> {
-        let profile = self.vif_mut().get_mut("port_profile")?;
-        profile.get_mut(DATA)?.as_object_mut()
+        Some(members(self.vif_mut().get_mut("port_profile")?.as_object_mut()?))
     }
+}
+
+/// The members of an object in either form.
+fn members(object: &mut Map<String, Value>) -> &mut Map<String, Value> {
+    if object.contains_key(DATA) { self::object(&mut object[DATA]) } else { object }
 }
 
 /// A JSON pointer through nested os-vif objects: every field is under its object's data.

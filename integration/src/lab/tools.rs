@@ -20,7 +20,7 @@ pub fn tools_folder() -> PathBuf {
 /// When it is nowhere; the message names it.
 pub fn find_tool(name: &str) -> Result<PathBuf> {
     let unpacked = tools_folder().join("root");
-    let own = ["usr/bin", "usr/sbin", "usr/lib/openvswitch-switch", "usr/lib/openvswitch-switch-dpdk"]
+    let own = ["bin", "usr/bin", "usr/sbin", "usr/lib/openvswitch-switch", "usr/lib/openvswitch-switch-dpdk"]
         .map(|folder| unpacked.join(folder));
     let path = env::var_os("PATH").unwrap_or_default();
     let system =
