@@ -88,6 +88,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         records: source.observe(),
         status: statuses.clone(),
         commands: orders.clone(),
+        rundir: config.rundir(),
     });
     let api = Api {
         status: statuses,

@@ -1,10 +1,12 @@
-//! What is told of the flows of managed bridges, on real ovs-vswitchd: `vifd flows`, against `ovs-ofctl`.
+//! What is told of the flows of managed bridges, on real ovs-vswitchd: `vifd flows` and `vifd trace`, against what
+//! `ovs-ofctl` and guests see.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
-use vifd_integration::lab::{Config, Guest, Ovs, Switch, Vifd, guest_record, network_id};
+use serde_json::{Value, json};
+use vifd_integration::lab::{Config, Guest, Ovs, Record, Switch, Vifd, guest_record, native_record, network_id};
 
 const MANAGED: &str = "[[bridge]]\nname = \"br-int\"\nflows = \"managed\"\ndatapath_type = \"netdev\"\n";
 
@@ -157,5 +159,154 @@ fn what_is_somebody_elses_is_counted_and_told() -> Result<()> {
         let answer = scene.vifd.api("GET", &target, None)?;
         assert!(answer.status == status && answer.body.contains(word), "{target}: {} {}", answer.status, answer.body);
     }
+    Ok(())
+}
+
+/// A record with a policy.
+fn with_policy(mut record: Record, policy: Value) -> Record {
+    record.0["policy"] = policy;
+    record
+}
+
+impl Scene {
+    /// The last line of a trace.
+    fn sentence(&self, arguments: &[&str]) -> Result<String> {
+        let text = self.cli(&[&["trace"], arguments].concat())?;
+        Ok(text.lines().last().unwrap_or_default().trim_start_matches("→ ").to_owned())
+    }
+}
+
+#[test]
+fn a_trace_says_who_gets_a_packet_or_why_nobody_does() -> Result<()> {
+    let mut scene = scene()?;
+    let name = |guest: &Guest| guest.record.vif_name();
+    let (a, b, stranger) = (name(&scene.a), name(&scene.b), name(&scene.stranger));
+    let is = |sentence: String, word: &str| assert!(sentence.contains(word), "{word:?} is not in {sentence:?}");
+
+    is(scene.sentence(&[&a, "--to", &b])?, &format!("delivered to VIF {b}"));
+    is(scene.sentence(&[&a, "--to", &scene.b.record.ip(), "--tcp-dst", "22"])?, &format!("delivered to VIF {b}"));
+    is(scene.sentence(&[&a, "--arp", "--to", &scene.b.record.ip()])?, &format!("delivered to VIF {b}"));
+    // Nobody it knows, and no uplink: another network's guest is no other case.
+    is(scene.sentence(&[&a, "--to", "02:00:00:00:00:99"])?, "unknown_destination (table 40 lookup)");
+    is(scene.sentence(&[&a, "--to", &stranger])?, "unknown_destination (table 40 lookup)");
+    let spoofed = format!("ip,dl_src={},dl_dst={}", scene.b.record.mac(), scene.b.record.mac());
+    is(scene.sentence(&[&a, "--flow", &spoofed])?, "mac_spoof (table 10 port-security)");
+    let spoofed = format!("ip,dl_src={},dl_dst={},nw_src=10.0.0.99", scene.a.record.mac(), scene.b.record.mac());
+    is(scene.sentence(&[&a, "--flow", &spoofed])?, "ip_spoof (table 12 port-security-ip)");
+    is(scene.sentence(&[&a, "--flow", "dl_vlan=7,ip"])?, "vlan_tag (table 0 classify)");
+
+    // As programs see it: every flow of the way is somebody's.
+    let trace = scene.get(&format!("/v1/vifs/{}/trace?to={}", scene.a.record.id(), scene.b.record.id()))?;
+    let steps = trace["steps"].as_array().context("steps")?;
+    let tables: Vec<u64> = steps.iter().filter_map(|step| step["table"].as_u64()).collect();
+    assert_eq!(tables, [0, 10, 11, 12, 20, 40, 60]);
+    assert_eq!((&steps[0]["of"]["kind"], &steps[0]["of"]["port"]), (&Value::from("vif"), &Value::from(a.clone())));
+    assert_eq!((&steps[2]["of"]["kind"], &steps[6]["of"]["port"]), (&Value::from("bridge"), &Value::from(b.clone())));
+
+    // Rules: what connection tracking says decides.
+    let rules = json!({"rules": [{"direction": "ingress", "protocol": "tcp", "port_min": 22, "port_max": 22}]});
+    let guarded = Guest::plug(&scene.ovs, &mut scene.vifd, with_policy(guest_record(14, 1)?, rules))?;
+    let guarded = name(&guarded);
+    is(scene.sentence(&[&a, "--to", &guarded, "--tcp-dst", "22"])?, &format!("delivered to VIF {guarded}"));
+    is(scene.sentence(&[&a, "--to", &guarded, "--tcp-dst", "23"])?, "ingress_rules (table 51 ingress-rules)");
+    is(scene.sentence(&[&guarded, "--to", &a])?, "egress_rules (table 31 egress-rules)");
+    is(scene.sentence(&[&guarded, "--to", &a, "--ct-next", "trk,est,rpl"])?, &format!("delivered to VIF {a}"));
+    assert!(scene.cli(&["trace", &a, "--to", &guarded])?.contains("connection tracking is taken to say trk,new"));
+
+    // An inactive one, which is not here as yet.
+    let id = scene.b.record.id();
+    scene.vifd.put_text(&id, &native_record(&scene.b.record, false).to_string())?;
+    scene.vifd.until("it is quarantined", |vifd| {
+        let answer = vifd.api("GET", &format!("/v1/vifs/{id}/flows"), None)?;
+        Ok((answer.status == 200 && answer.body.matches("\"standing\"").count() == 1).then_some(()))
+    })?;
+    is(scene.sentence(&[&b, "--to", &a])?, "inactive (table 0 classify)");
+    is(scene.sentence(&[&a, "--to", &b])?, "unknown_destination (table 40 lookup)");
+
+    // What makes no sense, and that nothing was written by any of it.
+    let mine = format!("/v1/vifs/{}/trace", scene.a.record.id());
+    for (query, status, word) in [
+        ("?flow=-generate", 400, "flow"),
+        ("?flow=nonsense", 400, "ovs-vswitchd refuses"),
+        ("?to=nobody", 400, "no MAC"),
+        ("?arp=true&icmp=true", 400, "one of"),
+        ("?tcp_dst=http", 400, "no port"),
+        ("?ct_next=--generate", 400, "no state"),
+        ("?from_uplink=true", 400, "no uplink"),
+    ] {
+        let answer = scene.vifd.api("GET", &format!("{mine}{query}"), None)?;
+        assert!(answer.status == status && answer.body.contains(word), "{query}: {} {}", answer.status, answer.body);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_network_with_an_uplink_is_traced_both_ways() -> Result<()> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut vifd = Vifd::beside(&ovs)?;
+    let more = MANAGED.to_owned() + "uplinks = [{ port = \"up0\", networks = [\"*\"] }]\n";
+    vifd.config = Config { more, ..Config::default() };
+    vifd.start()?;
+    vifd.until("the bridge is there", |_| Ok(ovs.row("Bridge", "br-int")?.map(drop)))?;
+    ovs.vsctl(["add-port", "br-int", "up0", "--", "set", "Interface", "up0", "type=internal"])?;
+    let record = guest_record(11, 1)?.with_network("vlan", 100);
+    let a = Guest::plug(&ovs, &mut vifd, record)?;
+    let b = Guest::plug(&ovs, &mut vifd, guest_record(12, 1)?.with_network("vlan", 100))?;
+    let scene = Scene { stranger: Guest::new(&ovs, guest_record(13, 2)?)?, ovs, vifd, a, b };
+    let (a, b) = (scene.a.record.vif_name(), scene.b.record.vif_name());
+    let outside = scene.sentence(&[&a, "--to", "02:00:00:00:00:99"])?;
+    assert_eq!(outside, "leaves by the uplink up0 on VLAN 100");
+    assert_eq!(scene.sentence(&[&a, "--from-uplink"])?, format!("delivered to VIF {a} (vm-1)"));
+    let flood = scene.sentence(&[&a, "--arp", "--to", "10.0.0.200"])?;
+    assert_eq!(flood, format!("delivered to VIF {b} (vm-1), and leaves by the uplink up0 on VLAN 100"));
+    Ok(())
+}
+
+/// An ovs-vswitchd that hangs, and somebody in its place who says what no ovs-vswitchd says.
+#[test]
+fn whoever_does_not_answer_a_trace_is_named() -> Result<()> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut vifd = Vifd::beside(&ovs)?;
+    // A run directory in which the switch is the real one and the control socket is not.
+    let rundir = tempfile::tempdir()?;
+    std::os::unix::fs::symlink(ovs.run_directory().join("br-int.mgmt"), rundir.path().join("br-int.mgmt"))?;
+    let socket = rundir.path().join("ovs-vswitchd.1.ctl");
+    let liar = std::os::unix::net::UnixListener::bind(&socket)?;
+    let answers = std::sync::Arc::new(std::sync::Mutex::new(Vec::<u8>::new()));
+    let said = std::sync::Arc::clone(&answers);
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut stream in liar.incoming().flatten() {
+            let answer = said.lock().map(|answer| answer.clone()).unwrap_or_default();
+            // Those who ask nothing see only that somebody is there.
+            let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(200)));
+            let mut question = [0; 4096];
+            if stream.read(&mut question).is_ok_and(|length| length > 0) {
+                let _ = stream.write_all(&answer);
+            }
+            kept.push(stream);
+        }
+    });
+    let endpoint = format!("{}\"\nrundir = \"{}", ovs.endpoint(), rundir.path().display());
+    vifd.config = Config { more: MANAGED.into(), endpoint: Some(endpoint), ..Config::default() };
+    vifd.start()?;
+    let a = Guest::plug(&ovs, &mut vifd, guest_record(11, 1)?)?;
+    let target = format!("/v1/vifs/{}/trace", a.record.id());
+    let huge = [b"{\"id\":0,\"error\":null,\"result\":\"".to_vec(), vec![b'x'; 20 << 20]].concat();
+    for (answer, status, word) in [
+        (b"220 mail".to_vec(), 503, "ovs-vswitchd.1.ctl"),
+        (br#"{"id":0,"result":null,"error":"no such bridge\n"}"#.to_vec(), 409, "no such bridge"),
+        (huge, 503, "exceeds"),
+        // Nothing but nonsense is told of nonsense.
+        (br#"{"id":0,"result":"\u0000 7. No match.\nDatapath actions: ((((","error":null}"#.to_vec(), 200, "sentence"),
+        (Vec::new(), 503, "did not answer within"),
+    ] {
+        *answers.lock().map_err(|_| anyhow::anyhow!("the liar is dead"))? = answer;
+        let answer = vifd.api_within(std::time::Duration::from_secs(60), "GET", &target, None)?;
+        assert!(answer.status == status && answer.body.contains(word), "{word}: {} {}", answer.status, answer.body);
+    }
+    std::fs::remove_file(&socket)?;
+    let answer = vifd.api("GET", &target, None)?;
+    assert!(answer.status == 503 && answer.body.contains("ovs-vswitchd.PID.ctl"), "{}", answer.body);
     Ok(())
 }

@@ -112,7 +112,16 @@ fn blind(
     let settings = config::Config::default().settings().unwrap();
     let control = watch::channel(Control { settings, enforce: true, resync: None }).1;
     let (states, sessions) = (watch::channel(View::Syncing).1, watch::channel(BTreeMap::new()).1);
-    Inspector::new(Eyes { handles: Box::new(|_| None), states, sessions, control, records, status, commands })
+    Inspector::new(Eyes {
+        handles: Box::new(|_| None),
+        states,
+        sessions,
+        control,
+        records,
+        status,
+        commands,
+        rundir: "/nonexistent".into(),
+    })
 }
 
 impl Scene {

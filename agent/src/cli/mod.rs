@@ -8,6 +8,7 @@ mod host;
 mod local;
 mod output;
 mod picture;
+mod trace;
 mod vifs;
 
 use std::path::PathBuf;
@@ -126,6 +127,24 @@ The text is that of `ovs-ofctl dump-flows`, by tables; docs/flows.md says what e
 wanted and not there, one with - there and not wanted, or not like that: `vifd plan` says what is done about it.
 A switch may lag a second behind with its counters.")]
     Flows(Flows),
+    /// Tell where a packet from a VIF would go, or one to it; nothing is sent
+    #[command(after_help = "Examples:
+  vifd trace tap1                         it asks for its gateway, by ARP
+  vifd trace tap1 --to tap2               it pings another VIF, by port, guest or id
+  vifd trace tap1 --to 10.0.0.7 --tcp-dst 22
+                                          a connection to an IP address
+  vifd trace tap1 --to 52:54:00:12:34:57  to a MAC address
+  vifd trace tap1 --from-uplink           from outside to it
+  vifd trace tap1 --flow icmp,dl_src=52:54:00:99:99:99,dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.9
+                                          a packet in the words of ovs-fields(7), here with a source that is not its own
+  vifd trace tap1 --to tap2 --ct-next trk,est
+                                          as a connection that is known already
+
+What is not said is taken from the record: its MAC address, its first fixed IP address. ovs-vswitchd itself is asked
+(ofproto/trace), so flows of others count too. Connection tracking is taken to say that the packet is the first of its
+connection (trk,new), unless --ct-next says what it says: once for each time that it is asked. At the end is one
+sentence: who gets the packet, or why and in which table it is dropped; docs/flows.md has the tables and the reasons.")]
+    Trace(TraceArgs),
     /// Draw the host: bridges, ports, guests, and what is wrong
     #[command(after_help = "Examples:
   vifd status --watch                     go on drawing whenever something changes
@@ -276,6 +295,39 @@ struct Flows {
     no_stats: bool,
 }
 
+#[derive(Args, Debug)]
+struct TraceArgs {
+    /// Id, the beginning of one, or the name of its port, device or guest
+    vif: String,
+    /// Where to: a VIF, a MAC or an IP address; its gateway when left out
+    #[arg(long, value_name = "VIF|MAC|IP", conflicts_with_all = ["from_uplink", "flow"])]
+    to: Option<String>,
+    /// Who has this address: ARP, or neighbour discovery for IPv6
+    #[arg(long, group = "kind")]
+    arp: bool,
+    /// An echo request; so it is, when there is nothing but --to
+    #[arg(long, group = "kind")]
+    icmp: bool,
+    /// TCP to this port
+    #[arg(long, group = "kind", value_name = "PORT")]
+    tcp_dst: Option<u16>,
+    /// UDP to this port
+    #[arg(long, group = "kind", value_name = "PORT")]
+    udp_dst: Option<u16>,
+    /// The packet in the words of ovs-fields(7); its in_port is the VIF's unless it says another
+    #[arg(long, value_name = "FLOW", conflicts_with = "kind")]
+    flow: Option<String>,
+    /// Towards the VIF, from its network's uplink
+    #[arg(long)]
+    from_uplink: bool,
+    /// What connection tracking says, such as trk,new or trk,est,rpl; may be given several times
+    #[arg(long, value_name = "STATE")]
+    ct_next: Vec<String>,
+    /// What Open vSwitch says, as it says it
+    #[arg(long)]
+    raw: bool,
+}
+
 /// An id and nothing shorter: what a deletion is for is not to be guessed.
 fn whole_id(word: &str) -> Result<VifId, String> {
     word.parse().map_err(|_| "unplug wants the whole id (`vifd get` shows it)".to_owned())
@@ -381,6 +433,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Get(get) => vifs::get(&common.client()?, get, output).await,
         Verb::Describe { vif } => vifs::describe(&common.client()?, &vif, output).await,
         Verb::Flows(flows) => flows::flows(&common.client()?, flows, output).await,
+        Verb::Trace(args) => trace::trace(&common.client()?, args, output).await,
         Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,
         Verb::Plan => host::plan(&common.client()?, output).await,
         Verb::Validate { files } => local::validate(&files, output),
@@ -470,6 +523,10 @@ mod tests {
             "vifd plug a --wait --timeout soon",
             "vifd flows x --bridge br-int",
             "vifd flows --foreign",
+            "vifd trace",
+            "vifd trace x --arp --icmp",
+            "vifd trace x --tcp-dst http",
+            "vifd trace x --flow ip --to y",
             "vifd validate",
             "vifd completions tcl",
         ] {

@@ -7,8 +7,11 @@
 
 mod listing;
 mod owners;
+mod packet;
+mod trace;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +20,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::listing::{BridgeFlows, FlowLine, FlowListing, Standing, TableListing};
 pub use self::owners::{Belongs, Owners};
+pub use self::packet::{Kind, Question, To};
+pub use self::trace::{Dropped, Sense, Sent, Step, Trace, explain};
 use crate::backend::openflow::SwitchSession;
+use crate::backend::unixctl::ControlError;
 use crate::model::{FlowState, View, VifId};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
 use crate::plan::{FlowsOf, Intended};
@@ -47,6 +53,8 @@ pub struct Eyes {
     pub status: watch::Receiver<Arc<HostStatus>>,
     /// Where the planner is asked.
     pub commands: mpsc::Sender<Command>,
+    /// Directory of ovs-vswitchd's sockets.
+    pub rundir: PathBuf,
 }
 
 /// Looks into switches. Clones share everything.
@@ -91,6 +99,9 @@ pub enum InspectError {
         /// How its session is.
         reason: String,
     },
+    /// ovs-vswitchd cannot be asked, or says no.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The agent ends.
     #[error("the agent is stopping")]
     Stopping,

@@ -69,6 +69,7 @@ impl Stage {
             records: source.observe(),
             status: statuses.clone(),
             commands: commands.clone(),
+            rundir: directory.path().to_owned(),
         });
         let (agent, host) = ("vifd".into(), "fuzz".into());
         let api = Api { status: statuses, source, commands, exporter, inspector, agent, host };
