@@ -54,6 +54,7 @@
 mod annotated;
 pub mod endpoint;
 pub mod framing;
+pub mod leaves;
 pub mod message;
 pub mod outcome;
 pub mod pairs;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::de::Deserializer;
 
+use crate::leaves::Leaves;
 use crate::pairs::Pairs;
 use crate::table::{Layout, TableDecl};
 use crate::text::Text;
@@ -74,12 +75,12 @@ impl Replica for NoReplica {
 
 /// The rows of one table by identity. Read it as the map that it derefs to.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rows<T>(Arc<BTreeMap<Uuid, Arc<T>>>);
+pub struct Rows<T>(Leaves<Uuid, Arc<T>>);
 
 impl<T> Rows<T> {
     /// Puts a row; gives the one that was there.
     pub fn put(&mut self, uuid: Uuid, row: Arc<T>) -> Option<Arc<T>> {
-        Arc::make_mut(&mut self.0).insert(uuid, row)
+        self.0.insert(uuid, row)
     }
 
     /// Puts a row in place of the one of this identity, or takes that one out; gives the one that was there.
@@ -92,22 +93,22 @@ impl<T> Rows<T> {
 
     /// Takes a row out.
     pub fn take(&mut self, uuid: Uuid) -> Option<Arc<T>> {
-        Arc::make_mut(&mut self.0).remove(&uuid)
+        self.0.remove(&uuid)
     }
 }
 
 impl<T> Clone for Rows<T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(self.0.clone())
     }
 }
 impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Leaves::default())
     }
 }
 impl<T> Deref for Rows<T> {
-    type Target = BTreeMap<Uuid, Arc<T>>;
+    type Target = Leaves<Uuid, Arc<T>>;
     fn deref(&self) -> &Self::Target {
         &self.0
     }
@@ -118,7 +119,7 @@ impl<T> Deref for Rows<T> {
 /// Within one message of the server the successor of a row may come before the row goes. So a key belongs
 /// to whoever took it last, and giving it back is for its owner only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UniqueIndex<K: Ord + Clone>(Arc<BTreeMap<K, Uuid>>);
+pub struct UniqueIndex<K: Ord + Clone>(Leaves<K, Uuid>);
 
 impl<K: Ord + Clone> UniqueIndex<K> {
     /// The row.
@@ -127,27 +128,27 @@ impl<K: Ord + Clone> UniqueIndex<K> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.0.get(key).copied()
+        self.0.find(|other| other.borrow().cmp(key)).copied()
     }
 
     /// The key belongs to `row` from now on.
     pub fn put(&mut self, key: K, row: Uuid) {
         if self.0.get(&key) != Some(&row) {
-            Arc::make_mut(&mut self.0).insert(key, row);
+            self.0.insert(key, row);
         }
     }
 
     /// The key is free, if `row` still has it.
     pub fn release(&mut self, key: &K, row: Uuid) {
         if self.0.get(key) == Some(&row) {
-            Arc::make_mut(&mut self.0).remove(key);
+            self.0.remove(key);
         }
     }
 }
 
 impl<K: Ord + Clone> Default for UniqueIndex<K> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(Leaves::default())
     }
 }
 
@@ -155,24 +156,27 @@ impl<K: Ord + Clone> Default for UniqueIndex<K> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PairIndex {
     keys: Arc<BTreeSet<String>>,
-    rows: Arc<BTreeMap<String, BTreeMap<Text, BTreeSet<Uuid>>>>,
+    /// By key, the values that rows have there. A map of few entries.
+    rows: BTreeMap<String, Leaves<(Text, Uuid), ()>>,
 }
 
 impl PairIndex {
     /// An empty index for these keys.
     pub fn new<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Self {
         let keys = keys.into_iter().map(Into::into).collect();
-        Self { keys: Arc::new(keys), rows: Arc::default() }
+        Self { keys: Arc::new(keys), rows: BTreeMap::new() }
     }
 
     /// Rows with this pair, in order of identity; none when the key is not indexed.
     pub fn get(&self, key: &str, value: &str) -> impl Iterator<Item = Uuid> {
-        self.rows.get(key).and_then(|values| values.get(value)).into_iter().flatten().copied()
+        let values = self.rows.get(key).into_iter();
+        let found = values.flat_map(move |values| values.after(move |(other, _)| other.as_str() < value));
+        found.map(|(entry, ())| entry).take_while(move |(other, _)| other == value).map(|(_, row)| *row)
     }
 
     /// Forgets the rows, not the keys.
     pub fn clear(&mut self) {
-        self.rows = Arc::default();
+        self.rows.clear();
     }
 
     /// The pairs of a row went from `old` to `new`.
@@ -182,17 +186,12 @@ impl PairIndex {
             if old == new {
                 continue;
             }
-            let values = Arc::make_mut(&mut self.rows).entry(key.clone()).or_default();
-            if let Some(old) = old
-                && let Some(rows) = values.get_mut(old)
-            {
-                rows.remove(&row);
-                if rows.is_empty() {
-                    values.remove(old);
-                }
+            let values = self.rows.entry(key.clone()).or_default();
+            if let Some(old) = old {
+                values.remove(&(old.into(), row));
             }
             if let Some(new) = new {
-                values.entry(new.into()).or_default().insert(row);
+                values.insert((new.into(), row), ());
             }
         }
     }

@@ -62,7 +62,7 @@ impl Replica for Ports {
 
 impl Ports {
     fn port(&self, id: &str) -> &Port {
-        &self.0[&uuid(id)]
+        self.0.get(&uuid(id)).unwrap()
     }
 
     fn apply(&mut self, layout: &Layout, form: Form, room: usize, text: &str) -> Result<Applied, UpdateError> {

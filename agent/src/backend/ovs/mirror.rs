@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ovsdb::pairs::Pairs;
+use ovsdb::replica::Rows;
 use ovsdb::text::Text;
 use ovsdb::vswitch::{self, Snapshot};
 use uuid::Uuid;
@@ -107,14 +108,14 @@ fn by_name<From, To>(rows: &Converted<From, To>, name: impl Fn(&To) -> &Text) ->
 /// Converts what is new or changed and drops what is gone; answers whether there was any.
 fn refresh<From, To>(
     converted: &mut Converted<From, To>,
-    rows: &BTreeMap<Uuid, Arc<From>>,
+    rows: &Rows<From>,
     fresh: impl Fn(&To) -> bool,
     convert: impl Fn(&From) -> To,
 ) -> bool {
     let before = converted.len();
     converted.retain(|uuid, _| rows.contains_key(uuid));
     let mut changed = converted.len() != before;
-    for (uuid, row) in rows {
+    for (uuid, row) in rows.iter() {
         match converted.get(uuid) {
             Some((from, made)) if Arc::ptr_eq(from, row) && fresh(made) => {}
             _ => {
