@@ -31,7 +31,7 @@ use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
-use crate::backend::{Backend, Outcome};
+use crate::backend::{Backend, Outcome, Party};
 use crate::metrics;
 use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, View, Vif, VifId};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
@@ -347,59 +347,45 @@ impl<S: Source> Reconciler<S> {
                 self.holds.peer_refused(report.backend, error, now);
             }
         }
-        self.note_outcomes(report.backend, report.vifs.into_iter().zip(report.outcomes), now);
+        self.note_outcomes(report.backend, report.parties.into_iter().zip(report.outcomes), now);
         if let Some(release) = self.release.take_if(|release| release.begun && report.failed) {
             let _ = release.reply.send(Err("an object could not be released: see the log".to_owned()));
         }
     }
 
-    /// A VIF of which one operation was refused is held, whatever became of its others.
-    fn note_outcomes(
-        &mut self,
-        backend: BackendName,
-        outcomes: impl Iterator<Item = (Option<VifId>, Outcome)>,
-        now: Instant,
-    ) {
+    /// A party of which one operation was refused is held, whatever became of its others.
+    fn note_outcomes(&mut self, backend: BackendName, outcomes: impl Iterator<Item = (Party, Outcome)>, now: Instant) {
         self.quarrels.cool(now);
-        let mut worst: BTreeMap<Option<VifId>, Outcome> = BTreeMap::new();
+        let mut worst: BTreeMap<Party, Outcome> = BTreeMap::new();
         let badness = |outcome: &Outcome| match outcome {
             Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => 0,
             Outcome::Done => 1,
             Outcome::Conflict(_) => 2,
             Outcome::Failed(_) | Outcome::BatchFailed(_) => 3,
         };
-        for (vif, outcome) in outcomes {
-            let worse = worst.get(&vif).is_none_or(|known| badness(known) < badness(&outcome));
+        for (party, outcome) in outcomes {
+            let worse = worst.get(&party).is_none_or(|known| badness(known) < badness(&outcome));
             if worse {
-                worst.insert(vif, outcome);
+                worst.insert(party, outcome);
             }
         }
-        for (vif, outcome) in worst {
+        for (party, outcome) in worst {
+            let vif = party.vif().map(tracing::field::display);
             match outcome {
-                Outcome::Done => match self.quarrels.changed(vif, backend, now) {
-                    Temper::Calm => self.holds.succeeded(vif, backend),
+                Outcome::Done => match self.quarrels.changed(party.clone(), backend, now) {
+                    Temper::Calm => self.holds.succeeded(party, backend),
                     Temper::Tense => {}
                     Temper::Quarrel => {
                         let error = "somebody else changes back what vifd sets".to_owned();
-                        tracing::warn!(
-                            vif = vif.map(tracing::field::display),
-                            backend,
-                            error,
-                            "left alone for a while"
-                        );
-                        self.holds.refused(vif, backend, error, now);
+                        tracing::warn!(vif, backend, error, "left alone for a while");
+                        self.holds.refused(party, backend, error, now);
                     }
                 },
                 Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => {}
-                Outcome::Conflict(error) => self.holds.conflicted(vif, backend, error, now),
+                Outcome::Conflict(error) => self.holds.conflicted(party, backend, error, now),
                 Outcome::Failed(error) | Outcome::BatchFailed(error) => {
-                    tracing::warn!(
-                        vif = vif.map(tracing::field::display),
-                        backend,
-                        error,
-                        "refused, tried again later"
-                    );
-                    self.holds.refused(vif, backend, error, now);
+                    tracing::warn!(vif, backend, error, "refused, tried again later");
+                    self.holds.refused(party, backend, error, now);
                 }
             }
         }

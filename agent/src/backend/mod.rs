@@ -13,11 +13,45 @@ use tokio::sync::watch;
 
 use crate::model::{View, VifId};
 
-/// An operation and the VIF on whose behalf it is done; `None` for what several VIFs share.
+/// On whose behalf an operation is done. Who is refused is held, and nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    /// A VIF's.
+    Vif(VifId),
+    /// Those VIFs' that share the flows of one cookie on a bridge, which is named first: a network's, or all on it.
+    Sharers(String, u64),
+    /// Several VIFs', or nobody's any more.
+    All,
+}
+
+impl Party {
+    /// The VIF, where it is one alone.
+    #[must_use]
+    pub fn vif(&self) -> Option<VifId> {
+        match self {
+            Party::Vif(id) => Some(*id),
+            Party::Sharers(..) | Party::All => None,
+        }
+    }
+}
+
+impl From<VifId> for Party {
+    fn from(id: VifId) -> Self {
+        Party::Vif(id)
+    }
+}
+
+impl From<Option<VifId>> for Party {
+    fn from(id: Option<VifId>) -> Self {
+        id.map_or(Party::All, Party::Vif)
+    }
+}
+
+/// An operation and on whose behalf it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributed<Op> {
     /// On whose behalf.
-    pub vif: Option<VifId>,
+    pub party: Party,
     /// What to do.
     pub op: Op,
 }

@@ -13,10 +13,10 @@ use super::inventory::{Inventory, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
 use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
-use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::{OvsOp, StringMap};
+use crate::backend::{Attributed, Party};
 use crate::model::{Interface, Link, LinkKind, Port, Table, Vif, VifId};
 
 /// A plan in the making.
@@ -560,13 +560,13 @@ impl<'a> Work<'a> {
     /// nothing to do and that is known.
     pub(super) fn conclude(&mut self, half: Half) -> Option<Vec<Look>> {
         let Half { id, mut found, looks } = half;
-        let mut shared_missing = false;
+        let mut shared_missing = None;
         if let Some(place) = found.place.take() {
             let stands = self.stands(&place, id, &mut found);
             found.flows_ready = Some(stands && found.flows.is_empty());
-            shared_missing = !stands && found.conflict.is_none();
+            shared_missing = (!stands && found.conflict.is_none()).then_some(place);
         }
-        let idle = found.links.is_empty() && found.ovs.is_empty() && found.flows.is_empty() && !shared_missing;
+        let idle = found.links.is_empty() && found.ovs.is_empty() && found.flows.is_empty() && shared_missing.is_none();
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
@@ -584,8 +584,10 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        if shared_missing && held.is_none() {
-            held = self.held_network();
+        if let Some(place) = &shared_missing
+            && held.is_none()
+        {
+            held = self.held_network(place);
         }
         if found.conflict.is_some() || found.blocked.is_some() || waits_for_links {
             // What is there already is kept right; nothing new is built on what is missing.
@@ -595,7 +597,7 @@ impl<'a> Work<'a> {
             || !found.ovs.is_empty()
             || !found.flows.is_empty()
             || waits_for_links
-            || (shared_missing && held.is_none());
+            || (shared_missing.is_some() && held.is_none());
         let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
         let verdict = if paused && working {
             Verdict::Paused
@@ -618,7 +620,7 @@ impl<'a> Work<'a> {
         };
         if !paused {
             self.emit(Some(id), found.links, found.ovs);
-            self.emit_flows(Some(id), found.flows);
+            self.emit_flows(&id.into(), found.flows);
         }
         let judgement = Judgement {
             verdict,
@@ -639,8 +641,8 @@ impl<'a> Work<'a> {
     }
 
     /// Adds operations on flows to the plan.
-    pub(super) fn emit_flows(&mut self, vif: Option<VifId>, flows: Vec<FlowOp>) {
-        self.plan.flows.extend(flows.into_iter().map(|op| Attributed { vif, op }));
+    pub(super) fn emit_flows(&mut self, party: &Party, flows: Vec<FlowOp>) {
+        self.plan.flows.extend(flows.into_iter().map(|op| Attributed { party: party.clone(), op }));
     }
 
     /// Adds operations to the plan.
@@ -650,8 +652,8 @@ impl<'a> Work<'a> {
                 self.inserted_bridges.insert(name.clone());
             }
         }
-        self.plan.links.extend(links.into_iter().map(|op| Attributed { vif, op }));
-        self.plan.ovs.extend(ovs.into_iter().map(|op| Attributed { vif, op }));
+        self.plan.links.extend(links.into_iter().map(|op| Attributed { party: vif.into(), op }));
+        self.plan.ovs.extend(ovs.into_iter().map(|op| Attributed { party: vif.into(), op }));
     }
 
     pub(super) fn finish(mut self) -> Plan {

@@ -32,6 +32,7 @@ use super::rows::entries;
 use super::settings::{Owner, ZONE};
 use super::sight::Sight;
 use super::{ManagedBridge, Missing, Uplink};
+use crate::backend::Party;
 use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::{OvsOp, StringMap};
 use crate::model::{FlowSet, FlowState, Interface, Port, Vif, VifId};
@@ -46,6 +47,8 @@ pub(super) struct Place {
     pub(super) network: NetworkKey,
     /// What stands for its port; absent for an inactive VIF, which needs nothing of its network.
     pub(super) id: Option<u32>,
+    /// Whether its rules name groups, whose members are flows of their own.
+    pub(super) by_groups: bool,
 }
 
 impl<'a> Work<'a> {
@@ -136,7 +139,9 @@ impl<'a> Work<'a> {
             found.conflict.get_or_insert(clash);
             return;
         }
-        found.place = Some(Place { bridge: bridge.to_owned(), network, id: facts.active.then(|| facts.at.id()) });
+        let by_groups = facts.rules.as_ref().is_some_and(|rules| !rules.conjunctions.is_empty());
+        let at = facts.active.then(|| facts.at.id());
+        found.place = Some(Place { bridge: bridge.to_owned(), network, id: at, by_groups });
         self.switches.join(id, Member::of(&facts));
         for meter in pipeline::meters(&vif.policy.rate, facts.meters) {
             sight.meter(bridge, meter.id);
@@ -362,6 +367,11 @@ pub(super) enum Naming {
     Unseen,
     /// Flows do, which go by these operations.
     By(Vec<FlowOp>),
+}
+
+/// Those whose flows have this cookie on a bridge.
+fn sharers(bridge: &str, cookie: Cookie) -> Party {
+    Party::Sharers(bridge.to_owned(), cookie.0)
 }
 
 pub(super) fn on(bridge: &str, change: FlowChange) -> FlowOp {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{BackendName, LINKS, OPENFLOW, OVSDB};
+use crate::backend::Party;
 use crate::model::VifId;
 
 /// First pause after a refusal; it doubles with every further one.
@@ -30,41 +31,51 @@ pub struct Hold {
     pub refusals: u32,
 }
 
-/// The holds in force, by backend and VIF (`None`: what VIFs share).
+/// The holds in force, by backend and who is held.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Holds {
-    entries: BTreeMap<(Option<VifId>, BackendName), Hold>,
+    entries: BTreeMap<(Party, BackendName), Hold>,
     /// Backends whose peer refuses everything: a full disk, a lock that is somebody else's.
     peers: BTreeMap<BackendName, Hold>,
 }
 
 impl Holds {
-    /// The hold that keeps `backend` from working for `vif` at `now`.
+    /// The hold that keeps `backend` from working for `party` at `now`.
     #[must_use]
-    pub fn in_force(&self, vif: Option<VifId>, backend: BackendName, now: Instant) -> Option<&Hold> {
-        self.entries.get(&(vif, backend)).filter(|hold| hold.until > now)
+    pub fn in_force(&self, party: impl Into<Party>, backend: BackendName, now: Instant) -> Option<&Hold> {
+        self.entries.get(&(party.into(), backend)).filter(|hold| hold.until > now)
     }
 
     /// The peer refused: hold, longer each time.
-    pub fn refused(&mut self, vif: Option<VifId>, backend: BackendName, error: String, now: Instant) {
-        let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
-        let pause = pause(refusals - 1);
-        self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
+    pub fn refused(&mut self, party: impl Into<Party>, backend: BackendName, error: String, now: Instant) {
+        self.hold(party.into(), backend, error, now, |refusals| pause(refusals - 1));
     }
 
     /// A guard did not hold: at first that means only to plan again.
-    pub fn conflicted(&mut self, vif: Option<VifId>, backend: BackendName, error: String, now: Instant) {
-        let refusals = self.entries.get(&(vif, backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
-        let pause = match refusals.checked_sub(QUICK_CONFLICTS + 1) {
+    pub fn conflicted(&mut self, party: impl Into<Party>, backend: BackendName, error: String, now: Instant) {
+        self.hold(party.into(), backend, error, now, |refusals| match refusals.checked_sub(QUICK_CONFLICTS + 1) {
             None => Duration::ZERO,
             Some(more) => pause(more),
-        };
-        self.entries.insert((vif, backend), Hold { error, until: now + pause, refusals });
+        });
+    }
+
+    fn hold(
+        &mut self,
+        party: Party,
+        backend: BackendName,
+        error: String,
+        now: Instant,
+        pause: impl Fn(u32) -> Duration,
+    ) {
+        // A network that is not there any more is not tried again, and nobody says so.
+        self.entries.retain(|(party, _), hold| party.vif().is_some() || hold.until + LONGEST > now);
+        let refusals = self.entries.get(&(party.clone(), backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
+        self.entries.insert((party, backend), Hold { error, until: now + pause(refusals), refusals });
     }
 
     /// The operation went through.
-    pub fn succeeded(&mut self, vif: Option<VifId>, backend: BackendName) {
-        self.entries.remove(&(vif, backend));
+    pub fn succeeded(&mut self, party: impl Into<Party>, backend: BackendName) {
+        self.entries.remove(&(party.into(), backend));
     }
 
     /// The peer refuses whatever is asked of it, for a reason that is no VIF's.
@@ -88,13 +99,13 @@ impl Holds {
     /// The record changed: whatever was wrong with the old one says nothing of the new.
     pub fn forget(&mut self, vif: VifId) {
         for backend in [LINKS, OVSDB, OPENFLOW] {
-            self.entries.remove(&(Some(vif), backend));
+            self.entries.remove(&(Party::Vif(vif), backend));
         }
     }
 
     /// Drops what is held for VIFs that are not there any more.
     pub fn retain(&mut self, there: impl Fn(&VifId) -> bool) {
-        self.entries.retain(|(vif, _), _| vif.as_ref().is_none_or(&there));
+        self.entries.retain(|(party, _), _| party.vif().as_ref().is_none_or(&there));
     }
 
     /// When the next hold in force at `now` ends.
@@ -145,5 +156,19 @@ mod tests {
         }
         holds.conflicted(None, "ovsdb", "moved".into(), start);
         assert!(holds.in_force(None, "ovsdb", start).is_some());
+    }
+
+    #[test]
+    fn one_network_is_held_and_no_other_nor_for_ever() {
+        let (mut holds, start) = (Holds::default(), Instant::now());
+        let network = |bridge: &str, cookie| Party::Sharers(bridge.into(), cookie);
+        holds.refused(network("br-int", 1), OPENFLOW, "full".into(), start);
+        assert!(holds.in_force(network("br-int", 1), OPENFLOW, start).is_some());
+        for other in [network("br-int", 2), network("br-ex", 1), Party::All] {
+            assert!(holds.in_force(other, OPENFLOW, start).is_none());
+        }
+        // It is gone meanwhile, and was never tried again.
+        holds.refused(network("br-int", 2), OPENFLOW, "full".into(), start + 2 * LONGEST);
+        assert_eq!(holds.entries.len(), 1);
     }
 }

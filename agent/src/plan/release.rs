@@ -7,9 +7,9 @@ use ovsdb::pairs::Pairs;
 
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
 use super::{Owner, Plan, Settings};
-use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::{MarkedTable, OvsOp};
+use crate::backend::{Attributed, Party};
 use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
 
 /// The plan that takes our marks off the whole host; empty when none is left.
@@ -36,8 +36,8 @@ pub fn release(observed: &Observed, settings: &Settings) -> Plan {
         }
     }
     Plan {
-        links: links.into_iter().map(|op| Attributed { vif: None, op }).collect(),
-        ovs: ovs.into_iter().map(|op| Attributed { vif: None, op }).collect(),
+        links: links.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
+        ovs: ovs.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         ..Plan::default()
     }
 }

@@ -7,6 +7,7 @@ use super::compare::{Work, delete_link};
 use super::flows::Naming;
 use super::inventory::{Inventory, Owned};
 use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
+use crate::backend::Party;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
 use crate::model::{Interface, Observed, VifId};
@@ -155,7 +156,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
         verdict = Verdict::Paused;
     } else {
         work.emit(Some(id), links, ovs);
-        work.emit_flows(Some(id), flows);
+        work.emit_flows(&id.into(), flows);
     }
     work.judge(id, verdict, facts(owned));
 }
@@ -172,7 +173,7 @@ fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
 fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) {
     let settings = work.inputs.settings;
     let mut ops = Vec::new();
-    if work.inputs.holds.in_force(None, OVSDB, work.now).is_some() {
+    if work.inputs.holds.in_force(Party::All, OVSDB, work.now).is_some() {
         return;
     }
     for bridge in inventory.shared_bridges.values() {

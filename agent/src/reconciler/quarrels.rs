@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::backend::Party;
 use crate::model::VifId;
-use crate::plan::{BackendName, LINKS, OVSDB};
+use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB};
 
 /// What one batch adds; a second takes a second off. A plug takes two or three batches.
 const BATCH: Duration = Duration::from_secs(10);
@@ -26,16 +27,16 @@ pub(super) enum Temper {
     Quarrel,
 }
 
-/// Heat by VIF (`None`: what VIFs share) and backend, as of a time.
+/// Heat by party and backend, as of a time.
 #[derive(Debug, Default)]
 pub(super) struct Quarrels {
-    heat: BTreeMap<(Option<VifId>, BackendName), (Duration, Instant)>,
+    heat: BTreeMap<(Party, BackendName), (Duration, Instant)>,
 }
 
 impl Quarrels {
-    /// A batch was carried out for this VIF.
-    pub(super) fn changed(&mut self, vif: Option<VifId>, backend: BackendName, now: Instant) -> Temper {
-        let (heat, since) = self.heat.entry((vif, backend)).or_insert((Duration::ZERO, now));
+    /// A batch was carried out for this party.
+    pub(super) fn changed(&mut self, party: impl Into<Party>, backend: BackendName, now: Instant) -> Temper {
+        let (heat, since) = self.heat.entry((party.into(), backend)).or_insert((Duration::ZERO, now));
         *heat = (heat.saturating_sub(now.duration_since(*since)) + BATCH).min(HOT + BATCH);
         *since = now;
         match *heat {
@@ -50,11 +51,12 @@ impl Quarrels {
         self.heat.retain(|_, (heat, since)| now.duration_since(*since) < *heat);
     }
 
-    /// The record changed, so there is reason for work.
+    /// The record changed, so there is reason for work: on the VIF, and on what it shares.
     pub(super) fn forget(&mut self, vif: VifId) {
-        for backend in [LINKS, OVSDB] {
-            self.heat.remove(&(Some(vif), backend));
+        for backend in [LINKS, OVSDB, OPENFLOW] {
+            self.heat.remove(&(Party::Vif(vif), backend));
         }
+        self.heat.retain(|(party, _), _| party.vif().is_some());
     }
 }
 
@@ -63,6 +65,18 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn records_that_come_and_change_are_no_quarrel() {
+        let start = Instant::now();
+        let (one, network) = (VifId(Uuid::from_u128(1)), Party::Sharers("br-int".into(), 7));
+        let mut quarrels = Quarrels::default();
+        for _ in 0..20 {
+            quarrels.forget(one);
+            assert_eq!(quarrels.changed(one, OPENFLOW, start), Temper::Calm);
+            assert_eq!(quarrels.changed(network.clone(), OPENFLOW, start), Temper::Calm, "another member of it");
+        }
+    }
 
     #[test]
     fn a_fight_is_a_quarrel_and_stays_one_while_slow_repairs_are_none() {

@@ -224,7 +224,7 @@ fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
 }
 
 fn words<Op: Display>(backend: BackendName, ops: &[Attributed<Op>]) -> impl Iterator<Item = PlannedOp> {
-    ops.iter().map(move |op| PlannedOp { backend: backend.to_owned(), vif: op.vif, action: op.op.to_string() })
+    ops.iter().map(move |op| PlannedOp { backend: backend.to_owned(), vif: op.party.vif(), action: op.op.to_string() })
 }
 
 /// Why the agent cannot vouch for the host, a sentence each.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Attributed, Backend, Outcome};
+use crate::backend::{Attributed, Backend, Outcome, Party};
 use crate::metrics;
 use crate::model::VifId;
 use crate::plan::BackendName;
@@ -16,7 +16,7 @@ use crate::plan::BackendName;
 pub(super) struct Report {
     pub(super) backend: BackendName,
     /// On whose behalf, by operation.
-    pub(super) vifs: Vec<Option<VifId>>,
+    pub(super) parties: Vec<Party>,
     /// What became of it, by operation.
     pub(super) outcomes: Vec<Outcome>,
     /// From handing it over to having its effects in the view.
@@ -70,7 +70,7 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
         }
         metrics::batch(self.name);
         metrics::writes(self.name, batch.len());
-        self.in_flight = batch.iter().filter_map(|op| op.vif).collect();
+        self.in_flight = batch.iter().filter_map(|op| op.party.vif()).collect();
         // The task ends only with us, or by a panic, after which nothing is handed out any more.
         self.busy = self.tasks.send(Task::Batch(batch)).is_ok();
         self.busy
@@ -104,15 +104,15 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
 
 async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Report {
     let start = Instant::now();
-    let vifs: Vec<Option<VifId>> = batch.iter().map(|op| op.vif).collect();
+    let parties: Vec<Party> = batch.iter().map(|op| op.party.clone()).collect();
     let outcomes = isolate(backend, batch).await;
     let failed = outcomes
         .iter()
         .any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::PeerFailed(_)));
-    Report { backend: B::NAME, vifs, outcomes, took: start.elapsed(), failed }
+    Report { backend: B::NAME, parties, outcomes, took: start.elapsed(), failed }
 }
 
-/// Applies `batch`; what is refused without a culprit is halved, VIF by VIF, until there is one.
+/// Applies `batch`; what is refused without a culprit is halved, party by party, until there is one.
 async fn isolate<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Vec<Outcome> {
     let mut outcomes = backend.apply(batch.clone()).await;
     // Ranges of `batch` that were refused as a whole.
@@ -137,12 +137,12 @@ fn is_refused_whole(outcomes: &[Outcome]) -> bool {
     outcomes.iter().any(|outcome| matches!(outcome, Outcome::BatchFailed(_)))
 }
 
-/// Where to halve `range` so that no VIF's operations are torn apart; `None` when it is one VIF's alone.
+/// Where to halve `range` so that no party's operations are torn apart; `None` when it is one's alone.
 fn split<Op>(batch: &[Attributed<Op>], range: std::ops::Range<usize>) -> Option<usize> {
     let middle = range.start + range.len() / 2;
-    let starts_vif = |at: &usize| batch[*at].vif != batch[*at - 1].vif;
-    let after = (middle.max(range.start + 1)..range.end).find(starts_vif);
-    after.or_else(|| (range.start + 1..middle).rev().find(starts_vif))
+    let starts = |at: &usize| batch[*at].party != batch[*at - 1].party;
+    let after = (middle.max(range.start + 1)..range.end).find(starts);
+    after.or_else(|| (range.start + 1..middle).rev().find(starts))
 }
 
 #[cfg(test)]
@@ -182,7 +182,8 @@ mod tests {
     async fn the_culprits_are_found_and_everybody_else_is_served() {
         let bad = BTreeSet::from([17, 512]);
         let mut backend = Mute { bad: bad.clone(), batches: 0 };
-        let batch: Vec<_> = (0..1000).map(|op| Attributed { vif: Some(VifId(Uuid::from_u128(op / 2))), op }).collect();
+        let batch: Vec<_> =
+            (0..1000).map(|op| Attributed { party: VifId(Uuid::from_u128(op / 2)).into(), op }).collect();
         let outcomes = isolate(&mut backend, batch).await;
         for (op, outcome) in (0u128..).zip(&outcomes) {
             // A VIF's two operations stand and fall together.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::watch;
 use vifd::backend::links::{LinkOp, Links, LinksConfig};
-use vifd::backend::{Attributed, Backend, Outcome};
+use vifd::backend::{Attributed, Backend, Outcome, Party};
 use vifd::model::{Link, LinkState, View};
 
 mod following;
@@ -58,7 +58,7 @@ fn delete(link: &Link) -> LinkOp {
 }
 
 async fn apply(links: &mut Links, ops: impl IntoIterator<Item = LinkOp>) -> Vec<Outcome> {
-    links.apply(ops.into_iter().map(|op| Attributed { vif: None, op }).collect()).await
+    links.apply(ops.into_iter().map(|op| Attributed { party: Party::All, op }).collect()).await
 }
 
 /// Waits until the view shows what is wanted.

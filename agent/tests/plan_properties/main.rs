@@ -193,7 +193,7 @@ fn one_refused_vif_does_not_hold_the_others() {
     let plan = host.plan();
     for op in &plan.links {
         if let Outcome::Failed(error) = host.world.apply_link(&op.op) {
-            host.holds.refused(op.vif, "links", error, host.now);
+            host.holds.refused(op.party.clone(), "links", error, host.now);
         }
     }
     let plan = host.converge();

@@ -51,3 +51,30 @@ fn hold_one_vif_alone() -> Result<()> {
     assert!(refused.reaches(&a)?);
     Ok(())
 }
+
+/// One network's flow is refused while another network changes.
+#[test]
+fn hold_one_network_alone() -> Result<()> {
+    let mut host = Host::with("uplinks = [{ port = \"trunk\" }]")?;
+    host.ovs.vsctl(["add-port", BRIDGE, "trunk", "--", "set", "Interface", "trunk", "type=internal"])?;
+    let on_vlan = |number, network: u16| native_guest(number, network.into()).with_network("vlan", 100 * network);
+    let [mut a, b] = host.plug([on_vlan(11, 1), on_vlan(12, 1)])?;
+    limit(&host, 60, of_table(&host, 60)?)?;
+    let refused = Guest::new(&host.ovs, on_vlan(13, 2))?;
+    host.vifd.put(&refused.record)?;
+    let held = |status: &serde_json::Value| status["reason"] == "Refused";
+    host.vifd.wait_until(&refused.record.id(), "the switch refused its flows", held)?;
+
+    // An address that others of the network may come to have is the network's business.
+    let pair = json!({"allowed_address_pairs": [{"mac": "22:52:26:00:00:63", "ip": "10.0.0.99"}]});
+    let record = a.record.clone().beside("policy", pair);
+    host.change(&mut a, record)?;
+    let shared = host.rows()?.into_iter().filter(|row| (row.table, row.priority) == (40, 90)).count();
+    assert_eq!(shared, 1);
+    assert!(a.reaches(&b)?);
+    host.vifd.wait_until(&refused.record.id(), "it is refused still", held)?;
+
+    host.ovs.vsctl(["clear", "Bridge", BRIDGE, "flow_tables"])?;
+    host.vifd.wait_for(&refused.record.id(), "ready")?;
+    Ok(())
+}

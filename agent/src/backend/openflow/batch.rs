@@ -71,11 +71,11 @@ impl Batch {
             .iter()
             .zip(&self.ops)
             .filter(|(outcome, _)| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::Unknown))
-            .map(|(_, op)| op.vif)
+            .map(|(_, op)| &op.party)
             .collect();
         let due = |place: &usize| {
             let op = &self.ops[*place];
-            stages.contains(&Stage::of(&op.op)) && !refused.contains(&op.vif)
+            stages.contains(&Stage::of(&op.op)) && !refused.contains(&op.party)
         };
         self.order.iter().copied().filter(due).collect()
     }
@@ -110,11 +110,11 @@ impl Batch {
             .iter()
             .filter(|place| !matches!(self.ops[**place].op, FlowChange::Announce(_)))
             .filter(|place| self.outcomes[**place] != Outcome::Done)
-            .map(|place| self.ops[*place].vif)
+            .map(|place| &self.ops[*place].party)
             .collect();
         let places = self.places(Stage::Announcements..=Stage::Announcements).into_iter();
         let packet = |place: usize| match &self.ops[place].op {
-            FlowChange::Announce(packet) if !undone.contains(&self.ops[place].vif) => Some((place, packet.clone())),
+            FlowChange::Announce(packet) if !undone.contains(&self.ops[place].party) => Some((place, packet.clone())),
             _ => None,
         };
         places.filter_map(packet).collect()
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn of(vif: u128, op: FlowChange) -> Attributed<FlowChange> {
-        Attributed { vif: Some(VifId(Uuid::from_u128(vif))), op }
+        Attributed { party: VifId(Uuid::from_u128(vif)).into(), op }
     }
 
     fn refused(index: usize) -> Refusal {

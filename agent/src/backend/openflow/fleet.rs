@@ -256,10 +256,10 @@ impl Backend for OpenFlow {
     async fn apply(&mut self, ops: Vec<Attributed<FlowOp>>) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Untried; ops.len()];
         let mut by_bridge: BTreeMap<String, (Vec<usize>, Vec<Attributed<FlowChange>>)> = BTreeMap::new();
-        for (place, Attributed { vif, op: FlowOp { bridge, change } }) in ops.into_iter().enumerate() {
+        for (place, Attributed { party, op: FlowOp { bridge, change } }) in ops.into_iter().enumerate() {
             let (places, changes) = by_bridge.entry(bridge).or_default();
             places.push(place);
-            changes.push(Attributed { vif, op: change });
+            changes.push(Attributed { party, op: change });
         }
         let doors = self.doors.borrow().clone();
         let asked = by_bridge.into_iter().filter_map(|(bridge, (places, changes))| {

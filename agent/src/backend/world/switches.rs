@@ -102,10 +102,11 @@ impl World {
             for place in first {
                 outcomes[place] = self.one(bridge, &batch[place]);
                 if outcomes[place] != Outcome::Done {
-                    refused.insert(batch[place].vif);
+                    refused.insert(&batch[place].party);
                 }
             }
-            let bundle: Vec<usize> = bundle.into_iter().filter(|place| !refused.contains(&batch[*place].vif)).collect();
+            let bundle: Vec<usize> =
+                bundle.into_iter().filter(|place| !refused.contains(&batch[*place].party)).collect();
             let mut next = self.clone();
             let failure = bundle.iter().find_map(|place| match next.one(bridge, &batch[*place]) {
                 Outcome::Done => None,

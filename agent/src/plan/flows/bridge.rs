@@ -8,6 +8,8 @@ use super::super::pipeline::{self, Cookie, tables};
 use super::super::settings::Owner;
 use super::super::{Inputs, OPENFLOW, OVSDB};
 use super::memory::group_of;
+use super::sharers;
+use crate::backend::Party;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::{OvsOp, SECURE, no_in_band};
 use crate::model::Bridge;
@@ -73,6 +75,15 @@ impl Condition {
     }
 }
 
+/// What is there of the flows that all on a bridge share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Common {
+    /// Those that every bridge has.
+    pub(super) complete: bool,
+    /// Those of the members of groups that rules name.
+    pub(super) groups: bool,
+}
+
 /// Whether what stands at a place is a network's and no VIF's.
 fn is_shared(place: tables::Place) -> bool {
     [tables::FLOOD, tables::SHARED_ADDRESS, tables::ELSEWHERE].contains(&place)
@@ -92,7 +103,7 @@ impl Work<'_> {
     pub(in crate::plan) fn managed_bridges(&mut self) {
         let Inputs { observed, settings, orders, holds, .. } = self.inputs;
         let Some(ovs) = observed.ovs.ready() else { return };
-        if orders.paused || holds.in_force(None, OVSDB, self.now).is_some() {
+        if orders.paused || holds.in_force(Party::All, OVSDB, self.now).is_some() {
             return;
         }
         let mut ops = Vec::new();
@@ -116,32 +127,33 @@ impl Work<'_> {
         self.emit(None, Vec::new(), ops);
     }
 
-    /// The flows that a bridge has whatever is on it; answers whether all of them are there.
-    pub(super) fn common_flows(&mut self, bridge: &str) -> Result<bool, String> {
+    /// The flows that a bridge has whatever is on it, and those of the members of groups; answers what of it is there.
+    pub(super) fn common_flows(&mut self, bridge: &str) -> Result<Common, String> {
         let tag = self.tag();
-        let Some(state) = self.state(bridge) else { return Ok(false) };
+        let Some(state) = self.state(bridge) else { return Ok(Common::default()) };
         let common = self.switches.common(tag);
         if let Some(clash) = self.clash(bridge, state, &common) {
             return Err(clash);
         }
         let ops = self.bring_to(bridge, &common, state.owned.get(&Cookie::bridge(tag).0));
         let complete = ops.is_empty();
-        self.share(ops);
+        self.share(&sharers(bridge, Cookie::bridge(tag)), ops);
         let groups = pipeline::groups(tag, &self.switches.groups.members);
         if let Some(clash) = self.clash(bridge, state, &groups) {
             return Err(clash);
         }
         let ops = self.bring_to(bridge, &groups, state.owned.get(&Cookie::groups(tag).0));
-        self.share(ops);
-        Ok(complete)
+        let groups = ops.is_empty();
+        self.share(&sharers(bridge, Cookie::groups(tag)), ops);
+        Ok(Common { complete, groups })
     }
 
-    /// Adds operations that are for several VIFs, unless such were refused lately.
-    pub(super) fn share(&mut self, ops: Vec<FlowOp>) {
+    /// Adds operations that are for several VIFs, unless such were refused these lately.
+    pub(super) fn share(&mut self, party: &Party, ops: Vec<FlowOp>) {
         self.switches.lacking += ops.len();
-        let held = self.inputs.holds.in_force(None, OPENFLOW, self.now).is_some();
+        let held = self.inputs.holds.in_force(party.clone(), OPENFLOW, self.now).is_some();
         if !self.inputs.orders.paused && !held {
-            self.emit_flows(None, ops);
+            self.emit_flows(party, ops);
         }
     }
 
@@ -181,6 +193,6 @@ impl Work<'_> {
                 super::on(bridge, crate::backend::openflow::FlowChange::Meter(flows::MeterMod { command, meter }))
             }));
         }
-        self.share(ops);
+        self.share(&Party::All, ops);
     }
 }

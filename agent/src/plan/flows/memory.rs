@@ -75,6 +75,8 @@ pub(super) struct Face {
 pub(super) struct Standing {
     /// Whether the network's and the bridge's flows are all there.
     pub(super) complete: bool,
+    /// Whether the members of all groups that rules name are there.
+    pub(super) groups: bool,
     /// Why they cannot be.
     pub(super) trouble: Option<String>,
     /// Whether the network is flooded by groups.

@@ -9,9 +9,9 @@ use super::super::compare::{Findings, Work};
 use super::super::inventory::Inventory;
 use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkKey};
 use super::super::{OPENFLOW, Verdict};
-use super::bridge::Condition;
+use super::bridge::{Common, Condition};
 use super::memory::{Standing, group_of};
-use super::{Place, group_op, served, uplink, uplink_port};
+use super::{Place, group_op, served, sharers, uplink, uplink_port};
 use crate::backend::openflow::FlowOp;
 use crate::model::{Desired, FlowSet, VifId};
 
@@ -54,7 +54,7 @@ impl Work<'_> {
                         let trouble = "another network has the same metadata on this bridge".to_owned();
                         Standing { trouble: Some(trouble), ..Standing::default() }
                     }
-                    (Ok(complete), false) => self.network(&bridge, key, *complete, &limbo),
+                    (Ok(common), false) => self.network(&bridge, key, *common, &limbo),
                 };
                 self.stand(&bridge, key, standing, &mut stirred);
             }
@@ -128,7 +128,7 @@ impl Work<'_> {
     }
 
     /// Plans a network's flows and groups; answers how they stand.
-    fn network(&mut self, bridge: &str, key: NetworkKey, common: bool, limbo: &BTreeSet<u32>) -> Standing {
+    fn network(&mut self, bridge: &str, key: NetworkKey, common: Common, limbo: &BTreeSet<u32>) -> Standing {
         let place = (bridge.to_owned(), key);
         let state = self.state(bridge);
         let (Some(network), Some(state)) = (self.switches.networks.get(&place), state) else {
@@ -161,11 +161,12 @@ impl Work<'_> {
         let flows = self.bring_to(bridge, &wanted.flows, observed);
         let complete = flows.is_empty();
         ops.extend(flows);
-        self.share(ops);
+        self.share(&sharers(bridge, Cookie::network(facts.owner, key)), ops);
         let there = stays.keys().filter_map(|id| state.groups.get(id)).map(AsRef::as_ref);
         let reached = pipeline::flooded(&facts.members, facts.uplink);
         Standing {
-            complete: complete && common,
+            complete: complete && common.complete,
+            groups: common.groups,
             trouble: None,
             floods: needed > 0,
             served: served(there),
@@ -181,7 +182,8 @@ impl Work<'_> {
         if before == *now {
             return;
         }
-        let all = (before.complete, &before.trouble, before.floods) != (now.complete, &now.trouble, now.floods);
+        let all = (before.complete, before.groups, &before.trouble, before.floods)
+            != (now.complete, now.groups, &now.trouble, now.floods);
         let other = |(id, member): &(&VifId, &pipeline::Member)| {
             all || before.served.contains(&member.at.id()) != now.served.contains(&member.at.id())
                 || before.beyond.contains(*id) != now.beyond.contains(*id)
@@ -209,12 +211,17 @@ impl Work<'_> {
             });
             return true;
         }
-        standing.complete && (!standing.floods || standing.served.contains(&at))
+        standing.complete
+            && (standing.groups || !place.by_groups)
+            && (!standing.floods || standing.served.contains(&at))
     }
 
     /// The verdict on a VIF whose own flows are there and whose network's are not, where it is that they were refused.
-    pub(in crate::plan) fn held_network(&self) -> Option<Verdict> {
-        let hold = self.inputs.holds.in_force(None, OPENFLOW, self.now)?;
+    pub(in crate::plan) fn held_network(&self, place: &Place) -> Option<Verdict> {
+        let tag = self.tag();
+        let shared = [Cookie::network(tag, place.network), Cookie::bridge(tag), Cookie::groups(tag)];
+        let held = |cookie: &Cookie| self.inputs.holds.in_force(sharers(&place.bridge, *cookie), OPENFLOW, self.now);
+        let hold = shared.iter().find_map(held)?;
         Some(Verdict::Held { error: hold.error.clone(), backend: OPENFLOW, until: hold.until })
     }
 }
