@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::wanted::{Form, Guest};
+use super::wanted::{FLOWS, Form, Guest};
 use crate::lab::{Ovs, Record};
 
 /// What is left of the VIF's rows and links.
@@ -118,6 +118,24 @@ pub const HARMS: &[Harm] = &[
         does: |ovs, vif| ip(ovs, &["set", &vif.vif_name(), "mtu", "1300"]),
     },
     Harm {
+        name: "flows of its port deleted",
+        damage: Damage::Contents,
+        fits: Guest::has_flows,
+        does: |ovs, vif| ofctl(ovs, "del-flows", &format!("in_port={}", vif.vif_name())),
+    },
+    Harm {
+        name: "flows of its port changed",
+        damage: Damage::Contents,
+        fits: Guest::has_flows,
+        does: |ovs, vif| ofctl(ovs, "mod-flows", &format!("in_port={},actions=drop", vif.vif_name())),
+    },
+    Harm {
+        name: "everybody's outputs deleted",
+        damage: Damage::Contents,
+        fits: Guest::has_flows,
+        does: |ovs, _| ofctl(ovs, "del-flows", "table=60"),
+    },
+    Harm {
         name: "MAC of the tap changed",
         damage: Damage::Contents,
         fits: tap,
@@ -147,6 +165,15 @@ fn tap(guest: &Guest) -> bool {
 /// ovs-vsctl that does not wait long: its database may be stopped.
 fn vsctl(ovs: &Ovs, args: &[&str]) -> Result<String> {
     ovs.vsctl(["--timeout=1", "--no-wait"].iter().chain(args))
+}
+
+/// Where the bridge is spoken to whose flows vifd makes.
+pub(super) fn switch_of_flows(ovs: &Ovs) -> String {
+    format!("unix:{}", ovs.run_directory().join(format!("{FLOWS}.mgmt")).display())
+}
+
+fn ofctl(ovs: &Ovs, command: &str, what: &str) -> Result<String> {
+    ovs.ofctl(["--timeout=1", "-O", "OpenFlow14", command, &switch_of_flows(ovs), what])
 }
 
 fn ip(ovs: &Ovs, args: &[&str]) -> Result<String> {

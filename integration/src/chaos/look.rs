@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::harm;
 use crate::lab::{Link, Ovs, Row, Vifd};
 
 const TABLES: [&str; 5] = ["Open_vSwitch", "Bridge", "Port", "Interface", "QoS"];
@@ -48,6 +49,8 @@ pub struct Look {
     pub state: Vec<String>,
     /// vifd's statuses.
     pub statuses: Vec<Value>,
+    /// The flows of the bridge whose flows vifd makes, as ovs-ofctl(8) writes them, sorted.
+    pub flows: Vec<String>,
 }
 
 impl Look {
@@ -74,7 +77,11 @@ impl Look {
         let mut state = names(&vifd.state())?;
         state.extend(names(&vifd.state().join("deleted"))?.into_iter().map(|name| format!("deleted/{name}")));
         let statuses = vifd.statuses()?;
-        Ok(Look { rows, links, taken, records, state, statuses })
+        let dump = ovs.ofctl(["-O", "OpenFlow14", "--no-stats", "dump-flows", &harm::switch_of_flows(ovs)])?;
+        let mut flows: Vec<String> = dump.lines().map(|line| line.trim().to_owned()).collect();
+        flows.retain(|line| line.contains("actions="));
+        flows.sort();
+        Ok(Look { rows, links, taken, records, state, statuses, flows })
     }
 
     /// The rows of a table.
@@ -86,6 +93,12 @@ impl Look {
     #[must_use]
     pub fn named(&self, table: &str, name: &str) -> Option<&Row> {
         self.table(table).find(|row| text(row, "name") == name)
+    }
+
+    /// The OpenFlow number of a port.
+    #[must_use]
+    pub fn number_of(&self, interface: &str) -> Option<i64> {
+        self.named("Interface", interface)?.get("ofport")?.as_i64().filter(|number| *number > 0)
     }
 
     /// The bridge that has a port.

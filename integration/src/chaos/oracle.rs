@@ -35,8 +35,14 @@ pub struct Judged<'a> {
 pub type Check = (&'static str, fn(&Judged<'_>) -> Result<Vec<String>>);
 
 /// Every check.
-pub const CHECKS: &[Check] =
-    &[("honoured", honoured), ("leaks", leaks), ("files", files), ("foreign", foreign), ("identity", identity)];
+pub const CHECKS: &[Check] = &[
+    ("honoured", honoured),
+    ("leaks", leaks),
+    ("files", files),
+    ("foreign", foreign),
+    ("identity", identity),
+    ("flows", flows),
+];
 
 /// Everything that is wrong, with the name of the check that found it.
 ///
@@ -269,6 +275,62 @@ fn identity(judged: &Judged<'_>) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
+/// On the bridge whose flows vifd makes each VIF can send and is sent to, nobody else is, the flows of others stand, and
+/// those of VIFs that were right are the same.
+fn flows(judged: &Judged<'_>) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let (before, after) = (&judged.before.flows, &judged.after.flows);
+    let mut numbers = BTreeSet::new();
+    for (guest, record) in judged.records()?.into_iter().filter(|(guest, _)| guest.has_flows()) {
+        let name = record.vif_name();
+        let Some(number) = judged.after.number_of(&name) else { continue };
+        numbers.insert(number);
+        if classified(after, number).is_none() {
+            wrong.push(format!("{name}: nothing takes what it sends, from port {number}"));
+        }
+        if !after.iter().any(|flow| actions(flow).any(|action| action == format!("output:{number}"))) {
+            wrong.push(format!("{name}: nothing is sent to it, to port {number}"));
+        }
+        let untouched = judged.touched.get(&guest.number) == Some(&Touch::Nothing);
+        if untouched && !judged.marks.new_switch && judged.before.number_of(&name) == Some(number) {
+            let of = |flows: &[String]| -> BTreeSet<String> {
+                let cookie = classified(flows, number).and_then(cookie).unwrap_or("none").to_owned();
+                flows.iter().filter(|flow| self::cookie(flow) == Some(&cookie)).cloned().collect()
+            };
+            let (was, is) = (of(before), of(after));
+            wrong.extend(was.difference(&is).map(|flow| format!("{name} had {flow}")));
+            wrong.extend(is.difference(&was).map(|flow| format!("{name} had not {flow}")));
+        }
+    }
+    for flow in after {
+        let from = flow.split([',', ' ']).find_map(|part| part.strip_prefix("in_port=")?.parse().ok());
+        let to = actions(flow).find_map(|action| action.strip_prefix("output:")?.parse().ok());
+        if from.or(to).is_some_and(|number: i64| !numbers.contains(&number)) {
+            wrong.push(format!("is about a port of nobody's: {flow}"));
+        }
+    }
+    for flow in before.iter().filter(|flow| cookie(flow) == Some("0x50b")) {
+        if !judged.marks.new_switch && !after.contains(flow) {
+            wrong.push(format!("has gone, and is somebody else's: {flow}"));
+        }
+    }
+    Ok(wrong)
+}
+
+/// The flow that takes what a port sends.
+fn classified(flows: &[String], number: i64) -> Option<&String> {
+    let from = format!("in_port={number}");
+    flows.iter().find(|flow| flow.split([',', ' ']).any(|part| part == from) && flow.contains("goto_table"))
+}
+
+fn cookie(flow: &String) -> Option<&str> {
+    flow.strip_prefix("cookie=")?.split(',').next()
+}
+
+fn actions(flow: &str) -> impl Iterator<Item = &str> {
+    flow.split_once("actions=").into_iter().flat_map(|(_, actions)| actions.split(','))
+}
+
 fn differences<'a>(before: &'a Row, after: &'a Row, columns: &'a [&str]) -> impl Iterator<Item = String> + 'a {
     columns.iter().filter(|column| before.get(**column) != after.get(**column)).map(|column| {
         let show = |row: &Row| row.get(*column).map_or("nothing".into(), ToString::to_string);
@@ -473,6 +535,44 @@ mod tests {
         assert_eq!(verdict(Touch::Remade, Marks::default(), made_again)?, Vec::<String>::new());
         assert!(!verdict(Touch::Contents, Marks::default(), made_again)?.is_empty());
         assert!(!verdict(Touch::Nothing, new_switch, made_again)?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn flows_are_a_guest_s_own_and_others_stand() -> Result<()> {
+        let (mut wanted, mut before) = host()?;
+        wanted.guests.values_mut().for_each(|guest| guest.bridge = crate::chaos::wanted::FLOWS);
+        let right = [
+            "cookie=0x50b, table=99, actions=drop",
+            "cookie=0x7, priority=100,in_port=3 actions=set_field:0x5->metadata,goto_table:10",
+            "cookie=0x7, priority=90,in_port=3 actions=drop",
+            "cookie=0x7, table=60, priority=100,reg6=0x3 actions=set_field:0->in_port,output:3",
+        ];
+        before.flows = right.map(str::to_owned).to_vec();
+        let said = |change: fn(&mut Vec<String>), marks| {
+            let mut after = before.clone();
+            change(&mut after.flows);
+            let touched = BTreeMap::from([(7, Touch::Nothing)]);
+            let (switch, wanted, before, after) = (Switch::Dummy, &wanted, &before, &after);
+            flows(&Judged { switch, wanted, touched, links_lost: Vec::new(), marks, before, after })
+        };
+        let none = Marks::default();
+        assert_eq!(said(|_| {}, none)?, Vec::<String>::new());
+        for (words, change) in [
+            ("has gone", (|flows| drop(flows.remove(0))) as fn(&mut Vec<String>)),
+            ("nothing takes", |flows| drop(flows.remove(1))),
+            ("had cookie", |flows| drop(flows.remove(2))),
+            ("nothing is sent", |flows| drop(flows.remove(3))),
+            ("had not", |flows| flows.push("cookie=0x7, table=12, actions=drop".into())),
+            ("nobody's", |flows| flows.push("cookie=0x8, priority=100,in_port=4 actions=drop".into())),
+            ("nobody's", |flows| flows.push("cookie=0x8, table=60, reg6=0x4 actions=output:4".into())),
+        ] {
+            let wrong = said(change, none)?;
+            assert!(wrong.iter().any(|line| line.contains(words)), "{words}: {wrong:?}");
+        }
+        // A new switch has no flows of others.
+        let new_switch = Marks { new_switch: true, ..none };
+        assert_eq!(said(|flows| drop(flows.remove(0)), new_switch)?, Vec::<String>::new());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use super::harm;
 use super::life::{Clock, Life};
 use super::look::{Look, Process};
 use super::proxy::Proxy;
-use super::wanted::{Form, Guest, SHARED, Wanted};
+use super::wanted::{FLOWS, Form, Guest, SHARED, Wanted};
 use crate::lab::{Daemon, Ovs, Record, Switch, Vifd, find_tool, tools_folder, until};
 
 /// Keeps a failed round from hanging. Longer than the longest pause that vifd makes (60 s).
@@ -92,6 +92,8 @@ impl Scene {
         let socket = ovs.run_directory().join("wire.sock");
         let proxy = Proxy::start(&socket, &ovs.run_directory().join("db.sock"))?;
         vifd.config.endpoint = Some(format!("unix:{}", socket.display()));
+        let kind = if life.switch == Switch::Userspace { "datapath_type = \"netdev\"\n" } else { "" };
+        vifd.config.more = format!("[[bridge]]\nname = \"{FLOWS}\"\nflows = \"managed\"\n{kind}");
         let clock = match life.clock {
             Clock::Kernel => None,
             Clock::Faked => Some(ovs.run_directory().join("clock")),
@@ -153,8 +155,11 @@ impl Scene {
         Ok(())
     }
 
-    /// Puts keys of others on every port of ours: nothing may take them off as long as the port stands.
+    /// Puts keys of others on every port of ours, and a flow of others beside ours: nothing may take them off as long as
+    /// the port stands and the switch runs.
     pub(super) fn stamp(&self) -> Result<()> {
+        let switch = harm::switch_of_flows(&self.ovs);
+        self.ovs.ofctl(["-O", "OpenFlow14", "add-flow", &switch, "cookie=0x50b,table=99,actions=drop"])?;
         let mut command: Vec<String> = vec!["--no-wait".into()];
         for guest in self.wanted.guests.values().filter(|guest| guest.form.has_port()) {
             let name = self.record(guest)?.vif_name();

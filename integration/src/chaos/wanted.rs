@@ -10,7 +10,9 @@ use crate::lab::{Record, Switch};
 /// The bridge that is there before vifd and is somebody else's.
 pub(super) const SHARED: &str = "br-int";
 /// Bridges that vifd makes when they are wanted.
-pub(super) const MADE: [&str; 2] = ["br-one", "br-two"];
+pub(super) const MADE: [&str; 2] = ["br-one", FLOWS];
+/// The one of these whose flows vifd makes, too.
+pub(super) const FLOWS: &str = "br-two";
 
 /// What a guest's VIF is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +80,12 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Whether vifd makes its flows.
+    #[must_use]
+    pub fn has_flows(&self) -> bool {
+        self.form.has_port() && self.bridge == FLOWS
+    }
+
     /// A new guest.
     pub fn draw(number: u32, switch: Switch, dice: &mut Dice) -> Guest {
         Guest {
