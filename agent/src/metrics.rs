@@ -1,11 +1,12 @@
 //! The metrics: every name, its help text, and the functions by which the agent counts. What is told of each
-//! VIF is not counted but rendered from the status at scrape time (`metrics/exposition.rs`), so that series of
+//! VIF is not counted but rendered from the status at scrape time (`metrics/exposition.rs`, of its flows `metrics/switches.rs`), so that series of
 //! VIFs that are gone are gone; the process's own are read from `/proc` (`metrics/process.rs`).
 //!
 //! A change here is a change of `docs/metrics.md` and, where it is shown, of `deploy/grafana-dashboard.json`.
 
 mod exposition;
 mod process;
+mod switches;
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::backend::Outcome;
+use crate::inspect::FlowMetrics;
 use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB};
 use crate::status::HostStatus;
 
@@ -168,9 +170,10 @@ pub fn drift_repair(duration: Duration) {
 impl Exporter {
     /// Everything, in Prometheus' text format (version 0.0.4).
     #[must_use]
-    pub fn render(&self, status: &HostStatus, today: SystemTime) -> String {
+    pub fn render(&self, status: &HostStatus, flows: &FlowMetrics, today: SystemTime) -> String {
         let mut text = self.0.render();
         exposition::host(&mut text, status, today);
+        switches::flows(&mut text, flows);
         exposition::build(&mut text);
         process::render(&mut text);
         text

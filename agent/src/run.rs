@@ -90,6 +90,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         commands: orders.clone(),
         rundir: config.rundir(),
     });
+    let warnings = inspector.clone().warn_of_others();
     let api = Api {
         status: statuses,
         source: source.clone(),
@@ -150,6 +151,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = reloads => Ok(()),
+        // It ends only with the backend.
+        () = async { warnings.await; std::future::pending().await } => Ok(()),
     };
     // Nobody listens any more if the reconciler ended by itself.
     stop.send_replace(true);

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use uuid::Uuid;
 use vifd::backend::Outcome;
+use vifd::inspect::{BridgeCounts, BridgeFlows, Count, FlowMetrics, Traffic};
 use vifd::metrics;
 use vifd::model::VifId;
 use vifd::plan::Facts;
@@ -56,13 +57,27 @@ fn host() -> HostStatus {
     }
 }
 
+fn switches() -> FlowMetrics {
+    let traffic = Traffic {
+        egress: Count { packets: 3, bytes: 294 },
+        dropped: BTreeMap::from([("mac_spoof".into(), 2)]),
+        ..Traffic::default()
+    };
+    let flows = BridgeFlows { bridge: "odd\"na\\me\n".into(), up: true, flows: 95, ..BridgeFlows::default() };
+    let dropped = BTreeMap::from([("unclassified", 7)]);
+    FlowMetrics {
+        vifs: BTreeMap::from([(VifId(Uuid::from_u128(1)), traffic)]),
+        bridges: vec![BridgeCounts { flows, dropped, read: Some(SystemTime::now()) }],
+    }
+}
+
 #[test]
 fn promtool_finds_nothing_to_say() -> Result<()> {
     ensure!(!promtool("a_total 1\n")?.is_empty(), "promtool itself must be able to complain");
 
     let exporter = metrics::install();
     // Before anything happened, what is known beforehand is there.
-    let text = exporter.render(&HostStatus::default(), SystemTime::now());
+    let text = exporter.render(&HostStatus::default(), &FlowMetrics::default(), SystemTime::now());
     assert_eq!(promtool(&text)?, "", "{text}");
     for line in ["vifd_writes_total{backend=\"ovsdb\"} 0", "vifd_session_restarts_total{peer=\"ovsdb\"} 0"] {
         assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
@@ -79,7 +94,7 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
     metrics::ready(Duration::from_millis(80));
     metrics::drift_repair(Duration::from_millis(30));
     exporter.upkeep();
-    let text = exporter.render(&host(), SystemTime::now());
+    let text = exporter.render(&host(), &switches(), SystemTime::now());
     assert_eq!(promtool(&text)?, "", "{text}");
     for line in [
         "vifd_writes_total{backend=\"ovsdb\"} 3",

@@ -8,6 +8,7 @@
 //! - What there is to be said: [`diff`] compares what is wanted with what is there; [`FlowTable`] follows a switch.
 
 pub mod action;
+mod count;
 pub mod diff;
 pub mod endpoint;
 mod error;
@@ -26,6 +27,7 @@ mod text;
 mod wire;
 
 pub use action::Action;
+pub use count::FlowCount;
 pub use error::{DecodeError, Fault, TextError};
 pub use field::{Field, Oxm, Subfield};
 pub use flow::{Flow, FlowCommand, FlowFlags, FlowMod, FlowStats};

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use vifd_integration::lab::{Config, Guest, Ovs, Record, Switch, Vifd, guest_record, native_record, network_id};
+use vifd_integration::lab::{
+    Config, GUEST_DEVICE, Guest, Ovs, Record, Switch, Vifd, check_metrics, guest_record, native_record, network_id,
+};
 
 const MANAGED: &str = "[[bridge]]\nname = \"br-int\"\nflows = \"managed\"\ndatapath_type = \"netdev\"\n";
 
@@ -308,5 +311,81 @@ fn whoever_does_not_answer_a_trace_is_named() -> Result<()> {
     std::fs::remove_file(&socket)?;
     let answer = vifd.api("GET", &target, None)?;
     assert!(answer.status == 503 && answer.body.contains("ovs-vswitchd.PID.ctl"), "{}", answer.body);
+    Ok(())
+}
+
+impl Scene {
+    /// A counter of a guest's, as Prometheus would scrape it.
+    fn counted(&self, name: &str, guest: &Guest, label: &str) -> Result<f64> {
+        self.vifd.metric(name, &format!("vif=\"{}\",{label}", guest.record.id()))
+    }
+}
+
+#[test]
+fn packets_are_counted_for_their_vif_whatever_becomes_of_flows() -> Result<()> {
+    let mut scene = scene()?;
+    let (egress, ingress) = ("direction=\"egress\"", "direction=\"ingress\"");
+    assert!(scene.a.reaches(&scene.b)?);
+    assert_eq!(scene.a.ping(&scene.b, 20)?.received, 20);
+    let wait = |scene: &mut Scene, what: &str, good: &dyn Fn(&Scene) -> Result<bool>| -> Result<()> {
+        let begin = std::time::Instant::now();
+        while !good(scene)? {
+            anyhow::ensure!(begin.elapsed().as_secs() < 60, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        Ok(())
+    };
+    // Each of the 22 pings is one packet either way, and there was some ARP.
+    let seen = |scene: &Scene, name: &str, label: &str| scene.counted(name, &scene.a, label);
+    wait(&mut scene, "22 packets either way", &|scene| {
+        let (out, back) =
+            (seen(scene, "vifd_vif_packets_total", egress)?, seen(scene, "vifd_vif_packets_total", ingress)?);
+        Ok((22.0..40.0).contains(&out) && (22.0..40.0).contains(&back))
+    })?;
+    assert!(seen(&scene, "vifd_vif_bytes_total", egress)? >= 22.0 * 98.0);
+    assert!(!scene.vifd.metrics()?.contains("vifd_vif_dropped_packets_total{"), "no reason without a packet");
+    check_metrics(&scene.vifd.metrics()?)?;
+
+    // A guest that says it is another.
+    let before = seen(&scene, "vifd_vif_packets_total", egress)?;
+    scene.a.namespace().run("ip", ["link", "set", GUEST_DEVICE, "address", "02:00:00:00:00:77"])?;
+    assert!(!scene.a.reaches(&scene.b)?);
+    wait(&mut scene, "the spoofed packets are counted", &|scene| {
+        Ok(seen(scene, "vifd_vif_dropped_packets_total", "reason=\"mac_spoof\"")? > 0.0)
+    })?;
+    let text = scene.cli(&["describe", &scene.a.record.vif_name()])?;
+    assert!(text.contains("mac_spoof") && text.contains("Another's Ethernet source"), "{text}");
+    scene.a.namespace().run("ip", ["link", "set", GUEST_DEVICE, "address", &scene.a.record.mac()])?;
+
+    // Flows that are made anew begin at 0; what is told of the VIF does not.
+    scene.ofctl(&["del-flows"], "table=20")?;
+    scene.vifd.until("they are back", |_| Ok(scene.a.reaches(&scene.b)?.then_some(())))?;
+    wait(&mut scene, "the count goes on", &|scene| Ok(seen(scene, "vifd_vif_packets_total", egress)? > before))?;
+
+    // Of the bridge.
+    assert!(scene.vifd.metric("vifd_bridge_flows", "bridge=\"br-int\"")? > 100.0);
+    assert!(scene.vifd.metric("vifd_bridge_counters_read_timestamp_seconds", "")? > 1e9);
+    let ours = "cookie=0x77,table=40,priority=900,dl_dst=02:00:00:00:00:01,actions=drop";
+    scene.ofctl(&["add-flow"], ours)?;
+    wait(&mut scene, "somebody else's is counted", &|scene| {
+        Ok(scene.vifd.metric("vifd_bridge_foreign_flows_above", "")? == 1.0)
+    })?;
+    let doctor = String::from_utf8(scene.vifd.cli(&["doctor"])?.stdout)?;
+    assert!(doctor.contains("stand above vifd's on bridge br-int"), "{doctor}");
+
+    // A switch that does not answer holds nobody up.
+    let vswitchd = scene.ovs.vswitchd().context("it runs")?;
+    vswitchd.signal(Signal::SIGSTOP)?;
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let begin = std::time::Instant::now();
+    let answers: Vec<bool> = std::thread::scope(|threads| {
+        let scrape = || scene.vifd.metrics().is_ok_and(|text| text.contains("vifd_vif_packets_total{"));
+        let scrapes: Vec<_> = (0..6).map(|_| threads.spawn(scrape)).collect();
+        scrapes.into_iter().map(|scrape| scrape.join().unwrap_or(false)).collect()
+    });
+    let took = begin.elapsed();
+    vswitchd.signal(Signal::SIGCONT)?;
+    assert_eq!(answers, [true; 6]);
+    assert!(took.as_secs() < 5, "six scrapes took {took:?} of a switch that hangs");
     Ok(())
 }

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use super::parameters::{Named, Parameters};
 use super::{Api, Error};
 use crate::backend::unixctl::ControlError;
-use crate::inspect::{BridgeFlows, FlowListing, InspectError, Kind, Question, To, Trace, Whose};
+use crate::inspect::{BridgeFlows, FlowListing, InspectError, Kind, Question, To, Trace, Traffic, Whose};
 
 impl From<InspectError> for Error {
     fn from(error: InspectError) -> Error {
@@ -30,6 +30,16 @@ pub(super) async fn of_vif(
 ) -> Result<Json<FlowListing>, Error> {
     parameters.only(&[])?;
     Ok(Json(api.inspector.listing(Whose::Vif(id)).await?))
+}
+
+/// `GET /v1/vifs/{id}/traffic`
+pub(super) async fn traffic(
+    State(api): State<Api>,
+    Named(id): Named,
+    parameters: Parameters,
+) -> Result<Json<Traffic>, Error> {
+    parameters.only(&[])?;
+    Ok(Json(api.inspector.traffic(id).await?))
 }
 
 /// `GET /v1/vifs/{id}/trace`

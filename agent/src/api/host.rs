@@ -139,6 +139,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
-    let text = api.exporter.render(&api.status(), SystemTime::now());
+    let flows = api.inspector.flow_metrics().await;
+    let text = api.exporter.render(&api.status(), &flows, SystemTime::now());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -71,6 +71,7 @@ impl Api {
             .route("/v1/vifs/{id}", get(vifs::get).put(vifs::put).delete(vifs::delete))
             .route("/v1/vifs/{id}/record", get(vifs::record))
             .route("/v1/vifs/{id}/flows", get(flows::of_vif))
+            .route("/v1/vifs/{id}/traffic", get(flows::traffic))
             .route("/v1/vifs/{id}/trace", get(flows::trace))
             .route("/v1/networks/{network}/flows", get(flows::of_network))
             .route("/v1/bridges", get(flows::bridges))

@@ -18,9 +18,10 @@ use super::picture::{is_behind, port, standing};
 use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
 use crate::api::body::{Event, HostSummary};
 use crate::api::client::{Client, ClientError};
+use crate::inspect::Traffic;
 use crate::model::VifId;
 use crate::record;
-use crate::status::{Condition, Phase, VifStatus};
+use crate::status::{Condition, ConditionKind, Phase, VifStatus};
 
 /// Requests at a time. The agent makes those that meet durable together.
 const AT_ONCE: usize = 32;
@@ -335,7 +336,32 @@ pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Re
     // A VIF that is only left over on the host has no record.
     let record: Option<Value> = client.get(&format!("/v1/vifs/{id}/record")).await.ok();
     answer["record"] = record.unwrap_or_default();
-    output.answer(&answer, || sections(&vif, output))
+    // Only on managed bridges, and only while their switches answer.
+    let traffic: Option<Traffic> = match vif.condition(ConditionKind::FlowsReady) {
+        Some(_) => client.get(&format!("/v1/vifs/{id}/traffic")).await.ok(),
+        None => None,
+    };
+    answer["traffic"] = serde_json::to_value(&traffic).unwrap_or_default();
+    output.answer(&answer, || {
+        let mut text = sections(&vif, output);
+        text.push_str(&traffic.map(|traffic| counted(&traffic, output)).unwrap_or_default());
+        text
+    })
+}
+
+/// What the flows of a VIF have counted.
+fn counted(traffic: &Traffic, output: &Output) -> String {
+    let paint = output.paint;
+    let mut text = paint.strong("\nTraffic\n");
+    for (name, count) in [("sent", traffic.egress), ("received", traffic.ingress)] {
+        let _ = writeln!(text, "{name:<12}{} packets, {} bytes", count.packets, count.bytes);
+    }
+    let drops: Vec<String> = traffic.dropped.iter().map(|(reason, packets)| format!("{reason} {packets}")).collect();
+    let _ = writeln!(text, "{:<12}{}", "dropped", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
+    for sentence in &traffic.lately {
+        let _ = writeln!(text, "{:<12}{}", "", paint.bad(sentence));
+    }
+    text
 }
 
 fn sections(vif: &VifStatus, output: &Output) -> String {

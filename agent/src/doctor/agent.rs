@@ -10,6 +10,7 @@ use super::Finding;
 use crate::api::body::HostSummary;
 use crate::api::client::{Client, ClientError};
 use crate::config::Config;
+use crate::inspect::BridgeFlows;
 
 /// For an agent to become ready.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,6 +38,8 @@ pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
                 Finding::warn("agent", format!("{message}, this is {}", env!("CARGO_PKG_VERSION")), remedy)
             });
             findings.push(readiness(host));
+            let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
+            findings.extend(bridges.iter().filter_map(others));
             if held == Some(false) {
                 let message = format!("the agent that answers does not hold {}", lock.display());
                 let remedy = "it runs with another configuration: compare `systemctl cat vifd`";
@@ -92,6 +95,20 @@ fn readiness(host: &HostSummary) -> Finding {
     }
     let remedy = "the sentences say what to do; `vifd status` shows the whole";
     Finding::fail("readiness", host.not_ready.join("; "), remedy)
+}
+
+/// Flows of somebody else by which packets may go instead of by vifd's.
+fn others(bridge: &BridgeFlows) -> Option<Finding> {
+    let first = bridge.above.first()?;
+    let message = format!(
+        "{} flows of somebody else stand above vifd's on bridge {}, such as {first}",
+        bridge.foreign_above, bridge.bridge
+    );
+    let remedy = format!(
+        "find out who makes them (`vifd flows --bridge {0} --foreign` lists them), or delete them with `ovs-ofctl del-flows`",
+        bridge.bridge
+    );
+    Some(Finding::warn("flows", message, remedy))
 }
 
 /// Whether somebody has the lock of the state directory; `None` when that cannot be seen.

@@ -16,7 +16,7 @@ use super::access::{Account, Wish, allowed};
 use super::files::Wanted;
 use super::kernel::CAPABILITIES;
 use crate::backend::ovs::control_sockets;
-use crate::config::Config;
+use crate::config::{Config, Flows};
 use crate::privileges::{names, needed};
 use crate::state_dir;
 
@@ -153,6 +153,9 @@ fn open_vswitch(config: &Config, agent: &Agent) -> Vec<Finding> {
         Endpoint::Unix(path) => Some(path.clone()),
         _ => None,
     }));
+    // Those of bridges that are there; vifd's flows go by them.
+    let managed = config.bridge.iter().filter(|bridge| bridge.flows == Flows::Managed);
+    sockets.extend(managed.map(|bridge| rundir.join(format!("{}.mgmt", bridge.name))));
     // A daemon that was killed leaves its socket behind.
     let dead = |socket: &PathBuf| {
         std::os::unix::net::UnixStream::connect(socket).is_err_and(|error| error.kind() != ErrorKind::PermissionDenied)

@@ -142,8 +142,8 @@ impl Inspector {
     /// What there is on every managed bridge, by name.
     #[must_use]
     pub fn bridges(&self) -> Vec<BridgeFlows> {
-        let settings = self.0.control.borrow().settings.clone();
-        let states = self.0.states.borrow().clone();
+        let settings = self.eyes.control.borrow().settings.clone();
+        let states = self.eyes.states.borrow().clone();
         let one = |bridge: &String| {
             let session = self.session(bridge);
             let state = states.ready().and_then(|states| states.get(bridge)?.ready());
@@ -195,10 +195,10 @@ impl Inspector {
     }
 
     async fn of_vif(&self, id: VifId) -> Result<FlowListing, InspectError> {
-        let status = self.0.status.borrow().clone();
+        let status = self.eyes.status.borrow().clone();
         let vif = status.vifs.get(&id);
         let vif = vif.ok_or_else(|| InspectError::Unknown(format!("VIF {id} is not known on this host")))?;
-        let wanted = self.0.records.borrow().desired.vifs.contains_key(&id);
+        let wanted = self.eyes.records.borrow().desired.vifs.contains_key(&id);
         let mut note = "";
         let intended = match self.intended(FlowsOf::Vif(id)).await? {
             Some(mut intended) => {
@@ -238,7 +238,7 @@ impl Inspector {
     async fn of_others(&self, bridge: String) -> Result<FlowListing, InspectError> {
         self.managed(&bridge)?;
         let cookies: Vec<u64> = {
-            let states = self.0.states.borrow();
+            let states = self.eyes.states.borrow();
             let state = states
                 .ready()
                 .and_then(|states| states.get(&bridge)?.ready())

@@ -3,8 +3,10 @@
 //!
 //! * `owners`: whose a cookie is, and whose a port
 //! * `listing`: the flows of one owner, beside what is wanted; what there is on each bridge
+//! * `counters`: what flows have counted
 //! * `packet`: the packet that a trace is of; `trace`: the trace, explained
 
+mod counters;
 mod listing;
 mod owners;
 mod packet;
@@ -18,6 +20,8 @@ use std::time::Duration;
 use flows::session::{CallError, Handle};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::counters::Counters;
+pub use self::counters::{BridgeCounts, Count, FlowMetrics, Traffic};
 pub use self::listing::{BridgeFlows, FlowLine, FlowListing, Standing, TableListing};
 pub use self::owners::{Belongs, Owners};
 pub use self::packet::{Kind, Question, To};
@@ -33,6 +37,8 @@ use crate::status::HostStatus;
 
 /// For a switch to answer one question.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks for flows of somebody else.
+const CALM: Duration = Duration::from_secs(1);
 
 /// The session with the switch of a bridge, where there is one.
 pub type Handles = Box<dyn Fn(&str) -> Option<Handle> + Send + Sync>;
@@ -59,7 +65,10 @@ pub struct Eyes {
 
 /// Looks into switches. Clones share everything.
 #[derive(Clone)]
-pub struct Inspector(Arc<Eyes>);
+pub struct Inspector {
+    eyes: Arc<Eyes>,
+    counters: Arc<Counters>,
+}
 
 /// Whose flows are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,20 +120,20 @@ impl Inspector {
     /// An inspector that looks there.
     #[must_use]
     pub fn new(eyes: Eyes) -> Self {
-        Inspector(Arc::new(eyes))
+        Inspector { eyes: Arc::new(eyes), counters: Arc::default() }
     }
 
     fn tag(&self) -> OwnerTag {
-        OwnerTag::of(&self.0.control.borrow().settings.agent)
+        OwnerTag::of(&self.eyes.control.borrow().settings.agent)
     }
 
     fn owners(&self) -> Owners {
-        Owners::new(self.tag(), &self.0.records.borrow().desired, &self.0.status.borrow())
+        Owners::new(self.tag(), &self.eyes.records.borrow().desired, &self.eyes.status.borrow())
     }
 
     /// Refuses a bridge whose flows are not vifd's to make.
     fn managed(&self, bridge: &str) -> Result<(), InspectError> {
-        if self.0.control.borrow().settings.bridges.contains_key(bridge) {
+        if self.eyes.control.borrow().settings.bridges.contains_key(bridge) {
             return Ok(());
         }
         Err(InspectError::NotOurs(format!(
@@ -134,7 +143,7 @@ impl Inspector {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, InspectError> {
         let (reply, answer) = oneshot::channel();
-        self.0.commands.send(command(reply)).await.map_err(|_| InspectError::Stopping)?;
+        self.eyes.commands.send(command(reply)).await.map_err(|_| InspectError::Stopping)?;
         answer.await.map_err(|_| InspectError::Stopping)
     }
 
@@ -147,7 +156,7 @@ impl Inspector {
         if let Ok(id) = word.parse() {
             return Ok(NetworkKey::Network(id));
         }
-        let intake = self.0.records.borrow();
+        let intake = self.eyes.records.borrow();
         let networks = intake.desired.vifs.values().filter_map(|vif| vif.network.as_ref());
         let mut ids: Vec<_> = networks
             .filter(|network| network.label.as_deref() == Some(word))
@@ -165,6 +174,32 @@ impl Inspector {
         }
     }
 
+    /// Says in the log when flows of somebody else come to stand above ours, and when they are gone; for ever.
+    pub async fn warn_of_others(self) {
+        let mut states = self.eyes.states.clone();
+        let mut before: BTreeMap<String, usize> = BTreeMap::new();
+        while states.changed().await.is_ok() {
+            states.mark_unchanged();
+            let now = self.bridges().into_iter().filter(|bridge| bridge.up);
+            for BridgeFlows { bridge, foreign_above, above, .. } in now {
+                let known = before.insert(bridge.clone(), foreign_above).unwrap_or(0);
+                let first = above.first().map_or("", String::as_str);
+                match (known, foreign_above) {
+                    (0, 1..) => tracing::warn!(
+                        bridge,
+                        flows = foreign_above,
+                        first,
+                        "flows of somebody else stand above ours: packets may go by them instead"
+                    ),
+                    (1.., 0) => tracing::info!(bridge, "no flow of somebody else stands above ours any more"),
+                    _ => {}
+                }
+            }
+            // What changes all the time is looked at once in a while.
+            tokio::time::sleep(CALM).await;
+        }
+    }
+
     /// Asks a switch, within [`PATIENCE`].
     async fn call<T>(
         &self,
@@ -172,7 +207,7 @@ impl Inspector {
         question: impl AsyncFnOnce(Handle) -> Result<T, CallError>,
     ) -> Result<T, InspectError> {
         let away = |reason: String| InspectError::Away { bridge: bridge.to_owned(), reason };
-        let handle = (self.0.handles)(bridge).ok_or_else(|| away(self.session(bridge).detail))?;
+        let handle = (self.eyes.handles)(bridge).ok_or_else(|| away(self.session(bridge).detail))?;
         match tokio::time::timeout(PATIENCE, question(handle)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(CallError::NotSent)) => Err(away(self.session(bridge).detail)),
@@ -182,7 +217,7 @@ impl Inspector {
     }
 
     fn session(&self, bridge: &str) -> SwitchSession {
-        let known = self.0.sessions.borrow().get(bridge).cloned();
+        let known = self.eyes.sessions.borrow().get(bridge).cloned();
         known.unwrap_or_else(|| SwitchSession { detail: "it is not there yet".to_owned(), ..SwitchSession::default() })
     }
 }

@@ -124,6 +124,12 @@ impl Owners {
         }
     }
 
+    /// Whether a cookie is of something that is known.
+    #[must_use]
+    pub fn knows(&self, cookie: u64) -> bool {
+        self.by_cookie.contains_key(&cookie)
+    }
+
     /// The VIF that has this port.
     #[must_use]
     pub fn at(&self, bridge: &str, port: &str) -> Option<Belongs> {

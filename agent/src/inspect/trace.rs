@@ -89,7 +89,7 @@ pub struct Dropped {
 }
 
 /// What a reason means; `docs/flows.md` has the same words.
-fn meaning(reason: Reason) -> &'static str {
+pub(super) fn meaning(reason: Reason) -> &'static str {
     match reason {
         Reason::Inactive => "The VIF is not active.",
         Reason::Tagged => "A tag that is no sub-port's.",
@@ -326,7 +326,7 @@ impl Inspector {
     /// # Errors
     /// What is asked makes no sense, or the switch cannot be asked.
     pub async fn trace(&self, id: VifId, question: &Question) -> Result<Trace, InspectError> {
-        let status = self.0.status.borrow().clone();
+        let status = self.eyes.status.borrow().clone();
         let vif = status.vifs.get(&id);
         let vif = vif.ok_or_else(|| InspectError::Unknown(format!("VIF {id} is not known on this host")))?;
         let no_port = || InspectError::NotOurs(format!("VIF {id} has no usable port on a bridge with managed flows"));
@@ -334,7 +334,7 @@ impl Inspector {
         self.managed(&bridge)?;
         let port = vif.facts.ofport.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         let port = port.ok_or_else(no_port)?;
-        let desired = self.0.records.borrow().desired.clone();
+        let desired = self.eyes.records.borrow().desired.clone();
         let record = desired.vifs.get(&id);
         let record = record.ok_or_else(|| InspectError::NotOurs(format!("VIF {id} has no record any more")))?;
         let uplink = self.intended(FlowsOf::Vif(id)).await?.and_then(|intended| intended.uplink);
@@ -344,7 +344,7 @@ impl Inspector {
         let mut arguments = vec!["--names"];
         arguments.extend(question.conntrack.iter().flat_map(|state| ["--ct-next", state]));
         arguments.extend([bridge.as_str(), &asked.flow]);
-        let answer = unixctl::ask(&self.0.rundir, "ofproto/trace", &arguments, unixctl::PATIENCE).await;
+        let answer = unixctl::ask(&self.eyes.rundir, "ofproto/trace", &arguments, unixctl::PATIENCE).await;
         let text = answer.map_err(|error| match error {
             // What is said raw, it reads itself.
             ControlError::Refused(_) if question.flow.is_some() => {
@@ -354,7 +354,7 @@ impl Inspector {
         })?;
         let owners = self.owners();
         let uplinks: Vec<String> = {
-            let control = self.0.control.borrow();
+            let control = self.eyes.control.borrow();
             let managed = control.settings.bridges.get(&bridge);
             managed.into_iter().flat_map(|managed| &managed.uplinks).map(|uplink| uplink.port.clone()).collect()
         };

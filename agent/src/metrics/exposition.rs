@@ -8,7 +8,7 @@ use crate::plan::{LINKS, OPENFLOW, OVSDB};
 use crate::status::{HostStatus, Phase};
 
 /// A label value with the characters escaped that the text format asks for.
-struct Label<'a>(&'a str);
+pub(super) struct Label<'a>(pub(super) &'a str);
 
 impl fmt::Display for Label<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
