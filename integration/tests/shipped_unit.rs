@@ -215,6 +215,52 @@ fn it_comes_back_to_an_open_vswitch_that_is_restarted() -> Result<()> {
     Ok(())
 }
 
+/// A bridge's management socket is made by ovs-vswitchd with the bridge, whenever that is.
+#[test]
+fn flows_take_the_sockets_of_bridges_which_are_open_to_it() -> Result<()> {
+    let mut machine = Machine::with_vifd()?;
+    machine.run(
+        "printf '\\n[[bridge]]\\nname = \"br-int\"\\nflows = \"managed\"\\ndatapath_type = \"netdev\"\\n' \
+             >>/etc/vifd/vifd.toml
+         systemctl restart vifd",
+    )?;
+    let record = netdev("openvswitch-create-tap")?;
+    machine.put(&record)?;
+    // An ovs-vswitchd that has run since before the installation makes it closed, and the doctor says so.
+    machine.until("the bridge is there", |machine| {
+        Ok(machine.output("test -S /run/openvswitch/br-int.mgmt")?.status.success().then_some(()))
+    })?;
+    let said = complaints(&machine)?;
+    let named = said.iter().find(|one| one["message"].to_string().contains("br-int.mgmt"));
+    let named = named.with_context(|| format!("nothing of the socket in {said:#?}"))?;
+    assert!(named["remedy"].to_string().contains("systemd-tmpfiles --create vifd.conf"), "{named}");
+    machine.run("systemd-tmpfiles --create vifd.conf")?;
+    machine.wait_for(&record, "ready")?;
+
+    for harm in [
+        "systemctl restart openvswitch-switch",
+        "kill -KILL $(cat /run/openvswitch/ovs-vswitchd.pid)",
+        // The socket goes with the bridge and comes with the next one.
+        "ovs-vsctl --timeout=20 del-br br-int",
+    ] {
+        machine.run(harm)?;
+        // Whether it still is, or is again: the flows are asked for over the one socket, the trace over the other.
+        machine.until(&format!("flows after {harm}"), |machine| {
+            let id = record.id();
+            let flows = machine.output(&format!("vifd flows {id}"))?;
+            let trace = machine.output(&format!("vifd trace {id} --to ff:ff:ff:ff:ff:ff"))?;
+            let (flows, trace) = (String::from_utf8_lossy(&flows.stdout), String::from_utf8_lossy(&trace.stdout));
+            let whole = flows.contains("table 60 output") && !flows.contains("  + ");
+            Ok((whole && trace.contains("→ ")).then_some(()))
+        })?;
+        machine.wait_for(&record, "ready").with_context(|| format!("after {harm}"))?;
+    }
+    assert_eq!(complaints(&machine)?, [] as [Value; 0]);
+    let others = machine.output_as("nobody", "ovs-ofctl -O OpenFlow14 show unix:/run/openvswitch/br-int.mgmt")?;
+    assert!(!others.status.success(), "it is open to everybody");
+    Ok(())
+}
+
 #[test]
 fn the_doctor_names_what_mends_it() -> Result<()> {
     let mut machine = Machine::with_vifd()?;
