@@ -33,7 +33,7 @@ use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Backend, Outcome, Party};
 use crate::metrics;
-use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, View, Vif, VifId};
+use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, SwitchStates, View, Vif, VifId};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
 use crate::plan::{
     self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan,
@@ -117,6 +117,8 @@ struct Reconciler<S> {
     orders: OrderBook,
     holds: Holds,
     quarrels: Quarrels,
+    /// Bridges whose switch was there when last looked at.
+    switches_up: BTreeSet<String>,
     may_write: Box<dyn Fn() -> bool + Send>,
     memo: Memo,
     clashes: Clashes,
@@ -168,6 +170,7 @@ where
         orders: OrderBook::open(&state_dir)?,
         holds: Holds::default(),
         quarrels: Quarrels::default(),
+        switches_up: BTreeSet::new(),
         may_write,
         memo: Memo::default(),
         clashes: Clashes::default(),
@@ -234,6 +237,7 @@ impl<S: Source> Reconciler<S> {
             View::Ready(flows) => Arc::clone(flows),
             View::Syncing => Arc::default(),
         };
+        self.meet(&flows);
         let observed =
             Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone(), flows };
         if self.clashes.refresh(&intake, &observed, &control.settings) {
@@ -304,6 +308,17 @@ impl<S: Source> Reconciler<S> {
         }
     }
 
+    /// A switch that comes up has no flows, whoever takes them back, and has refused none.
+    fn meet(&mut self, flows: &SwitchStates) {
+        let up = flows.iter().filter(|(_, view)| view.ready().is_some());
+        let up: BTreeSet<String> = up.map(|(bridge, _)| bridge.clone()).collect();
+        if !up.is_subset(&self.switches_up) {
+            self.quarrels.new_peer(OPENFLOW);
+            self.holds.new_peer(OPENFLOW);
+        }
+        self.switches_up = up;
+    }
+
     /// The plan of a release under way; the release ends when it is empty. Batches that were handed out before it
     /// are waited for: what they make is to be released as well.
     fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
@@ -347,14 +362,20 @@ impl<S: Source> Reconciler<S> {
                 self.holds.peer_refused(report.backend, error, now);
             }
         }
-        self.note_outcomes(report.backend, report.parties.into_iter().zip(report.outcomes), now);
+        self.note_outcomes(report.backend, report.parties.into_iter().zip(report.outcomes), &report.prints, now);
         if let Some(release) = self.release.take_if(|release| release.begun && report.failed) {
             let _ = release.reply.send(Err("an object could not be released: see the log".to_owned()));
         }
     }
 
     /// A party of which one operation was refused is held, whatever became of its others.
-    fn note_outcomes(&mut self, backend: BackendName, outcomes: impl Iterator<Item = (Party, Outcome)>, now: Instant) {
+    fn note_outcomes(
+        &mut self,
+        backend: BackendName,
+        outcomes: impl Iterator<Item = (Party, Outcome)>,
+        prints: &BTreeMap<Party, u64>,
+        now: Instant,
+    ) {
         self.quarrels.cool(now);
         let mut worst: BTreeMap<Party, Outcome> = BTreeMap::new();
         let badness = |outcome: &Outcome| match outcome {
@@ -372,15 +393,18 @@ impl<S: Source> Reconciler<S> {
         for (party, outcome) in worst {
             let vif = party.vif().map(tracing::field::display);
             match outcome {
-                Outcome::Done => match self.quarrels.changed(party.clone(), backend, now) {
-                    Temper::Calm => self.holds.succeeded(party, backend),
-                    Temper::Tense => {}
-                    Temper::Quarrel => {
-                        let error = "somebody else changes back what vifd sets".to_owned();
-                        tracing::warn!(vif, backend, error, "left alone for a while");
-                        self.holds.refused(party, backend, error, now);
+                Outcome::Done => {
+                    let print = prints.get(&party).copied().unwrap_or_default();
+                    match self.quarrels.changed(party.clone(), backend, print, now) {
+                        Temper::Calm => self.holds.succeeded(party, backend),
+                        Temper::Tense => {}
+                        Temper::Quarrel => {
+                            let error = "somebody else changes back what vifd sets".to_owned();
+                            tracing::warn!(vif, backend, error, "left alone for a while");
+                            self.holds.refused(party, backend, error, now);
+                        }
                     }
-                },
+                }
                 Outcome::Untried | Outcome::Unknown | Outcome::PeerFailed(_) => {}
                 Outcome::Conflict(error) => self.holds.conflicted(party, backend, error, now),
                 Outcome::Failed(error) | Outcome::BatchFailed(error) => {

@@ -323,21 +323,55 @@ async fn who_is_on_the_host_keeps_its_address_also_when_records_come_late() {
     assert_eq!(status.vifs[&id(3)].phase, Phase::Failed, "{}", status.vifs[&id(3)].message);
 }
 
-#[tokio::test]
-async fn a_flow_that_the_switch_refuses_holds_its_vif_alone() {
-    let owner = OwnerTag::of(&settings().agent);
+/// A host whose bridge is managed.
+fn managed(change: impl FnOnce(&mut World)) -> Scene {
     let mut world = World::new(false);
     world.managed = BTreeSet::from(["br-int".to_owned()]);
-    world.owner = owner.0;
-    world.refused_cookies.insert(Cookie::vif(owner, id(7)).0, "OFPBAC_BAD_OUT_PORT".to_owned());
-    let stage = Stage::new(world);
-    let mut scene = Scene::on(stage, [], &[], true, tempfile::tempdir().unwrap());
+    world.owner = OwnerTag::of(&settings().agent).0;
+    change(&mut world);
+    let scene = Scene::on(Stage::new(world), [], &[], true, tempfile::tempdir().unwrap());
     scene.control.send_modify(|control| {
         control
             .settings
             .bridges
             .insert("br-int".to_owned(), ManagedBridge { datapath_type: "system".into(), ..ManagedBridge::default() });
     });
+    scene
+}
+
+/// What VIFs share, such as the group of a network's receivers, changes with each of them.
+#[tokio::test]
+async fn vifs_that_come_one_by_one_are_no_quarrel() {
+    let mut scene = managed(|_| {});
+    for count in 1..=30 {
+        scene.want(0..count);
+        let status = scene.until("one more is ready", all_ready(count as usize)).await;
+        assert!(status.holds.is_empty(), "{:?}", status.holds);
+    }
+}
+
+#[tokio::test]
+async fn switches_that_restart_get_their_flows_each_time() {
+    let mut scene = managed(|_| {});
+    scene.want(0..3);
+    scene.until("all are ready", all_ready(3)).await;
+    for _ in 0..15 {
+        scene.stage.change(|world| world.managed.clear());
+        scene.until("the switch is missed", |status| !all_ready(3)(status)).await;
+        scene.stage.change(|world| {
+            world.restart_switches();
+            world.managed = BTreeSet::from(["br-int".to_owned()]);
+        });
+        let status = scene.until("all are ready again", all_ready(3)).await;
+        assert!(status.holds.is_empty(), "{:?}", status.holds);
+    }
+}
+
+#[tokio::test]
+async fn a_flow_that_the_switch_refuses_holds_its_vif_alone() {
+    let owner = OwnerTag::of(&settings().agent);
+    let refusal = (Cookie::vif(owner, id(7)).0, "OFPBAC_BAD_OUT_PORT".to_owned());
+    let mut scene = managed(|world| world.refused_cookies.extend([refusal]));
     scene.want(0..20);
     let status = scene
         .until("nineteen are ready", |status| {

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::action::Context;
 use crate::matching::MatchText;
+use crate::message::duration;
 use crate::text::{self, KeyValues, PortNames, Show, Unnamed, text_form, wrong};
 use crate::wire::{Reader, finish};
 use crate::{DecodeError, Instructions, Match, PortNo, TextError};
@@ -195,7 +196,7 @@ impl FlowStats {
         reader.skip(2)?;
         let table = reader.u8()?;
         reader.skip(1)?;
-        let (seconds, nanoseconds) = (reader.u32()?, reader.u32()?);
+        let duration = duration(reader)?;
         let (priority, idle_timeout, hard_timeout) = (reader.u16()?, reader.u16()?, reader.u16()?);
         let (flags, importance) = (FlowFlags(reader.u16()?), reader.u16()?);
         reader.skip(2)?;
@@ -204,8 +205,6 @@ impl FlowStats {
         let instructions = Instructions::read(reader)?;
         let flow =
             Flow { table, priority, matching, instructions, cookie, idle_timeout, hard_timeout, importance, flags };
-        // Nanoseconds of a second or more are no duration; they are cut, so that nothing overflows.
-        let duration = Duration::new(seconds.into(), nanoseconds.min(999_999_999));
         Ok(FlowStats { flow, duration, packet_count, byte_count })
     }
 

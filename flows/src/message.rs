@@ -407,10 +407,11 @@ fn put_string<const N: usize>(out: &mut BytesMut, text: &str) {
     out.put_bytes(0, N - octets.len());
 }
 
-/// Reads seconds and nanoseconds, 32 bits each.
-fn duration(reader: &mut Reader<'_>) -> Result<Duration, DecodeError> {
+/// Reads seconds and nanoseconds, 32 bits each. Nanoseconds of a second or more are no duration; they are cut, so that
+/// nothing overflows.
+pub(crate) fn duration(reader: &mut Reader<'_>) -> Result<Duration, DecodeError> {
     let (seconds, nanoseconds) = (reader.u32()?, reader.u32()?);
-    Ok(Duration::from_secs(seconds.into()) + Duration::from_nanos(nanoseconds.into()))
+    Ok(Duration::new(seconds.into(), nanoseconds.min(999_999_999)))
 }
 
 fn put_duration(out: &mut BytesMut, duration: Duration) {

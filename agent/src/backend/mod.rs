@@ -8,6 +8,7 @@ pub mod unixctl;
 pub mod world;
 
 use std::future::Future;
+use std::hash::Hash;
 
 use tokio::sync::watch;
 
@@ -83,7 +84,7 @@ pub trait Backend: Send + 'static {
     /// What the peer says.
     type State: Send + Sync + 'static;
     /// What can be asked of it.
-    type Op: Clone + Send + 'static;
+    type Op: Clone + Hash + Send + 'static;
 
     /// The name in metrics: `ovsdb`, `links` or `openflow`.
     const NAME: &'static str;

@@ -105,7 +105,7 @@ pub struct SocketState {
 }
 
 /// Owner and mode of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FileOwner {
     /// User id.
     pub uid: u32,

@@ -103,6 +103,12 @@ impl Holds {
         }
     }
 
+    /// The peer is another one, which has refused nothing yet.
+    pub fn new_peer(&mut self, backend: BackendName) {
+        self.entries.retain(|(_, of), _| *of != backend);
+        self.peer_answered(backend);
+    }
+
     /// Drops what is held for VIFs that are not there any more.
     pub fn retain(&mut self, there: impl Fn(&VifId) -> bool) {
         self.entries.retain(|(party, _), _| party.vif().as_ref().is_none_or(&there));

@@ -1,7 +1,8 @@
 //! A backend in a task of its own: one batch at a time, and a batch that was refused as a whole is split until
 //! the operation at fault is found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -19,6 +20,8 @@ pub(super) struct Report {
     pub(super) parties: Vec<Party>,
     /// What became of it, by operation.
     pub(super) outcomes: Vec<Outcome>,
+    /// What was done, by on whose behalf: the same number for the same operations.
+    pub(super) prints: BTreeMap<Party, u64>,
     /// From handing it over to having its effects in the view.
     pub(super) took: Duration,
     /// Whether any of it was refused.
@@ -105,11 +108,16 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
 async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Report {
     let start = Instant::now();
     let parties: Vec<Party> = batch.iter().map(|op| op.party.clone()).collect();
+    let mut prints: BTreeMap<Party, DefaultHasher> = BTreeMap::new();
+    for op in &batch {
+        op.op.hash(prints.entry(op.party.clone()).or_default());
+    }
+    let prints = prints.into_iter().map(|(party, hasher)| (party, hasher.finish())).collect();
     let outcomes = isolate(backend, batch).await;
     let failed = outcomes
         .iter()
         .any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::PeerFailed(_)));
-    Report { backend: B::NAME, parties, outcomes, took: start.elapsed(), failed }
+    Report { backend: B::NAME, parties, outcomes, prints, took: start.elapsed(), failed }
 }
 
 /// Applies `batch`; what is refused without a culprit is halved, party by party, until there is one.

@@ -59,7 +59,7 @@ impl PacketIn {
 }
 
 /// `OFPT_PACKET_OUT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PacketOut {
     /// The packet that the switch keeps, instead of `data`.
     pub buffer: Option<u32>,

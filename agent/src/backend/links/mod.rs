@@ -34,7 +34,7 @@ use statistics::Counters;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What can be asked of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LinkOp {
     /// Makes a persistent tap. It becomes persistent only after the mark is on it, so that a crash in
     /// between leaves nothing.

@@ -26,7 +26,7 @@ pub(in crate::backend) use self::picture::Picture;
 
 /// What can be asked of a switch. The operations of a batch for one bridge are one atomic bundle, meters and
 /// announcements aside: see [`Stage`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlowOp {
     /// Name of the bridge.
     pub bridge: String,
@@ -35,7 +35,7 @@ pub struct FlowOp {
 }
 
 /// What is done on a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FlowChange {
     /// A flow is added, changed or deleted, the one of this very identity.
     Flow(FlowMod),

@@ -20,7 +20,7 @@ pub type StringMap = BTreeMap<String, String>;
 
 /// What can be asked of the database. A batch of these is one transaction; rows made in it may be named by
 /// later operations of the same batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OvsOp {
     /// Inserts a bridge with its local port, provided that none has this name.
     InsertBridge {
@@ -128,7 +128,7 @@ pub fn no_in_band() -> StringMap {
 pub const SECURE: &str = "secure";
 
 /// Tables whose rows carry vifd's marks in `external_ids`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MarkedTable {
     /// Bridge.
     Bridge,
@@ -141,7 +141,7 @@ pub enum MarkedTable {
 }
 
 /// A port to insert.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NewPort {
     /// Bridge to put it into: one that is there, or one inserted earlier in the batch.
     pub bridge: String,
@@ -170,7 +170,7 @@ pub struct NewPort {
 }
 
 /// A QoS row to insert.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NewQos {
     /// `QoS.type`.
     pub kind: String,
