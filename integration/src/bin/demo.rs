@@ -18,6 +18,10 @@ use vifd_integration::lab::{Lifetime, Namespace, Ovs, Record, Switch, Vifd, find
 
 const NAME: &str = "vifd-demo";
 const LIMIT: Duration = Duration::from_secs(30);
+/// The bridge of the examples, with flows that vifd makes.
+const MANAGED: &str = "[[bridge]]\nname = \"br-int\"\nflows = \"managed\"\ndatapath_type = \"netdev\"\n";
+/// An address that is nobody's.
+const STOLEN: &str = "10.0.0.66";
 
 const USAGE: &str = "usage: demo [--keep | --down]
   --keep   leave everything running
@@ -94,8 +98,10 @@ fn run(mode: Mode) -> Result<()> {
         Mode::Once => Vifd::beside(&ovs)?,
         Mode::Keep => Vifd::beside_kept(&ovs, &kept_directory("vifd")?)?,
     };
+    vifd.config.more = MANAGED.to_owned();
     vifd.start()?;
     println!("  {} lists what vifd keeps: nothing yet", vifd.socket().display());
+    println!("  bridge br-int is vifd's to make, and its flows too: nothing passes that no flow lets pass");
 
     style.step("A controller writes records, as os-vif serializes them, into vifd's directory");
     let mut watch = Watch::new(style);
@@ -120,6 +126,23 @@ fn run(mode: Mode) -> Result<()> {
     style.step(&format!("{} pings {}", alice.name, bob.name));
     ping(style, alice, bob)?;
 
+    style.step(&format!("Where such a packet goes, as `vifd trace {} --to {}` tells it", alice.name, bob.name));
+    show(&vifd, &["trace", &alice.name, "--to", &bob.name])?;
+
+    style.step(&format!("{} sends from {STOLEN}, which is not hers", alice.name));
+    alice.namespace.run("ip", ["address", "add", &format!("{STOLEN}/32"), "dev", "eth0"])?;
+    let counts = alice.namespace.ping_from(STOLEN, &bob.address, 3)?;
+    if counts.received > 0 {
+        bail!("{} replies to an address that is not hers", counts.received);
+    }
+    alice.namespace.run("ip", ["address", "del", &format!("{STOLEN}/32"), "dev", "eth0"])?;
+    println!("  {}", style.good(&format!("none of {} left her port", counts.sent)));
+    let reason = format!("vif=\"{}\",reason=\"ip_spoof\"", alice.id);
+    let dropped = until("vifd has counted them", LIMIT, || {
+        Ok(Some(vifd.metric("vifd_vif_dropped_packets_total", &reason)?).filter(|dropped| *dropped > 0.0))
+    })?;
+    println!("  vifd_vif_dropped_packets_total{{{reason}}} {dropped}");
+
     style.step(&format!("An operator's mistake: ovs-vsctl del-port {}", alice.port));
     let before = Instant::now();
     ovs.vsctl(["--no-wait", "del-port", &alice.port])?;
@@ -131,10 +154,7 @@ fn run(mode: Mode) -> Result<()> {
     ping(style, alice, bob)?;
 
     style.step("This host now, as `vifd status` draws it");
-    let drawn = vifd.client(&["status"])?.status()?;
-    if !drawn.success() {
-        bail!("vifd status: {drawn}");
-    }
+    show(&vifd, &["status"])?;
 
     if mode == Mode::Keep {
         keep(style, &ovs, &vifd, alice, bob)?;
@@ -157,6 +177,15 @@ fn run(mode: Mode) -> Result<()> {
     Ok(())
 }
 
+/// Runs vifd as a client, which prints by itself.
+fn show(vifd: &Vifd, arguments: &[&str]) -> Result<()> {
+    let shown = vifd.client(arguments)?.status()?;
+    if !shown.success() {
+        bail!("vifd {}: {shown}", arguments.join(" "));
+    }
+    Ok(())
+}
+
 fn switch(mode: Mode) -> Result<Ovs> {
     match mode {
         Mode::Once => Ovs::start(Switch::Userspace),
@@ -168,6 +197,7 @@ fn switch(mode: Mode) -> Result<Ovs> {
 }
 
 struct Guest {
+    id: String,
     name: String,
     port: String,
     address: String,
@@ -186,7 +216,7 @@ impl Guest {
         let address = format!("{}/24", record.ip());
         let host = ovs.namespace();
         host.veth(&port, &namespace, "eth0", Some(&record.mac()), Some(&address))?;
-        Ok(Guest { name, port, address: record.ip(), namespace })
+        Ok(Guest { id: record.id(), name, port, address: record.ip(), namespace })
     }
 }
 
@@ -260,6 +290,8 @@ fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Res
     println!("  {program} get --watch");
     println!("  {program} get -o json");
     println!("  {program} describe {}", alice.name);
+    println!("  {program} flows {}", alice.name);
+    println!("  {program} trace {} --to {} --tcp-dst 22", alice.name, bob.name);
     println!("  {program} doctor");
     println!("  ls {}", vifd.records().display());
     println!("  ip netns exec {} ping {}", alice.namespace.name(), bob.address);

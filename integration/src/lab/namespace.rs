@@ -242,7 +242,20 @@ impl Namespace {
     /// # Errors
     /// When ping is missing or prints no count. Lost packets are not an error.
     pub fn ping(&self, address: &str, count: u32) -> Result<Ping> {
+        self.ping_with(&[], address, count)
+    }
+
+    /// The same from one of several addresses.
+    ///
+    /// # Errors
+    /// As [`Namespace::ping`].
+    pub fn ping_from(&self, from: &str, address: &str, count: u32) -> Result<Ping> {
+        self.ping_with(&["-I", from], address, count)
+    }
+
+    fn ping_with(&self, options: &[&str], address: &str, count: u32) -> Result<Ping> {
         let mut command = self.command("ping")?;
+        command.args(options);
         let limit = (count / 5 + 5).to_string();
         command.args(["-n", "-q", "-i", "0.2", "-W", "1", "-w", &limit, "-c"]);
         let printed = command.arg(count.to_string()).arg(address).output()?;
