@@ -294,7 +294,7 @@ fn flows(judged: &Judged<'_>) -> Result<Vec<String>> {
         let untouched = judged.touched.get(&guest.number) == Some(&Touch::Nothing);
         if untouched && !judged.marks.new_switch && judged.before.number_of(&name) == Some(number) {
             let of = |flows: &[String]| -> BTreeSet<String> {
-                let cookie = classified(flows, number).and_then(cookie).unwrap_or("none").to_owned();
+                let cookie = classified(flows, number).and_then(|flow| cookie(flow)).unwrap_or("none").to_owned();
                 flows.iter().filter(|flow| self::cookie(flow) == Some(&cookie)).cloned().collect()
             };
             let (was, is) = (of(before), of(after));
@@ -323,7 +323,7 @@ fn classified(flows: &[String], number: i64) -> Option<&String> {
     flows.iter().find(|flow| flow.split([',', ' ']).any(|part| part == from) && flow.contains("goto_table"))
 }
 
-fn cookie(flow: &String) -> Option<&str> {
+fn cookie(flow: &str) -> Option<&str> {
     flow.strip_prefix("cookie=")?.split(',').next()
 }
 
