@@ -167,7 +167,7 @@ where
         control,
         sessions,
         teller: Teller::new(status),
-        orders: OrderBook::open(&state_dir)?,
+        orders: OrderBook::open(state_dir).await?,
         holds: Holds::default(),
         quarrels: Quarrels::default(),
         switches_up: BTreeSet::new(),
@@ -270,7 +270,7 @@ impl<S: Source> Reconciler<S> {
             } else {
                 self.orders.orders().stopped.iter().filter(|id| leaving(id)).copied().collect()
             };
-            self.orders.removals(&stopped, leaving);
+            self.orders.removals(&stopped, leaving).await;
             self.holds.retain(|id| plan.judgements.contains_key(id));
         }
         for id in &plan.gone {
@@ -418,8 +418,8 @@ impl<S: Source> Reconciler<S> {
     /// Does what was asked from outside. An answer that nobody waits for any more is no error.
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Pause(vif, reply) => drop(reply.send(self.orders.pause(vif))),
-            Command::Resume(vif, reply) => drop(reply.send(self.orders.resume(vif))),
+            Command::Pause(vif, reply) => drop(reply.send(self.orders.pause(vif).await)),
+            Command::Resume(vif, reply) => drop(reply.send(self.orders.resume(vif).await)),
             Command::ConfirmRemovals(reply) => {
                 let mut confirmed: BTreeSet<VifId> = self.stopped.iter().copied().collect();
                 confirmed.extend(self.source.confirm_empty().await);
@@ -430,7 +430,7 @@ impl<S: Source> Reconciler<S> {
                 let enforce = self.control.borrow().enforce;
                 if !enforce {
                     let _ = reply.send(Err("the agent is in observe mode and writes nothing".to_owned()));
-                } else if let Err(error) = self.orders.pause(None) {
+                } else if let Err(error) = self.orders.pause(None).await {
                     let _ = reply.send(Err(error));
                 } else {
                     self.release = Some(Release { begun: false, released: 0, reply });
