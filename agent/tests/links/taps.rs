@@ -210,3 +210,31 @@ fn thousands_of_taps_go_in_one_batch() {
         );
     });
 }
+
+#[test]
+fn many_deletions_spare_what_is_not_what_it_was() {
+    in_namespace(|| async {
+        let (mut links, view) = ready(LinksConfig::default()).await;
+        let outcomes = apply(&mut links, (0..30).map(|number| tap(&format!("tap{number}")))).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
+        ip("link add stranger type bridge");
+        let doomed: Vec<Link> = (0..30).map(|number| seen(&links, &format!("tap{number}")).unwrap()).collect();
+        // Behind the planner's back: one is somebody else's now, one has another name, one is gone.
+        ip("link set tap3 alias theirs");
+        ip("link set tap4 down");
+        ip("link set tap4 name renamed");
+        ip("link delete tap5");
+        let outcomes = apply(&mut links, doomed.iter().map(delete)).await;
+        for (link, outcome) in doomed.iter().zip(&outcomes) {
+            let changed = ["tap3", "tap4", "tap5"].contains(&link.name.as_str());
+            assert_eq!(matches!(outcome, Outcome::Conflict(_)), changed, "{}: {outcome:?}", link.name);
+            assert_eq!(*outcome == Outcome::Done, !changed, "{}: {outcome:?}", link.name);
+        }
+        let names: BTreeSet<_> = view.borrow().ready().unwrap().links.keys().cloned().collect();
+        assert_eq!(names, ["lo", "renamed", "stranger", "tap3"].map(String::from).into());
+        // They are where they were, in no group of ours.
+        let told = Command::new("ip").args(["-o", "link", "show", "group", "default"]).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(["renamed", "stranger", "tap3"].iter().all(|name| told.contains(name)), "{told}");
+    });
+}

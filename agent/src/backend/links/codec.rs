@@ -17,9 +17,9 @@ const HEADER: usize = 16;
 const IFINFOMSG: usize = 16;
 /// `struct nlattr`: length and type.
 const ATTRIBUTE: usize = 4;
-/// The attributes that [`super::table`] reads (`linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`,
-/// `IFLA_MASTER`, `IFLA_LINKINFO`, `IFLA_IFALIAS`.
-const READ: [u16; 6] = [1, 3, 4, 10, 18, 20];
+/// The attributes that are read here (`linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`,
+/// `IFLA_LINKINFO`, `IFLA_IFALIAS` and, by `together.rs`, `IFLA_GROUP`.
+const READ: [u16; 7] = [1, 3, 4, 10, 18, 20, 27];
 /// Flags beside the type of an attribute: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
 const FLAGS: u16 = 0xc000;
 
@@ -46,7 +46,7 @@ impl NetlinkMessageCodec for LinkCodec {
 }
 
 /// The message without attributes that nothing reads; as it is when it is about something else or malformed.
-fn shortened(message: &[u8]) -> Vec<u8> {
+pub(super) fn shortened(message: &[u8]) -> Vec<u8> {
     let about_a_link = matches!(field(message, 4), Some(RTM_NEWLINK | RTM_DELLINK));
     let Some((head, mut rest)) = message.split_at_checked(HEADER + IFINFOMSG).filter(|_| about_a_link) else {
         return message.to_vec();

@@ -21,6 +21,7 @@ mod request;
 mod sockets;
 mod statistics;
 pub mod table;
+mod together;
 mod tun;
 
 pub use statistics::{LinkStatistics, ResyncReason};

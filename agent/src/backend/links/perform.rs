@@ -13,6 +13,7 @@ use crate::model::{IFNAMSIZ, Link, MacAddr};
 use super::LinkOp;
 use super::request::{Requests, Which, no_such_device};
 use super::sockets::{AllowedDirectory, SocketError};
+use super::together::{self, Doomed, NotTogether};
 use super::tun::{Tap, TunError};
 
 /// What a batch came to.
@@ -67,7 +68,9 @@ pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDire
     // Deletions that follow one another may be done in any order, and at once.
     for run in batch.chunk_by(|one, next| is_deletion(&one.op) && is_deletion(&next.op)) {
         if run.len() > 1 {
-            performed.outcomes.extend(delete_at_once(run));
+            for some in run.chunks(together::MOST) {
+                performed.outcomes.extend(delete_together(some).unwrap_or_else(|| delete_at_once(some)));
+            }
             continue;
         }
         for Attributed { op, .. } in run {
@@ -103,6 +106,28 @@ fn untold(op: &LinkOp, outcome: &Outcome) -> Option<Which> {
 
 fn is_deletion(op: &LinkOp) -> bool {
     matches!(op, LinkOp::DeleteLink { .. })
+}
+
+/// Deletes links as a group; `None` where that is not to be had, and then none is deleted.
+fn delete_together(run: &[Attributed<LinkOp>]) -> Option<Vec<Outcome>> {
+    if run.len() < together::LEAST {
+        return None;
+    }
+    let doomed: Vec<Doomed<'_>> = run
+        .iter()
+        .filter_map(|op| match &op.op {
+            LinkOp::DeleteLink { index, name, alias } => Some(Doomed { index: *index, name, alias }),
+            _ => None,
+        })
+        .collect();
+    let deleted = Requests::open().map_err(|source| NotTogether::Kernel { what: "open a netlink socket", source });
+    match deleted.and_then(|mut requests| together::delete(&mut requests, &doomed)) {
+        Ok(()) => Some(vec![Outcome::Done; run.len()]),
+        Err(why) => {
+            tracing::debug!(%why, "links are deleted one by one");
+            None
+        }
+    }
 }
 
 fn delete_at_once(run: &[Attributed<LinkOp>]) -> Vec<Outcome> {

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -13,7 +13,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::model::Link;
 
-use super::table;
+use super::{codec, table};
 
 /// A blocking rtnetlink socket in the network namespace of the thread that opened it.
 pub(super) struct Requests {
@@ -46,8 +46,13 @@ impl Requests {
 
     /// What a link is now; `None` when there is none.
     pub(super) fn get(&mut self, which: &Which) -> io::Result<Option<Link>> {
+        Ok(self.get_with_group(which)?.map(|(link, _)| link))
+    }
+
+    /// What a link is now, and the link group that it is in; `None` when there is none.
+    pub(super) fn get_with_group(&mut self, which: &Which) -> io::Result<Option<(Link, u32)>> {
         match self.ask(RouteNetlinkMessage::GetLink(get_message(which)), 0) {
-            Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(table::read(&message)),
+            Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(with_group(&message)),
             Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "RTM_GETLINK was not answered by RTM_NEWLINK")),
             Err(error) if no_such_device(&error) => Ok(None),
             Err(error) => Err(error),
@@ -66,8 +71,50 @@ impl Requests {
         self.ask(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
     }
 
-    /// Sends one request and takes its answer: a message, or `None` for a bare acknowledgement.
-    fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+    /// Deletes every link that is in this group (`RTM_DELLINK` with `IFLA_GROUP` and no index).
+    pub(super) fn delete_group(&mut self, group: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(group));
+        self.ask(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
+    }
+
+    /// Every link, with the link group that it is in. Links that changed meanwhile may make it an error.
+    pub(super) fn list(&mut self) -> io::Result<Vec<(Link, u32)>> {
+        let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        self.send(RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)?;
+        let mut links = Vec::new();
+        loop {
+            self.buffer.clear();
+            // A list is written as it is read: the next part is there, too.
+            self.socket.recv(&mut self.buffer, 0)?;
+            let mut rest = self.buffer.as_slice();
+            while !rest.is_empty() {
+                let length = rest.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+                let (message, behind) = rest
+                    .split_at_checked(length)
+                    .filter(|_| length > 0)
+                    .ok_or_else(|| wrong("half a message".into()))?;
+                rest = behind.get(length.next_multiple_of(4) - length..).unwrap_or_default();
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&codec::shortened(message))
+                    .map_err(|error| wrong(error.to_string()))?;
+                if message.header.flags & NLM_F_DUMP_INTR != 0 {
+                    return Err(io::Error::new(io::ErrorKind::Interrupted, "links changed while they were listed"));
+                }
+                match message.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+                        links.extend(with_group(&message));
+                    }
+                    NetlinkPayload::Done(_) => return Ok(links),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    other => return Err(wrong(format!("an unexpected answer: {other:?}"))),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(request);
         request.header.flags = NLM_F_REQUEST | flags;
@@ -76,7 +123,12 @@ impl Requests {
         self.buffer.clear();
         self.buffer.resize(request.buffer_len(), 0);
         request.serialize(&mut self.buffer);
-        self.socket.send(&self.buffer, 0)?;
+        self.socket.send(&self.buffer, 0).map(drop)
+    }
+
+    /// Sends one request and takes its answer: a message, or `None` for a bare acknowledgement.
+    fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.send(request, flags)?;
         self.buffer.clear();
         self.socket.recv(&mut self.buffer, 0)?;
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer)
@@ -91,6 +143,15 @@ impl Requests {
             other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("an unexpected answer: {other:?}"))),
         }
     }
+}
+
+/// A link and its group, which is 0 unless somebody put it into one.
+fn with_group(message: &LinkMessage) -> Option<(Link, u32)> {
+    let group = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Group(group) => Some(*group),
+        _ => None,
+    });
+    Some((table::read(message)?, group.unwrap_or(0)))
 }
 
 /// `RTM_GETLINK` for one link, without its counters.
