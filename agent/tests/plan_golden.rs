@@ -610,6 +610,20 @@ fn a_tap_that_the_userspace_datapath_still_holds_comes_after_its_port_has_gone()
 }
 
 #[test]
+fn a_tap_goes_after_ovs_vswitchd_has_let_go_of_its_port() {
+    let mut case = Case::new([record(A, &port(&json!({"create_port": true, "create_tap": true})))]);
+    case.say("plug");
+    case.converge();
+    case.say("ovs-vswitchd closes devices in its own time");
+    case.world.ovs.letting_go.insert("tapdc065497-3c".into());
+    case.unplug();
+    case.say("now it has");
+    case.world.ovs.letting_go.clear();
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
 fn a_port_of_the_userspace_datapath_does_not_outlive_the_netdev_of_a_hypervisor() {
     const NAME: &str = "tapdc065497-3c";
     let mut case = Case::new([record(A, &port(&json!({"create_port": true})))]);

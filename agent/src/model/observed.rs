@@ -124,6 +124,8 @@ pub struct OvsState {
     pub vswitchd_alive: bool,
     /// Whether it runs and has not carried out yet what somebody waits for: `cur_cfg` is behind `next_cfg`.
     pub vswitchd_behind: bool,
+    /// Names of devices whose ports vifd deleted and that ovs-vswitchd, which runs, has not let go of yet.
+    pub letting_go: BTreeSet<Text>,
     /// `other_config:flow-restore-wait`: somebody is about to put back the flows of before a restart, and until then
     /// ovs-vswitchd forwards by what it had in the datapath.
     pub restoring: bool,

@@ -209,6 +209,11 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_none_or(|ovs| ovs.interfaces.contains_key(name))
     }
 
+    /// Whether ovs-vswitchd has yet to let go of a netdev whose port is gone.
+    pub(super) fn is_held_by_vswitchd(&self, name: &str) -> bool {
+        self.inputs.observed.ovs.ready().is_some_and(|ovs| ovs.letting_go.contains(name))
+    }
+
     fn tap(&self, id: VifId, wanted: &WantedTap, sight: &mut Sight<'_>, found: &mut Findings) {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;

@@ -126,7 +126,9 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
         }
     }
     for tap in &owned.taps {
-        if !work.named_by_a_port(&tap.name) {
+        if work.is_held_by_vswitchd(&tap.name) {
+            // Both would wait for the same grace periods of the kernel, and each take longer (ADR 9).
+        } else if !work.named_by_a_port(&tap.name) {
             links.push(delete_link(tap));
         } else if owned.ports.iter().all(|(port, _)| port.name != tap.name)
             && work.inputs.observed.ovs.ready().is_some()

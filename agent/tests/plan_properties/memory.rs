@@ -245,9 +245,25 @@ fn nudge_bridge(bridge: &mut Bridge, which: usize, host: &Host, names: &[String]
 }
 
 fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
-    let OvsState { vswitchd_alive, vswitchd_behind, restoring, ovn_bridges, bridges, ports, interfaces, qos } = ovs;
+    let OvsState {
+        vswitchd_alive,
+        vswitchd_behind,
+        letting_go,
+        restoring,
+        ovn_bridges,
+        bridges,
+        ports,
+        interfaces,
+        qos,
+    } = ovs;
     let value = nudge.value;
-    match nudge.row.index(18) {
+    match nudge.row.index(19) {
+        18 => {
+            let name = format!("tap{}", nudge.fact.index(9));
+            if !letting_go.remove(name.as_str()) {
+                letting_go.insert(name.as_str().into());
+            }
+        }
         0 => *vswitchd_alive = !*vswitchd_alive,
         1 => *vswitchd_behind = !*vswitchd_behind,
         2 => {

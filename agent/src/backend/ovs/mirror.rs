@@ -21,6 +21,8 @@ pub(super) struct Mirror {
     /// Interfaces of which `ofport`, `error` and `status` are still those from before a change of ours, with the
     /// `cur_cfg` from which on they are not.
     unanswered: BTreeMap<Uuid, i64>,
+    /// Devices whose ports we deleted, with the `cur_cfg` from which on ovs-vswitchd has let go of them.
+    let_go: BTreeMap<Text, i64>,
     /// Whether rows of `state` are shown otherwise than they were converted.
     doctored: bool,
     /// The last state. A table of which no row changed is handed out again as it is.
@@ -43,6 +45,16 @@ impl Mirror {
     /// A change was not made after all: what was not believed before it is what is not believed.
     pub(super) fn restore(&mut self, before: BTreeMap<Uuid, i64>) {
         self.unanswered = before;
+    }
+
+    /// ovs-vswitchd has these devices until `cur_cfg` is there.
+    pub(super) fn let_go(&mut self, devices: &[Text], until: i64) {
+        self.let_go.extend(devices.iter().map(|name| (name.clone(), until)));
+    }
+
+    /// Their ports were not deleted after all.
+    pub(super) fn keep(&mut self, devices: &[Text]) {
+        self.let_go.retain(|name, _| !devices.contains(name));
     }
 
     /// The state that `snapshot` shows.
@@ -70,7 +82,10 @@ impl Mirror {
         let (cur_cfg, next_cfg) = root.map_or((0, 0), |root| (root.cur_cfg, root.next_cfg));
         let open = |until: i64| until == i64::MAX || until.min(next_cfg) > cur_cfg;
         self.unanswered.retain(|uuid, until| open(*until) && snapshot.interfaces.contains_key(uuid));
+        // One that has ended has let go of everything.
+        self.let_go.retain(|_, until| vswitchd_alive && open(*until));
         let state = &mut self.state;
+        state.letting_go = self.let_go.keys().cloned().collect();
         state.vswitchd_alive = vswitchd_alive;
         state.vswitchd_behind = vswitchd_alive && cur_cfg < next_cfg;
         state.restoring =

@@ -214,6 +214,7 @@ impl Backend for Ovs {
             let mut mirror = self.publisher.mirror();
             let before = mirror.disbelief();
             mirror.disbelieve(&batch.remade, i64::MAX);
+            mirror.let_go(&batch.let_go, i64::MAX);
             before
         };
         let outcome = self.handle.transact(&batch.transaction).await;
@@ -224,14 +225,18 @@ impl Backend for Ovs {
         }
         let may_be_committed =
             matches!(outcome, ovsdb::outcome::Outcome::Committed(_) | ovsdb::outcome::Outcome::Unknown);
-        if may_be_committed && !batch.remade.is_empty() {
+        if may_be_committed && !(batch.remade.is_empty() && batch.let_go.is_empty()) {
             // Of one whose fate is not known the same: if it was not carried out, `cur_cfg` is there already.
             let mut snapshots = self.handle.snapshot();
             let next_cfg = |view: &ovsdb::replica::View<Snapshot>| Some(view.ready()?.root()?.next_cfg);
             let seen = snapshots.wait_for(|view| next_cfg(view).is_some()).await.ok().and_then(|view| next_cfg(&view));
-            self.publisher.mirror().disbelieve(&batch.remade, seen.unwrap_or(0));
+            let mut mirror = self.publisher.mirror();
+            mirror.disbelieve(&batch.remade, seen.unwrap_or(0));
+            mirror.let_go(&batch.let_go, seen.unwrap_or(0));
         } else {
-            self.publisher.mirror().restore(before);
+            let mut mirror = self.publisher.mirror();
+            mirror.restore(before);
+            mirror.keep(&batch.let_go);
         }
         self.publisher.publish();
         batch.outcomes(&outcome)

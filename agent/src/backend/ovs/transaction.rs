@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::message::ErrorKind;
 use ovsdb::outcome;
+use ovsdb::text::Text;
 use ovsdb::transact::{Condition, NewRow, RowRef, Transaction, Values, Where};
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Qos};
 use uuid::Uuid;
@@ -24,8 +25,8 @@ pub(super) struct Batch {
     length: usize,
     /// Interfaces that ovs-vswitchd has to make anew: what the database has of them is about the old one.
     pub(super) remade: Vec<Uuid>,
-    /// Whether it matters when ovs-vswitchd has carried this out.
-    awaited: bool,
+    /// Names of devices that ovs-vswitchd will let go of in its own time.
+    pub(super) let_go: Vec<Text>,
 }
 
 /// Bridges' port sets change once per bridge and transaction: with N mutations of a set of N members the
@@ -45,7 +46,7 @@ impl Batch {
             known: BTreeMap::new(),
             length: ops.len(),
             remade: Vec::new(),
-            awaited: false,
+            let_go: Vec::new(),
         };
         batch.transaction.assert(lock);
         let mut sets = PortSets::default();
@@ -56,7 +57,7 @@ impl Batch {
             }
         }
         batch.transaction.tag(WHOLE);
-        if batch.awaited || !batch.remade.is_empty() {
+        if !batch.let_go.is_empty() || !batch.remade.is_empty() {
             // `cur_cfg` follows when ovs-vswitchd has carried this out.
             batch.transaction.mutate(root, [OpenVSwitch::NEXT_CFG.increase_by(1)]);
         }
@@ -116,7 +117,9 @@ impl Batch {
                 }
                 txn.require(Where::from(*uuid).and(Port::NAME.equals(name)));
                 // A device of its name must not come before ovs-vswitchd has let go of this one.
-                self.awaited |= bridge_row.is_userspace();
+                if bridge_row.is_userspace() {
+                    self.let_go.push(name.as_str().into());
+                }
                 if let Some(qos) = qos {
                     // References are counted before the port, which nobody refers to any more, is collected.
                     txn.update(*uuid, &Values::new().with(Port::QOS, None::<Uuid>));
