@@ -236,6 +236,19 @@ pub struct Interface {
     pub status: Pairs,
 }
 
+impl Interface {
+    /// Why ovs-vswitchd could not make the port, where it could not. `error` alone does not say: when a device comes
+    /// while the word that it is missing is on its way to the database, ovs-vswitchd (3.1) numbers the port and leaves
+    /// the word standing, since the column was empty when it last looked. Number and index of the netdev are then the
+    /// newer words.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        let error = self.error.as_deref().filter(|error| !error.is_empty())?;
+        let made = self.ofport.is_some_and(|number| number > 0) && self.ifindex.is_some_and(|index| index > 0);
+        (!(made && error.contains("No such device"))).then_some(error)
+    }
+}
+
 /// A row of table QoS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Qos {
@@ -245,4 +258,25 @@ pub struct Qos {
     pub kind: Text,
     /// `external_ids`.
     pub external_ids: Pairs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_that_has_a_number_and_an_index_is_there() {
+        let interface = |error: &str, ofport, ifindex| Interface {
+            error: Some(error.into()),
+            ofport: Some(ofport),
+            ifindex: Some(ifindex),
+            ..Interface::default()
+        };
+        let missing = "could not open network device tap1 (No such device)";
+        assert_eq!(interface(missing, 7, 12).fault(), None);
+        assert_eq!(interface(missing, -1, 12).fault(), Some(missing));
+        assert_eq!(interface(missing, 7, 0).fault(), Some(missing));
+        assert_eq!(interface("Device or resource busy", 7, 12).fault(), Some("Device or resource busy"));
+        assert_eq!(interface("", -1, 0).fault(), None);
+    }
 }

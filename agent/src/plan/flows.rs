@@ -124,7 +124,7 @@ impl<'a> Work<'a> {
         }
         let at = match interface.ofport {
             None => return,
-            Some(number @ 1..=GREATEST_PORT) if interface.error.as_ref().is_none_or(|error| error.is_empty()) => {
+            Some(number @ 1..=GREATEST_PORT) if interface.fault().is_none() => {
                 Attachment { port: u16::try_from(number).unwrap_or(u16::MAX), vlan: None }
             }
             Some(_) => {
@@ -392,7 +392,7 @@ fn uplink<'a>(managed: &'a ManagedBridge, network: NetworkKey, label: Option<&st
 /// The number of an uplink's port, when it is on the bridge and can be used.
 fn uplink_port(bridge: &str, port: Option<&Port>, interface: Option<&Interface>) -> Option<u16> {
     let (port, interface) = port.zip(interface)?;
-    let usable = port.bridge == bridge && interface.error.as_ref().is_none_or(|error| error.is_empty());
+    let usable = port.bridge == bridge && interface.fault().is_none();
     interface
         .ofport
         .filter(|number| usable && (1..=GREATEST_PORT).contains(number))

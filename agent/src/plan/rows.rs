@@ -123,7 +123,7 @@ pub(super) fn usable(
         found.unanswered.get_or_insert(Missing::Vswitchd);
         return;
     }
-    let error = interface.error.as_deref().filter(|error| !error.is_empty());
+    let error = interface.fault();
     let usable = error.is_none() && interface.ofport.is_some_and(|ofport| ofport > 0);
     let connected = interface.status.get("status").is_some_and(|status| status == "connected");
     let link = sight.link(&wanted.name);
