@@ -1,6 +1,7 @@
 //! Planning a host on which all is as it should be, beside its floor: one walk over the same records and rows.
 //! Once with the very view of the plan before, once with a view in which the row of one interface is another, so that
-//! every table has to be compared. Both on a bridge whose flows are somebody else's, and on one whose flows are vifd's.
+//! every table has to be compared. Both on a bridge whose flows are somebody else's, and on one whose flows are vifd's; there
+//! also with a view in which one flow came again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -8,11 +9,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use flows::Flow;
 use uuid::Uuid;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, Observed, OvsState, View, Vif, VifId};
+use vifd::model::{Desired, FlowState, Observed, OvsState, View, Vif, VifId};
 use vifd::plan::pipeline::OwnerTag;
 use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, Memo, Orders, Settings, plan};
 use vifd::record;
@@ -21,15 +23,28 @@ use super::stage::Stage;
 use crate::timing::least;
 use crate::{Chart, Finding, Role, Series, Unit};
 
+/// VIFs of a network.
+const NETWORK: u32 = 250;
+
+/// Every fourth has rates, every fourth rules.
 fn vif(number: u32) -> Arc<Vif> {
     let id = Uuid::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    let network = Uuid::from_u128(u128::from(1 + number / NETWORK) << 64);
     let [a, b, c, d] = number.to_be_bytes();
+    let policy = match number % 4 {
+        0 => r#"{"rate": {"egress_kbps": 100000, "ingress_kbps": 100000}}"#,
+        1 => {
+            r#"{"rules": [{"direction": "egress"}, {"direction": "ingress", "protocol": "tcp", "port_min": 22, "port_max": 22}]}"#
+        }
+        _ => "{}",
+    };
     let text = format!(
         r#"{{"vif": {{"type": "openvswitch", "id": "{id}", "vif_name": "tap{number}",
             "address": "52:54:{a:02x}:{b:02x}:{c:02x}:{d:02x}",
-            "network": {{"id": "{id}", "bridge": "br-int", "mtu": 1450}},
+            "network": {{"id": "{network}", "bridge": "br-int", "mtu": 1450,
+                "subnets": [{{"cidr": "10.0.0.0/8", "ips": [{{"address": "10.{b}.{c}.{d}"}}]}}]}},
             "port_profile": {{"type": "openvswitch", "create_port": true, "create_tap": true}}}},
-            "instance": {{"uuid": "{id}"}}}}"#
+            "instance": {{"uuid": "{id}"}}, "policy": {policy}}}"#
     );
     match record::decode(text.as_bytes()) {
         Ok(record) => Arc::new(record.vif),
@@ -120,6 +135,23 @@ fn touched(observed: &Observed, round: u32) -> Observed {
 const FLOOR: &str = "floor";
 const SAME: &str = "vifd, same view";
 const ONE_ROW: &str = "vifd, one row changed";
+const ONE_FLOW: &str = "vifd, one flow changed";
+
+/// The same host after the flows of one VIF came again.
+fn told(observed: &Observed) -> Observed {
+    let mut flows = BTreeMap::clone(&observed.flows);
+    for view in flows.values_mut() {
+        let View::Ready(state) = view else { continue };
+        let mut state = FlowState::clone(state);
+        if let Some(set) = state.owned.values_mut().next() {
+            for flow in Arc::make_mut(set).values_mut().take(1) {
+                *flow = Arc::new(Flow::clone(flow));
+            }
+        }
+        *view = View::Ready(Arc::new(state));
+    }
+    Observed { flows: Arc::new(flows), ..observed.clone() }
+}
 
 /// Measures.
 pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
@@ -128,7 +160,8 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
         "plan",
         "Planning a host on which all is as it should be",
         "One plan of the whole host in memory, after a first one: with the very view of the plan before, and with a
-         view in which one interface's row came again. The least of twenty. The floor looks at every record, row and
+         view in which one interface's row came again, or one VIF's flows. The least of twenty. Networks of 250 VIFs;
+         every fourth VIF has rates and every fourth rules. The floor looks at every record, row and
          link once. Within this process, without daemons.",
     );
     let sizes = scale.pick(&[250u32, 500, 1000, 2000, 4000][..], &[250, 1000]);
@@ -162,6 +195,11 @@ fn series(chart: &mut Chart, sizes: &[u32], settings: &Settings) -> Vec<usize> {
         let same = least(20, || again(&observed));
         let mut views = (0..20).map(|round| touched(&observed, round)).collect::<Vec<_>>().into_iter().cycle();
         let one = least(20, || views.next().map(|view| again(&view)));
+        if !observed.flows.is_empty() {
+            let mut views = (0..20).map(|_| told(&observed)).collect::<Vec<_>>().into_iter().cycle();
+            let flow = least(20, || views.next().map(|view| again(&view)));
+            chart.add(ONE_FLOW, Role::Ours, f64::from(*count), vec![flow.as_secs_f64()]);
+        }
         let floor = least(20, || black_box(walk(&desired, &observed)));
         for (who, role, took) in [(FLOOR, Role::Floor, floor), (SAME, Role::Ours, same), (ONE_ROW, Role::Ours, one)] {
             chart.add(who, role, f64::from(*count), vec![took.as_secs_f64()]);
@@ -172,7 +210,7 @@ fn series(chart: &mut Chart, sizes: &[u32], settings: &Settings) -> Vec<usize> {
 
 fn aims(finding: &mut Finding, chart: &Chart, what: &str) {
     let most = chart.sizes().last().copied().unwrap_or_default();
-    for who in [SAME, ONE_ROW] {
+    for who in [SAME, ONE_ROW, ONE_FLOW].into_iter().filter(|who| chart.series(who).is_some()) {
         finding.at_most(&format!("{what}{who}, {most} VIFs: at most 20 ms"), chart.median(who, most), 0.020, |value| {
             Unit::Seconds.show(value)
         });
