@@ -23,9 +23,12 @@ use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders,
 
 pub(super) const SOCKETS: &str = "/run/vhost";
 
-/// So many cases of each property.
+/// So many cases of a property, or as many as `PROPTEST_CASES` says. Of one that fails proptest prints the line that
+/// replays it, and keeps it in `proptest-regressions`.
 pub(super) fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, verbose: 0, ..ProptestConfig::default() }
+    let config = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if asked { config.cases } else { cases }, ..config }
 }
 
 pub(super) fn settings() -> Settings {

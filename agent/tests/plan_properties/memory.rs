@@ -524,7 +524,7 @@ fn views(links: &LinkState, ovs: &OvsState, flows: &SwitchStates, syncing: usize
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn of_events_changes_no_plan(

@@ -172,27 +172,27 @@ impl Work<'_> {
                 ops.extend(self.bring_to(bridge, &[], Some(set)));
             }
         }
-        if limbo.is_empty() {
-            // With a group or a meter would go the flows of others that name it.
-            let foreign = || state.foreign.values().flat_map(|set| set.values());
-            let mut used = self.switches.groups_in_use(bridge);
-            let actions = foreign().flat_map(|flow| flow.instructions.apply.iter().chain(&flow.instructions.write));
-            used.extend(actions.filter_map(group_of));
-            let unused = state.groups.iter().filter(|(id, _)| settings.groups.contains(**id) && !used.contains(*id));
-            ops.extend(unused.map(|(id, group)| {
-                let group = flows::Group { id: *id, kind: group.kind, buckets: Box::default() };
-                super::group_op(bridge, flows::GroupCommand::Delete, group)
-            }));
-            let mut used = self.switches.meters_given(bridge);
-            let all = state.owned.values().flat_map(|set| set.values()).chain(foreign());
-            used.extend(all.filter_map(|flow| flow.instructions.meter));
-            let unused = state.meters.iter().filter(|(id, _)| settings.meters.contains(**id) && !used.contains(*id));
-            ops.extend(unused.map(|(id, meter)| {
-                let meter = flows::Meter { id: *id, flags: meter.flags, bands: Box::default() };
-                let command = flows::MeterCommand::Delete;
-                super::on(bridge, crate::backend::openflow::FlowChange::Meter(flows::MeterMod { command, meter }))
-            }));
-        }
+        // With a group or a meter go the flows that name it, whoever's they are.
+        let foreign = || state.foreign.values().flat_map(|set| set.values());
+        let owned = || state.owned.values().flat_map(|set| set.values());
+        let mut used = self.switches.groups_in_use(bridge);
+        // Our own that name one nobody wants go in the same bundle, unless they are kept for a port without a record.
+        let naming = foreign().chain(owned().filter(|_| !limbo.is_empty()));
+        let actions = naming.flat_map(|flow| flow.instructions.apply.iter().chain(&flow.instructions.write));
+        used.extend(actions.filter_map(group_of));
+        let unused = state.groups.iter().filter(|(id, _)| settings.groups.contains(**id) && !used.contains(*id));
+        ops.extend(unused.map(|(id, group)| {
+            let group = flows::Group { id: *id, kind: group.kind, buckets: Box::default() };
+            super::group_op(bridge, flows::GroupCommand::Delete, group)
+        }));
+        let mut used = self.switches.meters_given(bridge);
+        used.extend(owned().chain(foreign()).filter_map(|flow| flow.instructions.meter));
+        let unused = state.meters.iter().filter(|(id, _)| settings.meters.contains(**id) && !used.contains(*id));
+        ops.extend(unused.map(|(id, meter)| {
+            let meter = flows::Meter { id: *id, flags: meter.flags, bands: Box::default() };
+            let command = flows::MeterCommand::Delete;
+            super::on(bridge, crate::backend::openflow::FlowChange::Meter(flows::MeterMod { command, meter }))
+        }));
         self.share(&Party::All, ops);
     }
 }
