@@ -25,7 +25,7 @@ pub use self::multipart::{FlowsRequest, MultipartKind, MultipartRequest};
 pub use self::nicira::{PacketInFormat, TlvCommand, TlvMap, TlvTable};
 pub use self::packet::{FlowRemoved, PacketIn, PacketOut};
 pub use self::port::{Port, PortEthernet, PortReason, PortStats, PortStatus};
-pub use self::session::{AsyncMask, Features, Hello, Role, RoleRequest, SwitchConfig};
+pub use self::session::{AsyncMask, Features, Hello, RequestForward, Role, RoleRequest, SwitchConfig};
 pub use self::stats::{
     Aggregate, Counter, Description, GroupFeatures, GroupStats, MeterFeatures, MeterStats, TableStats,
 };
@@ -62,6 +62,7 @@ impl Kind {
     pub const ROLE_REPLY: Kind = Kind(25);
     pub const SET_ASYNC: Kind = Kind(28);
     pub const METER_MOD: Kind = Kind(29);
+    pub const REQUESTFORWARD: Kind = Kind(32);
     pub const BUNDLE_CONTROL: Kind = Kind(33);
     pub const BUNDLE_ADD_MESSAGE: Kind = Kind(34);
 }
@@ -132,6 +133,8 @@ pub enum Message {
     RoleReply(RoleRequest),
     /// `OFPT_SET_ASYNC`
     SetAsync(Vec<AsyncMask>),
+    /// `OFPT_REQUESTFORWARD`
+    RequestForward(RequestForward),
     /// `OFPT_BUNDLE_CONTROL`
     BundleControl(BundleControl),
     /// `OFPT_BUNDLE_ADD_MESSAGE`
@@ -236,6 +239,7 @@ impl Message {
             Kind::ROLE_REQUEST => Self::RoleRequest(RoleRequest::decode(body)?),
             Kind::ROLE_REPLY => Self::RoleReply(RoleRequest::decode(body)?),
             Kind::SET_ASYNC => Self::SetAsync(AsyncMask::decode_all(body)?),
+            Kind::REQUESTFORWARD => Self::RequestForward(RequestForward::decode(body)?),
             Kind::BUNDLE_CONTROL => Self::BundleControl(BundleControl::decode(body)?),
             Kind::BUNDLE_ADD_MESSAGE => Self::BundleAdd(BundleAdd::decode(body)?),
             kind => Self::Other { kind, body: body.clone() },
@@ -270,6 +274,7 @@ impl Message {
             Self::RoleRequest(_) => Kind::ROLE_REQUEST,
             Self::RoleReply(_) => Kind::ROLE_REPLY,
             Self::SetAsync(_) => Kind::SET_ASYNC,
+            Self::RequestForward(_) => Kind::REQUESTFORWARD,
             Self::BundleControl(_) => Kind::BUNDLE_CONTROL,
             Self::BundleAdd(_) => Kind::BUNDLE_ADD_MESSAGE,
             Self::Other { kind, .. } => *kind,
@@ -312,6 +317,7 @@ impl Message {
             }
             Self::RoleRequest(role) | Self::RoleReply(role) => role.encode(out),
             Self::SetAsync(masks) => masks.iter().for_each(|mask| mask.encode(out)),
+            Self::RequestForward(forward) => forward.encode(out),
             Self::BundleControl(control) => control.encode(out),
             Self::BundleAdd(add) => {
                 put_bundle(out, add.id, 0, add.flags);

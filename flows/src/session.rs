@@ -29,7 +29,7 @@ use self::connection::{Connection, Ended};
 use self::watch::Sink;
 pub use self::watch::{FlowWatch, WatchEnd, WatchEvent};
 use crate::endpoint::Connect;
-use crate::message::{Kind, Message, MultipartRequest};
+use crate::message::{AsyncMask, Kind, Message, MultipartRequest};
 
 /// Calls on their way from handles to the task. A caller waits for its answer anyway.
 const COMMAND_QUEUE: usize = 64;
@@ -58,8 +58,8 @@ pub struct Config {
     pub max_reply: usize,
     /// Octets of flow updates that wait to be read from a [`FlowWatch`].
     pub max_watched: usize,
-    /// Whether to be told of changes of ports, and of flows that go and were to tell so: [`Handle::events`].
-    pub events: bool,
+    /// What to be told of by [`Handle::events`], e.g. [`AsyncMask::PORTS`]; of nothing else.
+    pub events: Vec<AsyncMask>,
 }
 
 impl Config {
@@ -77,7 +77,7 @@ impl Config {
             request_timeout: Duration::from_secs(120),
             max_reply: 256 << 20,
             max_watched: 64 << 20,
-            events: false,
+            events: Vec::new(),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Handle {
     }
 
     /// Messages that the switch sends by itself, from now on: [`Message::PortStatus`], [`Message::FlowRemoved`],
-    /// [`Message::PacketIn`] and others. With [`Config::events`] off Open vSwitch's management socket sends none.
+    /// [`Message::RequestForward`] and others. Without [`Config::events`] Open vSwitch's management socket sends none.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Message> {
         self.events.subscribe()

@@ -216,6 +216,11 @@ fn message() -> impl Strategy<Value = Message> {
         role().prop_map(Message::RoleRequest),
         role().prop_map(Message::RoleReply),
         prop::collection::vec(mask, 0..4).prop_map(Message::SetAsync),
+        (any::<u32>(), any::<u8>(), bytes(40)).prop_map(|(xid, kind, body)| Message::RequestForward(RequestForward {
+            xid,
+            kind: Kind(kind),
+            body
+        })),
         (any::<u32>(), any::<u16>()).prop_map(|(id, flags)| Message::BundleControl(BundleControl {
             id,
             step: BundleStep::CommitRequest,
@@ -299,7 +304,9 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic(kind in 0..40u8, xid: u32, body in bytes(200)) {
         let header = Header { version: VERSION, kind, length: 8, xid };
-        let _ = Message::decode(header, &body);
+        if let Ok(Message::RequestForward(forward)) = Message::decode(header, &body) {
+            let _ = forward.request();
+        }
         let _ = Port::decode_all(&body);
         let _ = PortStats::decode_all(&body);
         let _ = FlowUpdate::decode_all(&body);

@@ -1,10 +1,10 @@
-//! Messages about the session itself: hello, features, configuration, role, asynchronous messages (OpenFlow 1.4.1, 7.3.1,
-//! 7.3.2, 7.3.9, 7.3.10 and 7.5.1).
+//! Messages about the session itself: hello, features, configuration, role, asynchronous messages, requests of others
+//! (OpenFlow 1.4.1, 7.3.1, 7.3.2, 7.3.9, 7.3.10, 7.4.6 and 7.5.1).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::wire::Reader;
-use crate::{DecodeError, Fault, VERSION};
+use crate::{DecodeError, Fault, Header, VERSION};
 
 /// `OFPHET_VERSIONBITMAP`.
 const VERSION_BITMAP: u16 = 1;
@@ -200,6 +200,15 @@ impl AsyncMask {
     pub const PORT_STATUS: u16 = 3;
     /// `OFPACPT_FLOW_REMOVED_MASTER`: removals of flows that ask to be told of, likewise.
     pub const FLOW_REMOVED: u16 = 5;
+    /// `OFPACPT_REQUESTFORWARD_MASTER`: changes of groups and meters by other controllers, likewise.
+    pub const REQUESTFORWARD: u16 = 11;
+
+    /// All changes of ports.
+    pub const PORTS: AsyncMask = AsyncMask { kind: Self::PORT_STATUS, reasons: 0x7 };
+    /// All removals of flows that ask to be told of.
+    pub const REMOVALS: AsyncMask = AsyncMask { kind: Self::FLOW_REMOVED, reasons: 0x3f };
+    /// All changes of groups and meters by others.
+    pub const REQUESTS: AsyncMask = AsyncMask { kind: Self::REQUESTFORWARD, reasons: 0x3 };
 
     /// Reads what is behind the header of an `OFPT_SET_ASYNC`.
     ///
@@ -220,6 +229,53 @@ impl AsyncMask {
         out.put_u16(self.kind);
         out.put_u16(8);
         out.put_u32(self.reasons);
+    }
+}
+
+/// `OFPT_REQUESTFORWARD`: what another controller changed, as it was sent: [`super::Kind::GROUP_MOD`] or
+/// [`super::Kind::METER_MOD`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestForward {
+    /// The transaction id that the other controller gave it.
+    pub xid: u32,
+    /// The type of the request.
+    pub kind: super::Kind,
+    /// What is behind its header.
+    pub body: Bytes,
+}
+
+impl RequestForward {
+    /// Reads what is behind the header of the message.
+    ///
+    /// # Errors
+    /// What is in it is no message of OpenFlow 1.4.
+    pub fn decode(body: &Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body, "forwarded request");
+        let (version, kind, length, xid) = (reader.u8()?, reader.u8()?, reader.u16()?, reader.u32()?);
+        if version != VERSION {
+            return Err(reader.error(Fault::Value { name: "version", value: version.into() }));
+        }
+        if usize::from(length) != body.len() {
+            return Err(reader.error(Fault::Length(length.into())));
+        }
+        Ok(Self { xid, kind: super::Kind(kind), body: body.slice_ref(reader.bytes()) })
+    }
+
+    /// Writes what is behind the header of the message.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let start = out.len();
+        Header { version: VERSION, kind: self.kind.0, length: 0, xid: self.xid }.put(out);
+        out.put_slice(&self.body);
+        super::set_length(out, start, 2);
+    }
+
+    /// The request itself.
+    ///
+    /// # Errors
+    /// What is behind its header is not what its type says.
+    pub fn request(&self) -> Result<super::Message, DecodeError> {
+        let length = u16::try_from(self.body.len() + 8).unwrap_or(u16::MAX);
+        super::Message::decode(Header { version: VERSION, kind: self.kind.0, length, xid: self.xid }, &self.body)
     }
 }
 
@@ -258,6 +314,26 @@ mod tests {
         assert_eq!(Hello::decode(&unknown_element_first).versions, Some(0x20));
         for odd in [&[0, 1, 0, 3][..], &[0, 1, 0, 8, 0], &[0, 1], &[0, 1, 0, 4, 0, 0, 0, 0]] {
             assert_eq!(Hello::decode(odd).versions, None, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn a_meter_that_somebody_deleted_both_ways() {
+        let bytes = [
+            5, 29, 0, 16, 0, 0, 0, 9, // OFPT_METER_MOD, 16 octets, of xid 9
+            0, 2, // OFPMC_DELETE
+            0, 0, // flags
+            0, 0, 0, 7, // meter
+        ];
+        let forward = RequestForward::decode(&Bytes::copy_from_slice(&bytes)).unwrap();
+        assert_eq!(forward.xid, 9);
+        let super::super::Message::MeterMod(change) = forward.request().unwrap() else { panic!("{forward:?}") };
+        assert_eq!((change.command, change.meter.id), (crate::MeterCommand::Delete, 7));
+        let mut out = BytesMut::new();
+        forward.encode(&mut out);
+        assert_eq!(out[..], bytes);
+        for odd in [&bytes[..7], &bytes[..15], &[4, 29, 0, 8, 0, 0, 0, 9], &[]] {
+            RequestForward::decode(&Bytes::copy_from_slice(odd)).unwrap_err();
         }
     }
 

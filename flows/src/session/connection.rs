@@ -345,7 +345,9 @@ impl<'a> Connection<'a> {
                 self.error(xid, SwitchError::decode(&body)?)?;
             }
             Kind::MULTIPART_REPLY => self.part(xid, &body)?,
-            Kind::PACKET_IN | Kind::FLOW_REMOVED | Kind::PORT_STATUS => self.event(header, &body),
+            Kind::PACKET_IN | Kind::FLOW_REMOVED | Kind::PORT_STATUS | Kind::REQUESTFORWARD => {
+                self.event(header, &body);
+            }
             _ => self.answer(header, &body)?,
         }
         Ok(())

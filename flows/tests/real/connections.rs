@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flows::endpoint::{Connect, Connecting, Endpoint, Stream};
-use flows::message::{Message, PortReason, Role};
+use flows::message::{AsyncMask, Kind, Message, PortReason, Role};
 use flows::session::{CallError, Config, Outcome, Session, SessionError, SessionState};
+use flows::{GroupCommand, GroupMod, MeterCommand, MeterMod};
 use ovsdb::endpoint::Connect as _;
 
-use crate::ovs::{PATIENCE, Switch, add, failure, many, path, ready, wait_ready, wait_until};
+use crate::ovs::{PATIENCE, Switch, add, failure, group, many, output, path, ready, wait_ready, wait_until};
 
 #[tokio::test]
 async fn what_a_switch_is() {
@@ -50,7 +51,7 @@ async fn changes_of_ports_are_told_to_those_who_ask() {
     let quiet = switch.session().await;
     let mut nothing = quiet.events();
     let mut config = Config::new(switch.endpoint());
-    config.events = true;
+    config.events = vec![AsyncMask::PORTS, AsyncMask::REMOVALS];
     let handle = ready(config).await;
     let mut events = handle.events();
     switch.vsctl(&["add-port", "br0", "p9", "--", "set", "interface", "p9", "type=dummy", "ofport_request=9"]);
@@ -68,6 +69,54 @@ async fn changes_of_ports_are_told_to_those_who_ask() {
     }
     quiet.barrier().await.unwrap();
     assert!(nothing.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_others_do_to_groups_and_meters_is_told_and_what_we_do_is_not() {
+    let switch = Switch::start();
+    let mut config = Config::new(switch.endpoint());
+    config.events = vec![AsyncMask::REQUESTS];
+    let handle = ready(config).await;
+    let mut events = handle.events();
+    let change = |command, id, buckets| Message::GroupMod(GroupMod { command, group: group(id, buckets) });
+    let meter = |command| MeterMod { command, meter: "meter=3 kbps band=type=drop rate=1000".parse().unwrap() };
+    assert_eq!(handle.bundle(vec![change(GroupCommand::Add, 1, 2)]).await, Outcome::Committed);
+    assert_eq!(handle.meters(vec![meter(MeterCommand::Add)]).await.unwrap(), []);
+
+    let other = switch.session().await;
+    assert_eq!(other.bundle(vec![change(GroupCommand::Modify, 1, 1)]).await, Outcome::Committed);
+    assert_eq!(other.meters(vec![meter(MeterCommand::Delete)]).await.unwrap(), []);
+    let bridge = switch.path("br0.mgmt").display().to_string();
+    // Of these OpenFlow 1.4 has no word.
+    output(
+        "ovs-ofctl",
+        &[
+            "-O",
+            "OpenFlow15",
+            "insert-buckets",
+            &bridge,
+            "group_id=1,command_bucket_id=last,bucket=bucket_id=9,output:3",
+        ],
+    );
+    output("ovs-ofctl", &["-O", "OpenFlow15", "remove-buckets", &bridge, "group_id=1,command_bucket_id=first"]);
+    switch.ofctl("mod-group", &["--may-create", "group_id=2,type=all,bucket=output:1"]);
+    switch.ofctl("del-groups", &[]);
+    let mut told = Vec::new();
+    while told.len() < 6 {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
+        let Message::RequestForward(forward) = event else { panic!("{event:?}") };
+        let of = |id| match forward.request() {
+            Ok(Message::GroupMod(change)) => (Kind::GROUP_MOD, Some(change.command), change.group.id),
+            Ok(Message::MeterMod(change)) => (Kind::METER_MOD, None, change.meter.id),
+            request => panic!("{id}: {request:?}"),
+        };
+        told.push(of(told.len()));
+    }
+    println!("{told:?}");
+    assert_eq!(told[..2], [(Kind::GROUP_MOD, Some(GroupCommand::Modify), 1), (Kind::METER_MOD, None, 3)]);
+    assert_eq!(told.iter().filter(|(kind, _, id)| (*kind, *id) == (Kind::GROUP_MOD, 1)).count(), 3);
+    handle.barrier().await.unwrap();
+    assert!(events.try_recv().is_err());
 }
 
 #[tokio::test]

@@ -190,7 +190,7 @@ async fn it_ends_with_its_last_handle() {
 
 #[tokio::test(start_paused = true)]
 async fn events_are_asked_for_without_touching_fragments() {
-    let mut stage = Stage::new(|config| config.events = true);
+    let mut stage = Stage::new(|config| config.events = vec![AsyncMask::PORTS]);
     let mut events = stage.handle.events();
     let mut switch = stage.accept().await;
     switch.send(0, &Message::Hello(Hello::OURS)).await;
@@ -201,7 +201,9 @@ async fn events_are_asked_for_without_touching_fragments() {
     assert_eq!(message, Message::SetConfig(SwitchConfig { flags: 3, miss_send_len: 128 }));
     let (_, message) = switch.next().await;
     let Message::SetAsync(masks) = message else { panic!("{message:?}") };
-    assert!(masks.contains(&AsyncMask { kind: AsyncMask::PACKET_IN, reasons: 0 }));
+    let silent = [AsyncMask::PACKET_IN, AsyncMask::FLOW_REMOVED, AsyncMask::REQUESTFORWARD];
+    assert!(silent.iter().all(|kind| masks.contains(&AsyncMask { kind: *kind, reasons: 0 })), "{masks:?}");
+    assert!(masks.contains(&AsyncMask::PORTS));
     let xid = switch.expect(Kind::FEATURES_REQUEST).await;
     switch.send(xid, &Message::FeaturesReply(FEATURES)).await;
     stage.until_ready().await;

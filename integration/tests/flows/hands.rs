@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use vifd_integration::lab::{Asked, FlowRow, Guest, native_guest};
+use serde_json::json;
+use vifd_integration::lab::{Asked, FlowRow, Guest, Ovs, Vifd, native_guest};
 
 use crate::scene::{BRIDGE, Host};
 
@@ -26,6 +27,40 @@ fn what_they_do_to_flows_is_mended() -> Result<()> {
     host.until_flows_are("the bridge is ours again", &wanted)?;
     assert_eq!(host.ovs.vsctl(["get-fail-mode", BRIDGE])?.trim(), "secure");
     host.vifd.wait_for(&a.record.id(), "ready")?;
+    assert!(a.reaches(&b)?);
+    Ok(())
+}
+
+/// All groups and meters, without the lines that number the answers.
+fn groups_and_meters(ovs: &Ovs) -> Result<String> {
+    let text = [ovs.of14("dump-groups", BRIDGE, &[])?, ovs.of14("dump-meters", BRIDGE, &[])?].concat();
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.contains("xid=")).collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
+}
+
+/// No flow changes by it, so the flow monitor tells nothing.
+#[test]
+fn what_they_do_to_groups_and_meters_is_mended() -> Result<()> {
+    let mut host = Host::start()?;
+    let rate = json!({"rate": {"egress_kbps": 8000, "ingress_kbps": 4000}});
+    let [a, b] = host.plug([native_guest(11, 1).beside("policy", rate), native_guest(12, 1)])?;
+    let wanted = groups_and_meters(&host.ovs)?;
+    assert!(wanted.contains("bucket=") && wanted.contains("rate=8000"), "{wanted}");
+    let group = wanted.split_once("group_id=").and_then(|(_, rest)| rest.split_once(','));
+    let group = group.context("no group")?.0.to_owned();
+    for (command, what) in [
+        ("mod-group", format!("group_id={group},type=all")),
+        ("mod-group", format!("group_id={group},type=select,bucket=drop")),
+        ("mod-meter", "meter=1,kbps,band=type=drop,rate=1".to_owned()),
+        ("add-group", "group_id=9,type=all".to_owned()),
+        ("add-meter", "meter=9,kbps,band=type=drop,rate=1".to_owned()),
+    ] {
+        host.by_hand(command, &what)?;
+        let ovs = &host.ovs;
+        let as_it_was = |_: &Vifd| Ok((groups_and_meters(ovs)? == wanted).then_some(()));
+        host.vifd.until(&format!("{command} {what} is undone"), as_it_was)?;
+    }
     assert!(a.reaches(&b)?);
     Ok(())
 }
@@ -60,7 +95,7 @@ fn their_flows_are_never_touched() -> Result<()> {
     };
 
     host.by_hand("del-flows", &format!("cookie={:#x}/0xffff000000000000", host.cookie(&a)?))?;
-    let ours = |ovs: &vifd_integration::lab::Ovs| -> Result<Vec<String>> {
+    let ours = |ovs: &Ovs| -> Result<Vec<String>> {
         let mut texts = ovs.flow_texts(BRIDGE)?;
         texts.retain(|text| !text.starts_with(&format!("cookie={FOREIGN:#x},")));
         Ok(texts)

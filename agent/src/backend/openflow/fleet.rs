@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flows::message::AsyncMask;
 use flows::session::{Config, Handle, Session};
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -240,6 +241,7 @@ impl Fleet {
 fn session_config(rundir: &Path, bridge: &str) -> Config {
     let mut config = Config::new(Management(rundir.join(format!("{bridge}.mgmt"))));
     (config.min_backoff, config.max_backoff) = PAUSES;
+    config.events = vec![AsyncMask::REQUESTS];
     config
 }
 

@@ -20,7 +20,7 @@ pub(in crate::backend) struct Picture {
     state: FlowState,
     /// The cookie of every flow: what replaces a flow does not tell the cookie of the old one.
     cookies: HashMap<FlowId, u64>,
-    /// Whether a group or meter went without our doing: nothing tells of those.
+    /// Whether a group or meter went without our doing, by what became of the flows that used it.
     pub(in crate::backend) lost_another: bool,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌──── the connection ended, or saved flows are being put back ────┐
 //!              ▼                                                                 │
-//!   Syncing ──► session ready ──► look: all flows, groups, meters ──► Ready ──► flow updates, batches, audits
+//!   Syncing ──► session ready ──► look: all flows, groups, meters ──► Ready ──► updates, batches, audits
 //! ```
 
 use std::collections::BTreeSet;
@@ -13,12 +13,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flows::message::FlowUpdate;
+use flows::message::{FlowUpdate, Kind, Message};
 use flows::session::{CallError, FlowWatch, Handle, SessionState, WatchEnd, WatchEvent};
 use flows::{FlowCommand, FlowId, FlowMod};
 use futures::FutureExt;
 use ovsdb::text::Text;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use uuid::Uuid;
 
@@ -90,6 +91,8 @@ pub(super) struct Switch {
     picture: Picture,
     /// Absent while nothing is seen, and for a switch that tells nothing by itself: that one is looked at again.
     watch: Option<FlowWatch>,
+    /// What others do to groups and meters. What we do ourselves is not told.
+    requests: broadcast::Receiver<Message>,
     /// More is happening than is told; what was told so far is not a whole.
     paused: bool,
 }
@@ -103,8 +106,8 @@ impl Switch {
         commands: mpsc::Receiver<Command>,
         wall: Arc<Wall>,
     ) -> Self {
-        let picture = Picture::new(owner);
-        Switch { bridge, handle, terms, commands, wall, owner, picture, watch: None, paused: false }
+        let (picture, requests) = (Picture::new(owner), handle.events());
+        Switch { bridge, handle, terms, commands, wall, owner, picture, watch: None, requests, paused: false }
     }
 
     /// Follows the switch until nobody can tell it anything any more.
@@ -192,6 +195,11 @@ impl Switch {
                         seen
                     }
                 },
+                () = others(&mut self.requests) => {
+                    let looked = self.look_at_others().await;
+                    self.show();
+                    looked.map_err(Blind::from)
+                }
                 () = at(look_at) => {
                     look_at = None;
                     self.look().await
@@ -234,7 +242,7 @@ impl Switch {
         Ok(())
     }
 
-    /// Looks at groups and meters, of which nothing is told.
+    /// Looks at groups and meters, of which it is told only that somebody changed some.
     async fn look_at_others(&mut self) -> Result<(), CallError> {
         let groups = self.handle.dump_groups().await?;
         let max_meters = match self.handle.meter_features().await {
@@ -397,6 +405,20 @@ async fn next(watch: &mut Option<FlowWatch>) -> Result<WatchEvent, WatchEnd> {
         Some(watch) => watch.next().await,
         None => pending().await,
     }
+}
+
+/// Waits until others have changed groups or meters, and takes in all that is told of it by now.
+async fn others(requests: &mut broadcast::Receiver<Message>) {
+    loop {
+        match requests.recv().await {
+            Ok(message) if message.kind() == Kind::REQUESTFORWARD => break,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => break,
+            // That the session is over is told by its state.
+            Err(RecvError::Closed) => pending().await,
+        }
+    }
+    while !matches!(requests.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
 }
 
 async fn at(when: Option<Instant>) {

@@ -23,10 +23,10 @@ impl Connection<'_> {
             return Err(SessionError::Version { offered: offered(hello, header.version) });
         }
         self.greeted = true;
-        if self.session.config.events {
-            self.request(&Message::GetConfigRequest, Pending::Config);
-        } else {
+        if self.session.config.events.is_empty() {
             self.request(&Message::FeaturesRequest, Pending::Features);
+        } else {
+            self.request(&Message::GetConfigRequest, Pending::Config);
         }
         Ok(())
     }
@@ -45,16 +45,16 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Chooses which messages the switch sends by itself: changes of ports, and flows that go. How it treats fragments,
-    /// which is in the same message, stays as it is.
+    /// Chooses which messages the switch sends by itself. How it treats fragments, which is in the same message, stays as it
+    /// is.
     fn ask_for_events(&mut self, config: SwitchConfig) {
         let config = SwitchConfig { miss_send_len: MISS_SEND_LEN, ..config };
         self.request(&Message::SetConfig(config), Pending::Setup("a configuration"));
-        let masks = vec![
-            AsyncMask { kind: AsyncMask::PACKET_IN, reasons: 0 },
-            AsyncMask { kind: AsyncMask::PORT_STATUS, reasons: 0x7 },
-            AsyncMask { kind: AsyncMask::FLOW_REMOVED, reasons: 0x3f },
-        ];
+        // What is not said stays as it is without: the first three are sent.
+        let kinds = [AsyncMask::PACKET_IN, AsyncMask::PORT_STATUS, AsyncMask::FLOW_REMOVED, AsyncMask::REQUESTFORWARD];
+        let events = &self.session.config.events;
+        let asked = |kind| events.iter().find(|mask| mask.kind == kind).map_or(0, |mask| mask.reasons);
+        let masks = kinds.map(|kind| AsyncMask { kind, reasons: asked(kind) }).to_vec();
         self.request(&Message::SetAsync(masks), Pending::Setup("a choice of events"));
         self.request(&Message::FeaturesRequest, Pending::Features);
     }

@@ -89,6 +89,11 @@ pub(crate) fn check(data: &[u8]) -> bool {
         Message::FlowMod(change) => flow_text(&change.flow),
         Message::GroupMod(change) => drop(change.group.to_string()),
         Message::MeterMod(change) => drop(change.meter.to_string()),
+        Message::RequestForward(forward) => {
+            if let Err(error) = forward.request() {
+                presentable(&error);
+            }
+        }
         Message::Error(error) => presentable(error),
         _ => {}
     }

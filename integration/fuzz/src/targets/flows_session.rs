@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use flows::Frames;
 use flows::endpoint::{Connect, Connecting};
-use flows::message::{Features, Hello, Kind, Message, SwitchConfig};
+use flows::message::{AsyncMask, Features, Hello, Kind, Message, SwitchConfig};
 use flows::session::{Config, Handle, Session, SessionState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::runtime::Builder;
@@ -118,7 +118,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
         let mut config = Config::new(switches);
         config.max_reply = 4096;
         config.max_watched = 4096;
-        config.events = true;
+        config.events = vec![AsyncMask::PORTS, AsyncMask::REQUESTS];
         let handle = Session::spawn(config);
         let answered = tokio::spawn(ask(handle.clone()));
         let mut state = handle.state();
