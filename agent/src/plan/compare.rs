@@ -45,6 +45,8 @@ pub(super) struct Findings {
     pub(super) flows: Vec<FlowOp>,
     pub(super) conflict: Option<String>,
     pub(super) failed: Option<String>,
+    /// Flows that it wants cannot be had.
+    pub(super) flows_failed: Option<String>,
     /// Something that has to come before vifd can go on.
     pub(super) blocked: Option<Missing>,
     /// Something that the hypervisor or the guest brings, when vifd is done.
@@ -616,6 +618,8 @@ impl<'a> Work<'a> {
             Verdict::Working
         } else if let Some(reason) = found.failed {
             Verdict::Failed { reason }
+        } else if let Some(reason) = found.flows_failed {
+            Verdict::FlowsFailed { reason }
         } else if let Some(missing) = found.brought {
             Verdict::Plugged(missing)
         } else if let Some(missing) = found.unanswered {

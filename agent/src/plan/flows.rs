@@ -175,7 +175,7 @@ impl<'a> Work<'a> {
     ) -> Option<PortFacts> {
         let Some(mut facts) = PortFacts::of(self.tag(), vif, at) else {
             let reason = "the record has no address, and flows are for a guest's address";
-            found.failed.get_or_insert(reason.to_owned());
+            found.flows_failed.get_or_insert(reason.to_owned());
             return None;
         };
         // An inactive VIF has one flow, which needs none of these.
@@ -187,7 +187,7 @@ impl<'a> Work<'a> {
             Ok(meters) => facts.meters = meters,
             Err(reason) => {
                 sight.glimpse();
-                found.failed.get_or_insert(reason);
+                found.flows_failed.get_or_insert(reason);
                 return None;
             }
         }
@@ -206,7 +206,7 @@ impl<'a> Work<'a> {
                         mtu_request: None,
                     }),
                     None => {
-                        found.failed.get_or_insert("no conntrack zone is free (openflow.zones)".to_owned());
+                        found.flows_failed.get_or_insert("no conntrack zone is free (openflow.zones)".to_owned());
                     }
                 }
                 return None;

@@ -38,6 +38,12 @@ pub enum Verdict {
         /// One sentence.
         reason: String,
     },
+    /// The port works, and some of the flows that the VIF wants cannot be had: something that they take is used up or
+    /// not there.
+    FlowsFailed {
+        /// One sentence.
+        reason: String,
+    },
     /// An operation was refused; it is tried again at `until`.
     Held {
         /// The peer's words.

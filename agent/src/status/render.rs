@@ -110,6 +110,7 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
             told(Phase::Conflict, "Conflict", format!("{reason}; it is left alone until its owner removes it"))
         }
         Verdict::Failed { reason } => told(Phase::Failed, "DeviceFailed", format!("{}: {reason}", object(facts))),
+        Verdict::FlowsFailed { reason } => told(Phase::Failed, "FlowsFailed", format!("{}: {reason}", object(facts))),
         Verdict::Held { error, backend, until } => {
             let next = today + until.saturating_duration_since(now);
             let next = humantime::format_rfc3339_seconds(next);

@@ -92,6 +92,7 @@ fn every_verdict() {
         Verdict::Rejected { field: "vif.vif_name".into(), reason: "tap1 is the name of VIF 7, too".into() },
         Verdict::Conflict { reason: "port tap1 on bridge br-ex is not vifd's".into() },
         Verdict::Failed { reason: "could not open network device tap1 (No such device)".into() },
+        Verdict::FlowsFailed { reason: "no conntrack zone is free (openflow.zones)".into() },
         Verdict::Held { error: "constraint violation".into(), backend: OVSDB, until: now + Duration::from_secs(4) },
         Verdict::Removing,
         Verdict::RemovalStopped,

@@ -203,7 +203,7 @@ impl Work<'_> {
         }
         if standing.beyond.contains(&id) {
             let reached = network.map_or(0, |network| network.members.len() - standing.beyond.len());
-            found.failed.get_or_insert_with(|| {
+            found.flows_failed.get_or_insert_with(|| {
                 format!(
                     "its network has too many VIFs on bridge {}: broadcasts reach {reached} of them, and not this one",
                     place.bridge
