@@ -2,20 +2,21 @@
 
 use std::io::{IsTerminal, stderr};
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Format, Log};
 
 /// The way to change the level while the agent runs.
 #[derive(Clone)]
-pub struct Volume(reload::Handle<EnvFilter, Registry>);
+pub struct Volume(reload::Handle<Targets, Registry>);
 
 impl Volume {
-    /// Sets the level, as `log.level` has it: a word, or tracing's directives (`info,vifd::plan=debug`).
+    /// Sets the level, as `log.level` has it: a word, or levels of modules (`info,vifd::plan=debug`).
     pub fn set(&self, log: &Log) {
-        if let Err(error) = self.0.reload(EnvFilter::new(log.level.to_string())) {
+        if let Err(error) = self.0.reload(log.level.targets()) {
             tracing::warn!(%error, "the level of the log stays as it was");
         }
     }
@@ -26,7 +27,7 @@ impl Volume {
 /// # Errors
 /// Something else in this process logs already.
 pub fn start(log: &Log) -> anyhow::Result<Volume> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(log.level.to_string()));
+    let (filter, handle) = reload::Layer::new(log.level.targets());
     // journald puts its own time on every line, and colours are for terminals.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

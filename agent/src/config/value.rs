@@ -10,7 +10,7 @@ use std::time::Duration;
 use ovsdb::endpoint::Endpoint;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{Eswitch, SourceKind};
 use crate::model::AgentId;
@@ -166,12 +166,21 @@ impl fmt::Display for QosType {
     }
 }
 
-/// `log.level`: a level, or directives as in the environment variable `RUST_LOG`.
+/// `log.level`: a level, or levels of modules as in the environment variable `RUST_LOG`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Level(String);
 
 text_value!(Level);
+
+impl Level {
+    /// What is logged at this level.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        // It was parsed before; what it is not, is not logged.
+        self.0.parse().unwrap_or_default()
+    }
+}
 
 impl Default for Level {
     fn default() -> Self {
@@ -184,11 +193,11 @@ impl FromStr for Level {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // A bare word that is no level would pass as the name of a module at which everything is logged.
-        let bare = !text.contains(['=', ',', '[']);
+        let bare = !text.contains(['=', ',']);
         let known = ["off", "error", "warn", "info", "debug", "trace"].contains(&text);
-        if (bare && !known) || EnvFilter::builder().parse(text).is_err() {
+        if (bare && !known) || text.parse::<Targets>().is_err() {
             return Err(format!(
-                "\"{text}\" is neither off, error, warn, info, debug or trace nor directives such as \"info,vifd::plan=debug\""
+                "\"{text}\" is neither off, error, warn, info, debug or trace nor levels of modules such as \"info,vifd::plan=debug\""
             ));
         }
         Ok(Level(text.to_owned()))
