@@ -5,7 +5,7 @@ mod flows;
 mod names;
 mod observed;
 mod rule;
-mod table;
+pub mod table;
 mod vif;
 
 pub use desired::Desired;

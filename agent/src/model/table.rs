@@ -88,6 +88,26 @@ impl<K: Clone, T> DerefMut for Table<K, T> {
     }
 }
 
+impl<K: Ord + Clone, T> Table<K, T> {
+    /// See [`pack`].
+    pub fn pack(&mut self) {
+        pack(&mut **self);
+    }
+}
+
+/// Gives back the room that a map has left: the nodes of one that was filled in the order of its keys are half empty.
+/// It costs a walk over the map: see [`worth_packing`].
+pub fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = std::mem::take(map).into_iter().collect();
+}
+
+/// Whether a map is to be packed by whoever has put so many of `all` entries into it: all at once, as at a start, and not
+/// one by one, which would walk over the whole of it each time.
+#[must_use]
+pub fn worth_packing(put: usize, all: usize) -> bool {
+    4 * put > all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

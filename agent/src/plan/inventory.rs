@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::blueprint::Layout;
 use super::{Owner, Settings};
+use crate::model::table::{pack, worth_packing};
 use crate::model::{Bridge, Interface, Link, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
 /// Everything that carries our mark for one VIF, each kind in order of names.
@@ -82,6 +83,9 @@ impl Inventory {
             self.bridge(name, (was, is), settings, vifs);
         });
         before.1.qos.differing(&now.1.qos, |uuid, _, is| self.qos(*uuid, is.map(AsRef::as_ref), settings));
+        if worth_packing(vifs.len(), self.by_vif.len()) {
+            pack(&mut self.by_vif);
+        }
         differences
     }
 
@@ -242,6 +246,8 @@ impl Owned {
 /// Puts something in its place in the order of names.
 fn put<T>(all: &mut Vec<T>, new: T, name: impl Fn(&T) -> &str) {
     let at = all.partition_point(|known| name(known) < name(&new));
+    // Nearly always it is the only one.
+    all.reserve_exact(1);
     all.insert(at, new);
 }
 

@@ -12,6 +12,7 @@ use super::flows::Switches;
 use super::inventory::Inventory;
 use super::sight::Look;
 use super::{Inputs, Judgement, Settings};
+use crate::model::table::{pack, worth_packing};
 use crate::model::{Desired, LinkState, Observed, OvsState, SwitchStates, Table, View, Vif, VifId};
 
 type Built = Arc<Result<Blueprint, Unbuildable>>;
@@ -36,7 +37,7 @@ pub struct Memo {
     /// Wanted VIFs whose verdicts do not stand.
     restless: BTreeSet<VifId>,
     /// What the other verdicts rest on.
-    standing: BTreeMap<VifId, Vec<Look>>,
+    standing: BTreeMap<VifId, Box<[Look]>>,
     /// The same the other way round.
     looks: BTreeSet<(Look, VifId)>,
     /// What is wanted for those that are restless.
@@ -145,7 +146,16 @@ impl Memo {
         self.restless.remove(&id);
         self.blueprints.remove(&id);
         self.looks.extend(looks.iter().map(|look| (look.clone(), id)));
-        self.standing.insert(id, looks);
+        self.standing.insert(id, looks.into());
+    }
+
+    /// Gives back room after so many VIFs were planned.
+    pub(super) fn pack(&mut self, planned: usize) {
+        if worth_packing(planned, self.standing.len()) {
+            pack(&mut self.standing);
+            self.looks = std::mem::take(&mut self.looks).into_iter().collect();
+            self.judgements.pack();
+        }
     }
 
     /// Answers whether there was a verdict that stood.

@@ -135,6 +135,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     let inventory = std::mem::take(&mut memo.inventory);
     let mut work = compare::Work::new(inputs, &inventory, std::mem::take(&mut memo.judgements), now);
     work.switches = std::mem::take(&mut memo.switches);
+    let planned = restless.len();
     let mut halves: Vec<compare::Half> = Vec::new();
     for id in restless {
         halves.extend(begin(&mut work, memo, id));
@@ -152,9 +153,11 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     work.managed_bridges();
     memo.leaving = removal::remove(&mut work, &inventory, |bridge| memo.is_wanted(bridge));
     memo.switches = std::mem::take(&mut work.switches);
-    let plan = work.finish();
-    memo.judgements = plan.judgements.clone();
+    let mut plan = work.finish();
+    memo.judgements = std::mem::take(&mut plan.judgements);
     memo.inventory = inventory;
+    memo.pack(planned);
+    plan.judgements = memo.judgements.clone();
     plan
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::backend::Attributed;
 use crate::metrics;
+use crate::model::table::{pack, worth_packing};
 use crate::model::{Desired, Observed, Table, Vif, VifId};
 use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
@@ -77,6 +78,7 @@ impl Teller {
     pub(super) fn tell(&mut self, scene: &Scene<'_>, now: Instant, today: SystemTime) {
         let Scene { intake, plan, .. } = scene;
         let ids = self.differing(scene);
+        let news = ids.len();
         let rejections: BTreeMap<VifId, &Rejection> =
             intake.rejections.iter().filter_map(|rejection| Some((rejection.vif?, rejection))).collect();
         for id in ids {
@@ -90,6 +92,10 @@ impl Teller {
                 continue;
             }
             self.tell_vif(id, (vif, rejection, judgement), scene.enforce, (now, today));
+        }
+        if worth_packing(news, self.told.len()) {
+            pack(&mut self.told);
+            self.statuses.pack();
         }
         let status = HostStatus {
             revision: intake.revision,

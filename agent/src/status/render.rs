@@ -74,7 +74,8 @@ impl VifStatus {
 
 fn addresses(vif: &Vif) -> Vec<IpAddr> {
     let subnets = vif.network.iter().flat_map(|network| &network.subnets);
-    subnets.flat_map(|subnet| &subnet.ips).map(|ip| ip.address).collect()
+    // By way of a slice, as there is no room in one.
+    subnets.flat_map(|subnet| &subnet.ips).map(|ip| ip.address).collect::<Box<[IpAddr]>>().into_vec()
 }
 
 fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
@@ -231,7 +232,9 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
         since,
     };
     let verdict = subject.judgement.map(|judgement| &judgement.verdict);
-    let mut conditions = Vec::with_capacity(4);
+    let facts = subject.judgement.map(|of| [of.link_ready, of.port_ready, of.flows_ready, of.vhost_connected]);
+    // Thousands of VIFs keep theirs: no more room than for what follows.
+    let mut conditions = Vec::with_capacity(2 + facts.iter().flatten().flatten().count());
     match (subject.rejection, verdict, subject.vif) {
         (Some(rejection), ..) => {
             conditions.push(condition(Accepted, Truth::False, "RecordRejected", &refused(rejection)));

@@ -9,6 +9,7 @@ use ovsdb::text::Text;
 use ovsdb::vswitch::{self, Snapshot};
 use uuid::Uuid;
 
+use crate::model::table::{pack, worth_packing};
 use crate::model::{Bridge, Interface, OvsState, Port, Qos, Table};
 
 /// Converted rows by row uuid, each with the row that it was made from.
@@ -129,17 +130,21 @@ fn refresh<From, To>(
 ) -> bool {
     let before = converted.len();
     converted.retain(|uuid, _| rows.contains_key(uuid));
-    let mut changed = converted.len() != before;
+    let changed = converted.len() != before;
+    let mut made_anew = 0;
     for (uuid, row) in rows.iter() {
         match converted.get(uuid) {
             Some((from, made)) if Arc::ptr_eq(from, row) && fresh(made) => {}
             _ => {
                 converted.insert(*uuid, (Arc::clone(row), Arc::new(convert(row))));
-                changed = true;
+                made_anew += 1;
             }
         }
     }
-    changed
+    if worth_packing(made_anew, converted.len()) {
+        pack(converted);
+    }
+    changed || made_anew > 0
 }
 
 fn bridge(row: &vswitch::Bridge, snapshot: &Snapshot) -> Bridge {
@@ -172,13 +177,13 @@ fn ovn_bridges(ids: &Pairs) -> BTreeSet<Text> {
 }
 
 fn port(row: &vswitch::Port, bridge: Text, snapshot: &Snapshot) -> Port {
+    let interfaces = names(&row.interfaces, |uuid| snapshot.interfaces.get(uuid).map(|interface| &interface.name));
     Port {
         uuid: row.uuid,
         name: row.name.clone(),
         bridge,
-        interfaces: names(&row.interfaces, |uuid| snapshot.interfaces.get(uuid).map(|interface| &interface.name))
-            .into_iter()
-            .collect(),
+        // By way of a slice, as there is no room in one.
+        interfaces: interfaces.into_iter().collect::<Box<[Text]>>().into_vec(),
         tag: row.tag.and_then(|tag| u16::try_from(tag).ok()),
         trunks: row.trunks.iter().filter_map(|vlan| u16::try_from(*vlan).ok()).collect(),
         vlan_mode: row.vlan_mode.clone(),

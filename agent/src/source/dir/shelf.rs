@@ -34,6 +34,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::model::table::{pack, worth_packing};
 use crate::model::{Table, Vif, VifId};
 use crate::record::Refused;
 
@@ -231,6 +232,7 @@ impl Shelf {
 
     fn take_in(&mut self, readings: Vec<(OsString, Reading)>, now: Instant) -> Effects {
         let known = self.holders.len() + self.leaving.len() + self.doubted.len();
+        let news = readings.len();
         let mut effects = Effects::default();
         let mut touched = BTreeMap::new();
         for (name, reading) in readings {
@@ -255,6 +257,11 @@ impl Shelf {
         }
         self.part_with(lost, known, now);
         self.renew(ids);
+        if effects.changed && worth_packing(news, self.files.len()) {
+            pack(&mut self.files);
+            pack(&mut self.holders);
+            self.wanted.pack();
+        }
         if let Footing::Returned { settle_at } = &mut self.footing
             && effects.changed
         {
