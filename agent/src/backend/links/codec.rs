@@ -1,14 +1,25 @@
-//! rtnetlink messages off the wire, those about links without what nothing here reads. The kernel tells some forty
-//! attributes of a link, the settings of IPv4 and IPv6 among them, which parsed are 14 KB; and a list of thousands
-//! of links is parsed to its end before anybody can look at the first.
+//! rtnetlink messages off the wire, of those about links no more than what is read here. The kernel tells some forty
+//! attributes of a link, the settings of IPv4 and IPv6 among them, which parsed are 14 KB, and 2 KB without what nothing
+//! reads; and a list of thousands of links is parsed to its end before anybody can look at the first.
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use rtnetlink::packet_core::{NetlinkBuffer, NetlinkDeserializable, NetlinkMessage, NetlinkSerializable};
+use rtnetlink::packet_core::{
+    DecodeError, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::proto::{NetlinkCodec, NetlinkMessageCodec};
 
+use super::table;
+use crate::model::Link;
+
+/// A message that says nothing (`linux/netlink.h`).
+const NLMSG_NOOP: u16 = 1;
 /// Types of messages about links (`linux/rtnetlink.h`).
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -22,6 +33,67 @@ const ATTRIBUTE: usize = 4;
 const READ: [u16; 7] = [1, 3, 4, 10, 18, 20, 27];
 /// Flags beside the type of an attribute: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
 const FLAGS: u16 = 0xc000;
+
+/// What a connection about links asks and hears.
+#[derive(Debug)]
+pub(super) enum Talk {
+    /// `RTM_GETLINK`, ours.
+    Get(RouteNetlinkMessage),
+    /// `RTM_NEWLINK`: what a link is.
+    Is(Arc<Link>),
+    /// `RTM_DELLINK`: the index of one that is no more.
+    Gone(u32),
+    /// About nothing that is followed here.
+    Other,
+}
+
+impl Talk {
+    /// The question for what `message` names.
+    pub(super) fn get(message: LinkMessage) -> NetlinkMessage<Talk> {
+        let question = Talk::Get(RouteNetlinkMessage::GetLink(message));
+        NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(question))
+    }
+}
+
+impl NetlinkDeserializable for Talk {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match RouteNetlinkMessage::deserialize(header, payload)? {
+            RouteNetlinkMessage::NewLink(message) if table::speaks_of_a_link(&message) => {
+                table::read(&message).map_or(Talk::Other, |link| Talk::Is(Arc::new(link)))
+            }
+            RouteNetlinkMessage::DelLink(message) if table::speaks_of_a_link(&message) => {
+                Talk::Gone(message.header.index)
+            }
+            _ => Talk::Other,
+        })
+    }
+}
+
+impl NetlinkSerializable for Talk {
+    fn message_type(&self) -> u16 {
+        self.question().map_or(NLMSG_NOOP, NetlinkSerializable::message_type)
+    }
+    fn buffer_len(&self) -> usize {
+        self.question().map_or(0, NetlinkSerializable::buffer_len)
+    }
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Some(question) = self.question() {
+            question.serialize(buffer);
+        }
+    }
+}
+
+impl Talk {
+    /// What is sent: nothing else ever is.
+    fn question(&self) -> Option<&RouteNetlinkMessage> {
+        match self {
+            Talk::Get(question) => Some(question),
+            Talk::Is(_) | Talk::Gone(_) | Talk::Other => None,
+        }
+    }
+}
 
 /// The codec of a connection that is about links.
 pub(super) struct LinkCodec;
@@ -78,12 +150,9 @@ fn field(bytes: &[u8], at: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_core::NetlinkPayload;
-    use rtnetlink::packet_route::RouteNetlinkMessage;
-    use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask};
 
     use super::*;
-    use crate::backend::links::table;
 
     fn message() -> (Vec<u8>, LinkMessage) {
         let mut link = LinkMessage::default();
@@ -117,6 +186,36 @@ mod tests {
             assert_eq!(short.attributes.len(), 3, "{short:?}");
         }
         assert!(LinkCodec::decode::<RouteNetlinkMessage>(&mut datagram).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_waits_in_a_queue_is_the_link_alone() {
+        let (bytes, link) = message();
+        let hear = |bytes: &[u8]| {
+            let message = LinkCodec::decode::<Talk>(&mut BytesMut::from(bytes)).unwrap().unwrap();
+            let NetlinkPayload::InnerMessage(talk) = message.payload else { panic!("{message:?}") };
+            talk
+        };
+        assert!(matches!(hear(&bytes), Talk::Is(is) if Some(&*is) == table::read(&link).as_ref()));
+        let mut gone = bytes.clone();
+        gone[4] = 17; // RTM_DELLINK
+        assert!(matches!(hear(&gone), Talk::Gone(7)));
+        for told in [&bytes, &gone] {
+            let mut of_a_bridge = told.clone();
+            of_a_bridge[HEADER] = 7; // AF_BRIDGE
+            assert!(matches!(hear(&of_a_bridge), Talk::Other));
+        }
+        // A question is the same on the wire as without us.
+        let mut question = Talk::get(link.clone());
+        let mut plain = NetlinkMessage::from(RouteNetlinkMessage::GetLink(link));
+        let wire = |message: &mut [u8], put: &dyn Fn(&mut [u8])| {
+            put(message);
+            message.to_vec()
+        };
+        question.finalize();
+        plain.finalize();
+        let ours = wire(&mut vec![0; question.buffer_len()], &|out| question.serialize(out));
+        assert_eq!(ours, wire(&mut vec![0; plain.buffer_len()], &|out| plain.serialize(out)));
     }
 
     #[test]

@@ -32,7 +32,6 @@ use futures::StreamExt;
 use futures::channel::mpsc::UnboundedReceiver;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::proto::ConnectionHandle;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -43,11 +42,11 @@ use tokio::time::Instant;
 
 use crate::model::{Link, LinkState, SocketState, View};
 
-use super::codec::LinkCodec;
+use super::codec::{LinkCodec, Talk};
 use super::request::{Which, get_message, no_such_device};
 use super::sockets::Sockets;
 use super::statistics::{Counters, ResyncReason};
-use super::table::{self, LinkTable};
+use super::table::LinkTable;
 
 /// Between two publications, so that a burst of thousands of events is not thousands of views.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
@@ -63,7 +62,7 @@ const RTMGRP_LINK: u32 = 1;
 /// Of the loopback link, in every network namespace: the question whose answer is a barrier.
 const LOOPBACK: Which = Which::Index(1);
 
-type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
+type Message = (NetlinkMessage<Talk>, SocketAddr);
 
 /// A request to make the view show what was done.
 pub(super) struct Settle {
@@ -80,7 +79,7 @@ pub(super) struct Settle {
 /// An rtnetlink socket in multicast group `RTNLGRP_LINK`, for notifications and questions.
 pub(super) struct Connection {
     events: UnboundedReceiver<Message>,
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Talk>,
     task: JoinHandle<()>,
 }
 
@@ -88,7 +87,7 @@ impl Connection {
     /// Opens it in the network namespace of the calling thread.
     pub(super) fn open(receive_buffer: usize) -> io::Result<Self> {
         let (mut connection, handle, events) =
-            rtnetlink::proto::new_connection_with_codec::<RouteNetlinkMessage, TokioSocket, LinkCodec>(NETLINK_ROUTE)?;
+            rtnetlink::proto::new_connection_with_codec::<Talk, TokioSocket, LinkCodec>(NETLINK_ROUTE)?;
         connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, RTMGRP_LINK))?;
         // The end of a dump would look like the end of the connection.
         connection.set_forward_done(true);
@@ -109,7 +108,7 @@ impl Connection {
     async fn dump(&mut self) -> Result<(LinkTable, bool), ResyncReason> {
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(question));
+        let mut question = Talk::get(question);
         question.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let mut answers =
             self.handle.request(question, SocketAddr::new(0, 0)).map_err(|_| ResyncReason::ConnectionLost)?;
@@ -119,10 +118,8 @@ impl Connection {
         while let Some(answer) = within(ANSWER_TIMEOUT, answers.next()).await? {
             interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-                    if let Some(link) = table::read(&message) {
-                        links.seen(link);
-                    }
+                NetlinkPayload::InnerMessage(Talk::Is(link)) => {
+                    links.seen(link);
                 }
                 NetlinkPayload::Error(error) if error.code.is_some() => {
                     tracing::warn!(error = %error.to_io(), "the kernel refused to list its links");
@@ -132,15 +129,16 @@ impl Connection {
                 _ => {}
             }
         }
+        links.pack();
         if complete { Ok((links, interrupted)) } else { Err(ResyncReason::ConnectionLost) }
     }
 
     /// What the links `wanted` are now, as far as they are, and the notifications that came in meanwhile, which
     /// are to be taken in after it.
-    async fn get(&mut self, wanted: &[Which]) -> Result<(Vec<Link>, Vec<Message>), ResyncReason> {
+    async fn get(&mut self, wanted: &[Which]) -> Result<(Vec<Arc<Link>>, Vec<Message>), ResyncReason> {
         let mut questions = Vec::with_capacity(wanted.len());
         for which in wanted {
-            let mut question = NetlinkMessage::from(RouteNetlinkMessage::GetLink(get_message(which)));
+            let mut question = Talk::get(get_message(which));
             question.header.flags = NLM_F_REQUEST;
             questions
                 .push(self.handle.request(question, SocketAddr::new(0, 0)).map_err(|_| ResyncReason::ConnectionLost)?);
@@ -149,9 +147,7 @@ impl Connection {
             let mut links = Vec::with_capacity(questions.len());
             for mut answer in questions {
                 match answer.next().await.ok_or(ResyncReason::ConnectionLost)?.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-                        links.extend(table::read(&message));
-                    }
+                    NetlinkPayload::InnerMessage(Talk::Is(link)) => links.push(link),
                     // Its RTM_DELLINK has come before this answer.
                     NetlinkPayload::Error(error) if no_such_device(&error.to_io()) => {}
                     _ => return Err(ResyncReason::NoAnswer),
@@ -187,7 +183,7 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T
     tokio::time::timeout(limit, answer).await.map_err(|_| ResyncReason::NoAnswer)
 }
 
-fn is_overrun(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+fn is_overrun(message: &NetlinkMessage<Talk>) -> bool {
     matches!(message.payload, NetlinkPayload::Overrun(_))
 }
 
@@ -340,12 +336,8 @@ impl Follower {
     fn take(&mut self, (message, _): &Message) -> Result<(), ResyncReason> {
         let news = match &message.payload {
             NetlinkPayload::Overrun(_) => return Err(ResyncReason::Overrun),
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) if table::speaks_of_a_link(message) => {
-                table::read(message).is_some_and(|link| self.links.seen(link))
-            }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) if table::speaks_of_a_link(message) => {
-                self.links.gone(message.header.index)
-            }
+            NetlinkPayload::InnerMessage(Talk::Is(link)) => self.links.seen(Arc::clone(link)),
+            NetlinkPayload::InnerMessage(Talk::Gone(index)) => self.links.gone(*index),
             _ => return Ok(()),
         };
         self.counters.event();

@@ -106,16 +106,23 @@ impl LinkTable {
     ///
     /// The latest word on a name wins: while a rename is half reported, the older holder of the name is
     /// forgotten until its own message comes.
-    pub fn seen(&mut self, link: Link) -> bool {
-        if self.by_name.get(&link.name).is_some_and(|known| **known == link) {
+    pub fn seen(&mut self, link: impl Into<Arc<Link>>) -> bool {
+        let link = link.into();
+        if self.by_name.get(&link.name).is_some_and(|known| *known == link) {
             return false;
         }
         self.gone(link.index);
         self.names.insert(link.index, link.name.clone());
-        if let Some(displaced) = self.by_name.insert(link.name.clone(), Arc::new(link)) {
+        if let Some(displaced) = self.by_name.insert(link.name.clone(), link) {
             self.names.remove(&displaced.index);
         }
         true
+    }
+
+    /// Gives back room, when all links have just been listed.
+    pub(super) fn pack(&mut self) {
+        self.by_name.pack();
+        self.names.shrink_to_fit();
     }
 
     /// Forgets a link. Returns whether it was known.
