@@ -152,14 +152,13 @@ impl<'a> Work<'a> {
             };
             found.flows.push(on(bridge, FlowChange::Meter(MeterMod { command, meter })));
         }
-        if !self.switches.is_clean(id, observed) {
-            let changes = self.bring_to(bridge, &flows, observed);
-            if changes.is_empty() {
-                self.switches.clean(id, observed);
-            } else {
-                found.flows.extend(changes);
-                found.flows.extend(self.announcement(vif, &facts, observed, bridge));
-            }
+        let is_clean = self.switches.is_clean(id, observed);
+        let changes = if is_clean { Vec::new() } else { self.bring_to(bridge, &flows, observed) };
+        if changes.is_empty() {
+            self.switches.clean(id, observed);
+        } else {
+            found.flows.extend(changes);
+            found.flows.extend(self.announcement(vif, &facts, observed, bridge));
         }
     }
 

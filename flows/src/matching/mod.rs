@@ -5,6 +5,8 @@ mod builder;
 pub(crate) mod needs;
 mod text;
 
+use std::sync::Arc;
+
 use bytes::BufMut;
 
 pub use builder::MatchBuilder;
@@ -25,8 +27,8 @@ const OXM: u16 = 1;
 /// Ordering is that of the octets, which has no meaning beyond being total.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Match {
-    /// The OXM entries, one behind the other.
-    oxm: Box<[u8]>,
+    /// The OXM entries, one behind the other. Shared, as a flow's match is also in its identity, wherever that is kept.
+    oxm: Arc<[u8]>,
 }
 
 /// One field of a match.

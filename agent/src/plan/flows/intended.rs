@@ -51,7 +51,7 @@ impl Memo {
                 Some(Intended {
                     bridge: placed.bridge.clone(),
                     cookies: vec![placed.cookie],
-                    flows: placed.facts.as_ref().map(|_| placed.wanted.to_vec()),
+                    flows: placed.flows(),
                     groups: Vec::new(),
                     network: Some(placed.network),
                     uplink: uplink(&placed.bridge, placed.network),

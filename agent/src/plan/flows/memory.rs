@@ -46,7 +46,8 @@ pub(super) struct Placed {
     pub(super) network: NetworkKey,
     pub(super) cookie: Cookie,
     pub(super) facts: Option<PortFacts>,
-    pub(super) wanted: Arc<[Flow]>,
+    /// What follows from `facts`, until it is on the switch: thousands of VIFs have it there already.
+    wanted: Option<Arc<[Flow]>>,
     /// The flows that were on the switch when they were those wanted.
     clean_on: Option<Arc<FlowSet>>,
     has_rules: bool,
@@ -132,6 +133,14 @@ struct Given {
     meters: BTreeSet<u32>,
 }
 
+impl Placed {
+    /// The flows that are wanted, as they were last planned; `None` while it is not known what they need.
+    pub(super) fn flows(&self) -> Option<Vec<Flow>> {
+        let facts = self.facts.as_ref()?;
+        Some(self.wanted.as_ref().map_or_else(|| pipeline::vif(facts), |flows| flows.to_vec()))
+    }
+}
+
 impl Switches {
     /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.
     pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
@@ -203,7 +212,7 @@ impl Switches {
             network,
             cookie,
             facts: None,
-            wanted: Arc::new([]),
+            wanted: None,
             clean_on: None,
             has_rules: false,
         });
@@ -259,16 +268,16 @@ impl Switches {
         }
     }
 
-    /// The flows that follow from these facts; the very same for the same.
+    /// The flows that follow from these facts.
     pub(super) fn wanted(&mut self, id: VifId, facts: &PortFacts) -> Arc<[Flow]> {
         let Some(placed) = self.placed.get_mut(&id) else { return pipeline::vif(facts).into() };
         if placed.facts.as_ref() != Some(facts) {
-            placed.wanted = pipeline::vif(facts).into();
+            placed.wanted = None;
             placed.has_rules = facts.rules.is_some();
             placed.facts = Some(facts.clone());
             placed.clean_on = None;
         }
-        Arc::clone(&placed.wanted)
+        Arc::clone(placed.wanted.get_or_insert_with(|| pipeline::vif(facts).into()))
     }
 
     /// Whether these very flows were found to be those wanted before.
@@ -280,6 +289,7 @@ impl Switches {
     pub(super) fn clean(&mut self, id: VifId, observed: Option<&Arc<FlowSet>>) {
         if let Some(placed) = self.placed.get_mut(&id) {
             placed.clean_on = observed.cloned();
+            placed.wanted = None;
         }
     }
 
