@@ -25,7 +25,9 @@ pub use self::multipart::{FlowsRequest, MultipartKind, MultipartRequest};
 pub use self::nicira::{PacketInFormat, TlvCommand, TlvMap, TlvTable};
 pub use self::packet::{FlowRemoved, PacketIn, PacketOut};
 pub use self::port::{Port, PortEthernet, PortReason, PortStats, PortStatus};
-pub use self::session::{AsyncMask, Features, Hello, RequestForward, Role, RoleRequest, SwitchConfig};
+pub use self::session::{
+    AsyncMask, Features, FragmentHandling, Hello, RequestForward, Role, RoleRequest, SwitchConfig,
+};
 pub use self::stats::{
     Aggregate, Counter, Description, GroupFeatures, GroupStats, MeterFeatures, MeterStats, TableStats,
 };

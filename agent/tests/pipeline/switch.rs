@@ -129,6 +129,7 @@ impl Switch {
     /// Gives the switch everything of a bridge, and takes from it every flow that is not.
     pub(crate) fn load(&self, bridge: &Bridge) {
         let all = bridge.everything();
+        self.ofctl("set-frags", &["nx-match"], "");
         let lines = |lines: Vec<String>| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         for meter in &all.meters {
             self.ofctl("add-meter", &[&meter.to_string()], "");

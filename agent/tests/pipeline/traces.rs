@@ -327,6 +327,38 @@ fn packets() -> Vec<(&'static str, String, &'static [&'static str], Fate)> {
             none,
             dropped(Reason::DhcpServer),
         ),
+        // Fragments: what a first one carries is looked at, and later ones are nothing without it.
+        (
+            "a first fragment of a DHCP server",
+            format!("{},ip_frag=first", udp(1, "10.0.0.1", (67, 68))),
+            none,
+            dropped(Reason::DhcpServer),
+        ),
+        (
+            "a first fragment of a router advertisement",
+            nd(1, 134, &link_local(1), "ip_frag=first"),
+            none,
+            dropped(Reason::RouterAdvertisement),
+        ),
+        (
+            "a first fragment of another's advertisement",
+            nd(1, 136, "fd00::1", &format!("nd_target=fd00::2,nd_tll={},ip_frag=first", mac(1))),
+            none,
+            dropped(Reason::Nd),
+        ),
+        (
+            "a first fragment of another's solicitation",
+            nd(1, 135, "fd00::1", &format!("nd_target=fd00::2,nd_sll={},ip_frag=first", mac(2))),
+            none,
+            dropped(Reason::Nd),
+        ),
+        ("a later fragment", format!("{},ip_frag=later", ip(1, 2)), none, sent(&["p2"])),
+        (
+            "a later fragment of another",
+            format!("{},ip_frag=later", ip(1, 2).replace("nw_src=10.0.0.1", "nw_src=10.0.0.2")),
+            none,
+            dropped(Reason::Ip),
+        ),
         // Rules.
         ("what a rule lets in", tcp(1, 6, 22), &["trk,new"], sent(&["p6"])),
         ("what none lets in", tcp(1, 6, 23), &["trk,new"], dropped(Reason::IngressRules)),

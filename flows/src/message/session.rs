@@ -108,6 +108,20 @@ impl Features {
     }
 }
 
+/// What a switch does with IP fragments (`OFPC_FRAG_*`, and `OFPC_FRAG_NX_MATCH` of OVS's `openflow/nicira-ext.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum FragmentHandling {
+    /// They pass like other packets, but ports and ICMP types of all of them are 0, of the first fragment too.
+    Normal = 0,
+    /// They are dropped.
+    Drop = 1,
+    /// They are put together. Open vSwitch does not.
+    Reassemble = 2,
+    /// Flows match ports and ICMP types of a first fragment; those of later ones are 0.
+    Match = 3,
+}
+
 /// `struct ofp_switch_config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwitchConfig {
@@ -119,6 +133,17 @@ pub struct SwitchConfig {
 }
 
 impl SwitchConfig {
+    /// What happens to fragments.
+    #[must_use]
+    pub fn fragments(&self) -> FragmentHandling {
+        match self.flags & 3 {
+            0 => FragmentHandling::Normal,
+            1 => FragmentHandling::Drop,
+            2 => FragmentHandling::Reassemble,
+            _ => FragmentHandling::Match,
+        }
+    }
+
     /// Reads what is behind the header.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use super::watch::FlowWatch;
 use super::{CallError, Command, Handle, Refusal};
 use crate::message::{
-    Aggregate, Description, Features, FlowsRequest, GroupFeatures, GroupStats, Kind, Message, MeterFeatures,
-    MeterStats, MultipartRequest, PacketOut, Port, PortStats, Role, RoleRequest, SwitchConfig, TableStats, TlvTable,
+    Aggregate, Description, Features, FlowsRequest, FragmentHandling, GroupFeatures, GroupStats, Kind, Message,
+    MeterFeatures, MeterStats, MultipartRequest, PacketOut, Port, PortStats, Role, RoleRequest, SwitchConfig,
+    TableStats, TlvTable,
 };
 use crate::{DecodeError, FlowStats, Group, Meter, MeterMod, PortNo};
 
@@ -38,6 +39,22 @@ impl Handle {
             Message::GetConfigReply(config) => Ok(config),
             other => Err(CallError::Unexpected(other.kind())),
         }
+    }
+
+    /// Has the switch treat fragments like this, where it does not yet, and answers what it does now: Open vSwitch ignores
+    /// what it cannot, and says so in its log alone. It is of the whole switch, for everybody, and forgotten when
+    /// ovs-vswitchd ends.
+    pub async fn treat_fragments(&self, how: FragmentHandling) -> Result<FragmentHandling, CallError> {
+        let config = self.switch_config().await?;
+        if config.fragments() == how {
+            return Ok(how);
+        }
+        let wanted = SwitchConfig { flags: config.flags & !3 | how as u16, ..config };
+        let refusals = self.sequence(vec![Message::SetConfig(wanted)]).await?;
+        if let Some(super::RefusalError::Switch(error)) = refusals.into_iter().next().map(|refusal| refusal.error) {
+            return Err(CallError::Refused(error));
+        }
+        Ok(self.switch_config().await?.fragments())
     }
 
     /// Takes a role; [`Role::NoChange`] only asks. `generation` counts elections: a smaller one than any before is refused.

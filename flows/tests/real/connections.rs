@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flows::endpoint::{Connect, Connecting, Endpoint, Stream};
-use flows::message::{AsyncMask, Kind, Message, PortReason, Role};
+use flows::message::{AsyncMask, FragmentHandling, Kind, Message, PortReason, Role, SwitchConfig};
 use flows::session::{CallError, Config, Outcome, Session, SessionError, SessionState};
 use flows::{GroupCommand, GroupMod, MeterCommand, MeterMod};
 use ovsdb::endpoint::Connect as _;
@@ -28,6 +28,19 @@ async fn what_a_switch_is() {
     let table = handle.tlv_table().await.unwrap();
     assert_eq!((table.max_space, table.max_fields, table.maps.len()), (256, 64, 0));
     assert_eq!(handle.switch_config().await.unwrap().miss_send_len, 0);
+}
+
+#[tokio::test]
+async fn fragments_are_treated_as_asked_and_nothing_else_changes() {
+    let switch = Switch::start();
+    let handle = switch.session().await;
+    let before = handle.switch_config().await.unwrap();
+    assert_eq!(before.fragments(), FragmentHandling::Normal);
+    for _ in ["set", "there already"] {
+        assert_eq!(handle.treat_fragments(FragmentHandling::Match).await.unwrap(), FragmentHandling::Match);
+    }
+    assert_eq!(handle.switch_config().await.unwrap(), SwitchConfig { flags: 3, ..before });
+    assert_eq!(switch.session().await.switch_config().await.unwrap().fragments(), FragmentHandling::Match, "for all");
 }
 
 #[tokio::test]

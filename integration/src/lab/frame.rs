@@ -107,6 +107,34 @@ pub fn router_advertisement(macs: (Mac, Mac), from: Ipv6Addr, to: Ipv6Addr) -> V
     icmpv6(macs, from, to, 134, &[64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0])
 }
 
+/// The first fragment of an IP packet, in one piece with all that it has: as if more came.
+///
+/// # Panics
+/// When the frame is no IP packet, or what it carries is no multiple of eight octets.
+#[must_use]
+pub fn first_fragment(frame: &[u8]) -> Vec<u8> {
+    let (ethernet, packet) = frame.split_at(14);
+    let (head, payload) = packet.split_at(if kind(frame) == IPV4 { 20 } else { 40 });
+    assert_eq!(payload.len() % 8, 0, "a fragment that is not the last");
+    let mut head = head.to_vec();
+    match kind(frame) {
+        IPV4 => {
+            // "More fragments", and the sum anew.
+            head[6] |= 0x20;
+            head[10..12].fill(0);
+            head = checked(head, 10, &[]);
+        }
+        IPV6 => {
+            let length = (8 + payload.len()) as u16;
+            let protocol = std::mem::replace(&mut head[6], 44);
+            head[4..6].copy_from_slice(&length.to_be_bytes());
+            head.extend([protocol, 0, 0, 1, 0, 0, 0, 7]);
+        }
+        other => panic!("{other:#06x} has no fragments"),
+    }
+    [ethernet, &head, payload].concat()
+}
+
 fn ipv4((source, destination): (Mac, Mac), from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let head = [&[0x45, 0][..], &length.to_be_bytes(), &[0, 0, 0, 0, 64, protocol, 0, 0], &from.octets(), &to.octets()];

@@ -65,6 +65,22 @@ fn what_they_do_to_groups_and_meters_is_mended() -> Result<()> {
     Ok(())
 }
 
+/// Without it guests' fragments go past port security, and nobody tells.
+#[test]
+fn how_fragments_are_treated_is_put_back() -> Result<()> {
+    let mut host = Host::prepared("")?;
+    host.vifd.config.resync = "1s".into();
+    let mut host = host.started()?;
+    let frags = |ovs: &Ovs| ovs.of14("get-frags", BRIDGE, &[]);
+    let [_guest] = host.plug([native_guest(11, 1)])?;
+    let ours = frags(&host.ovs)?;
+    assert!(ours.contains("nx-match"), "{ours}");
+    host.by_hand("set-frags", "normal")?;
+    assert_ne!(frags(&host.ovs)?, ours);
+    let ovs = &host.ovs;
+    host.vifd.until("they are matched again", |_| Ok((frags(ovs)? == ours).then_some(())))
+}
+
 const FOREIGN: u64 = 0x77;
 
 /// Flows of somebody else, without the time that they have been there: that of a flow that is replaced begins anew.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 use vifd_integration::lab::frame::{
-    BROADCAST, Mac, advertisement, arp, mac, router_advertisement, tagged, udp, untagged,
+    BROADCAST, Mac, advertisement, arp, first_fragment, mac, router_advertisement, tagged, udp, untagged,
 };
 use vifd_integration::lab::{Guest, PacketSocket, native_guest};
 
@@ -61,7 +61,7 @@ impl Ends {
     fn spoofs(&self) -> Vec<(Vec<u8>, (u8, u16))> {
         let server: IpAddr = self.ip.into();
         let macs = (self.own, self.to);
-        vec![
+        let whole = vec![
             (tagged(&self.own_arp(), 100), places::VLAN_TAG),
             (arp(ANOTHERS_MAC, 1, ANOTHERS_MAC, self.ip, self.to_ip), places::MAC_SPOOF),
             (arp(self.own, 2, self.own, ANOTHERS, self.to_ip), places::ARP_SPOOF),
@@ -79,7 +79,13 @@ impl Ends {
                 router_advertisement((self.own, [0x33, 0x33, 0, 0, 0, 1]), self.ip6, ALL_NODES),
                 places::ROUTER_ADVERTISEMENT,
             ),
-        ]
+        ];
+        // A fragment is no way around.
+        let upper = [places::ND_SPOOF, places::DHCP_SERVER, places::ROUTER_ADVERTISEMENT];
+        let carries = |(_, place): &&(Vec<u8>, (u8, u16))| upper.contains(place);
+        let fragments: Vec<_> =
+            whole.iter().filter(carries).map(|(frame, place)| (first_fragment(frame), *place)).collect();
+        [whole, fragments].concat()
     }
 }
 

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flows::message::{FlowUpdate, Kind, Message};
+use flows::message::{FlowUpdate, FragmentHandling, Kind, Message};
 use flows::session::{CallError, FlowWatch, Handle, SessionState, WatchEnd, WatchEvent};
 use flows::{FlowCommand, FlowId, FlowMod};
 use futures::FutureExt;
@@ -78,6 +78,8 @@ enum Blind {
     Call(#[from] CallError),
     #[error(transparent)]
     Watch(#[from] WatchEnd),
+    #[error("the switch keeps to {0:?} for fragments: its flows cannot match what they carry")]
+    Fragments(FragmentHandling),
 }
 
 /// A switch.
@@ -93,6 +95,9 @@ pub(super) struct Switch {
     watch: Option<FlowWatch>,
     /// What others do to groups and meters. What we do ourselves is not told.
     requests: broadcast::Receiver<Message>,
+    /// Fragments are treated as our flows rely on: a first one has the ports and types that it carries. Otherwise a
+    /// guest's router advertisement would be none as soon as it is a fragment.
+    fragments: bool,
     /// More is happening than is told; what was told so far is not a whole.
     paused: bool,
 }
@@ -107,7 +112,19 @@ impl Switch {
         wall: Arc<Wall>,
     ) -> Self {
         let (picture, requests) = (Picture::new(owner), handle.events());
-        Switch { bridge, handle, terms, commands, wall, owner, picture, watch: None, requests, paused: false }
+        Switch {
+            bridge,
+            handle,
+            terms,
+            commands,
+            wall,
+            owner,
+            picture,
+            watch: None,
+            requests,
+            fragments: false,
+            paused: false,
+        }
     }
 
     /// Follows the switch until nobody can tell it anything any more.
@@ -238,8 +255,28 @@ impl Switch {
         let before = std::mem::replace(&mut self.picture, picture);
         self.look_at_others().await?;
         self.picture.recognise(&before);
+        // Of this nothing is told either. On a bridge without flows of ours it is somebody else's matter.
+        self.fragments = false;
+        if !self.picture.state().owned.is_empty() {
+            self.match_fragments().await?;
+        }
         self.show();
         Ok(())
+    }
+
+    /// Has the switch treat fragments as our flows rely on, before there are any and as long as there are some.
+    async fn match_fragments(&mut self) -> Result<(), Blind> {
+        match self.handle.treat_fragments(FragmentHandling::Match).await? {
+            FragmentHandling::Match => {
+                self.fragments = true;
+                Ok(())
+            }
+            other => {
+                let error = Blind::Fragments(other);
+                tracing::warn!(bridge = self.bridge, %error, "the switch cannot be used");
+                Err(error)
+            }
+        }
     }
 
     /// Looks at groups and meters, of which it is told only that somebody changed some.
@@ -290,6 +327,9 @@ impl Switch {
     }
 
     async fn carry_out(&mut self, batch: &mut Batch) -> Result<(), Blind> {
+        if !self.fragments {
+            self.match_fragments().await?;
+        }
         let handle = self.handle.clone();
         for stage in [Stage::MetersFirst, Stage::Groups, Stage::MetersLast] {
             if stage == Stage::Groups {
