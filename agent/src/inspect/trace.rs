@@ -97,6 +97,7 @@ pub(super) fn meaning(reason: Reason) -> &'static str {
         Reason::Arp => "Another's address in ARP or RARP.",
         Reason::Nd => "Another's address in neighbour discovery, or discovery that cannot be read.",
         Reason::RouterAdvertisement => "A router advertisement of a guest.",
+        Reason::MulticastQuery => "A query for members of multicast groups from a guest.",
         Reason::DhcpServer => "An answer of a DHCP server from a guest.",
         Reason::Ip => "Another's IP source.",
         Reason::Ethertype => "Neither IP nor ARP.",

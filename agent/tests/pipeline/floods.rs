@@ -2,10 +2,12 @@
 
 use flows::message::Message;
 use flows::{GroupCommand, GroupMod};
+use serde_json::json;
 use vifd::plan::pipeline::{self, Attachment, Member, NetworkFacts, TooFewGroups, Uplink, tables};
 
-use crate::scene::{network, owner};
-use crate::switch::Switch;
+use crate::frames::{End, arp, udp};
+use crate::scene::{Bridge, network, owner, vif};
+use crate::switch::{PATIENCE, Switch};
 
 fn members(count: u16, rules: bool) -> Vec<Member> {
     (0..count)
@@ -77,4 +79,46 @@ fn a_switch_floods_as_many() {
             assert_eq!(copies, usize::from(count) + 1, "{kind}: {}", told.lines().last().unwrap_or_default());
         }
     }
+}
+
+/// More frames than the burst of the smallest meter, 131 kB.
+const FRAMES: usize = 150;
+
+/// How many of these frames leave by a port, when one behind them has.
+fn copies(switch: &Switch, port: u16, mut frame: Vec<u8>) -> usize {
+    frame.resize(1400, 0);
+    let before = switch.sent(port).len();
+    for _ in 0..FRAMES {
+        switch.receive(1, &frame);
+    }
+    let last = arp(End::of(1, 0, false), before as u32);
+    switch.receive(1, &last);
+    let begin = std::time::Instant::now();
+    loop {
+        let sent = switch.sent(port).split_off(before);
+        if let Some(at) = sent.iter().position(|sent| *sent == last) {
+            return at;
+        }
+        assert!(begin.elapsed() < PATIENCE, "what nothing keeps away does not arrive");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// A datapath has one list of outputs for all copies of a packet, and a meter that drops ends it.
+#[test]
+fn the_meter_of_one_takes_nothing_from_the_others() {
+    let switch = Switch::start(3);
+    let pair = json!({"mac": "00:00:5e:00:01:01", "ip": "10.0.0.100"});
+    let mut bridge = Bridge::default();
+    bridge
+        .plain(&vif(1, 1, &json!({})))
+        .plain(&vif(2, 1, &json!({"rate": {"ingress_kbps": 1}, "allowed_address_pairs": [pair]})))
+        .plain(&vif(3, 1, &json!({"allowed_address_pairs": [pair]})));
+    switch.load(&bridge);
+    let from = End::of(1, 4000, false);
+    assert_eq!(copies(&switch, 3, arp(from, u32::MAX)), FRAMES, "of a flood");
+    let shared = End { mac: [0, 0, 0x5e, 0, 1, 1], ip: "10.0.0.100".parse().unwrap(), port: 4000 };
+    assert_eq!(copies(&switch, 3, udp(from, shared)), FRAMES, "to an address of several");
+    let metered = copies(&switch, 2, udp(from, End::of(2, 4000, false)));
+    assert!((1..FRAMES).contains(&metered), "{metered} of {FRAMES}: what is for it alone is metered");
 }

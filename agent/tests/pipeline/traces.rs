@@ -1,9 +1,9 @@
 //! A bridge with VIFs of every kind, and where `ofproto/trace` says that packets go on it.
 
 use serde_json::json;
-use vifd::plan::pipeline::{Attachment, Reason, Uplink};
+use vifd::plan::pipeline::{self, Attachment, Cookie, Reason, Uplink};
 
-use crate::scene::{Bridge, network, vif};
+use crate::scene::{Bridge, network, owner, vif};
 use crate::switch::{Fate, Switch};
 
 /// ```text
@@ -118,6 +118,9 @@ fn dropped(reason: Reason) -> Fate {
 fn packets() -> Vec<(&'static str, String, &'static [&'static str], Fate)> {
     let none: &[&str] = &[];
     let from_uplink = |vlan: u16, rest: &str| format!("in_port=10,dl_vlan={vlan},dl_src=02:00:00:00:00:99,{rest}");
+    let igmp = |source: &str, to: &str| {
+        format!("in_port=1,dl_src={},dl_dst=01:00:5e:00:00:16,ip,nw_proto=2,nw_src={source},nw_dst={to}", mac(1))
+    };
     let answer = |from: u8, target: &str, own: &str| {
         nd(from, 136, &format!("fd00::{from}"), &format!("nd_target={target},nd_tll={own}"))
     };
@@ -308,6 +311,16 @@ fn packets() -> Vec<(&'static str, String, &'static [&'static str], Fate)> {
             &["trk,new"],
             others(&["p1", "p6"]),
         ),
+        (
+            "a query for listeners",
+            nd(1, 130, &link_local(1), "").trim_end_matches(',').to_owned(),
+            none,
+            dropped(Reason::MulticastQuery),
+        ),
+        ("a query of IGMP without address", igmp("0.0.0.0", "224.0.0.1"), none, dropped(Reason::MulticastQuery)),
+        ("a query of IGMP", igmp("10.0.0.1", "224.0.0.1"), none, dropped(Reason::MulticastQuery)),
+        ("a report of IGMP", igmp("0.0.0.0", "224.0.0.22"), &["trk,new"], others(&["p1", "p6"])),
+        ("discovery that cannot be read", nd(1, 135, "fd00::1", "nd_target=::"), none, dropped(Reason::Nd)),
         // IP.
         ("another's address", ip(1, 2).replace("nw_src=10.0.0.1", "nw_src=10.0.0.2"), none, dropped(Reason::Ip)),
         ("another's IPv6 address", ipv6(1, 2, "fd00::2"), none, dropped(Reason::Ip)),
@@ -401,6 +414,32 @@ fn packets_go_where_they_may() {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.concat());
+}
+
+/// A bucket that is left of a VIF that was on another network once, or whose port another VIF has now.
+#[test]
+fn a_flood_stays_in_its_network_whatever_is_left_in_its_group() {
+    let switch = Switch::start(13);
+    switch.load(&bridge());
+    let mut before = bridge();
+    before.ports.iter_mut().find(|port| port.at.port == 9).unwrap().network = network(1);
+    let left = before.networks().iter().find(|facts| facts.key == network(1)).map(pipeline::network).unwrap().unwrap();
+    let known =
+        bridge().networks().iter().find(|facts| facts.key == network(1)).map(pipeline::network).unwrap().unwrap();
+    assert_eq!(left.groups[0].buckets.len(), known.groups[0].buckets.len() + 1);
+    assert_eq!(left.groups[0].id, known.groups[0].id);
+    switch.ofctl("mod-group", &["-"], &left.groups[0].to_string());
+    assert_eq!(switch.trace(&arp(1, &mac(1), "10.0.0.1"), &[]), others(&["p1"]));
+}
+
+/// The flows of the bridge are another party's: refused or held, they may be missing while a guest's are there.
+#[test]
+fn what_is_dropped_for_a_guest_is_dropped_without_the_bridges_flows() {
+    let switch = Switch::start(13);
+    switch.load(&bridge());
+    switch.ofctl("del-flows", &[&format!("cookie={}/-1", Cookie::bridge(owner()))], "");
+    let refused = nd(1, 135, "fd00::1", "nd_target=::");
+    assert_eq!(switch.trace(&refused, &[]), dropped(Reason::Nd));
 }
 
 /// A switch gives flows, groups and meters back as they were sent: otherwise every look at it would find a difference.

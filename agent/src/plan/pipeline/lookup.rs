@@ -7,7 +7,7 @@ use flows::{Action, Field, Instructions, MatchBuilder};
 
 use super::cookie::NetworkKey;
 use super::facts::{NetworkFacts, PortFacts};
-use super::pen::{FROM_UPLINK, MARKS, Pen, TO, any, mac, set};
+use super::pen::{COPIED, FROM_UPLINK, MARKS, Pen, TO, any, mac, set};
 use super::tables::{
     ADDRESS, ELSEWHERE, FLOOD, INGRESS_TRACK, LOOKUP, NOT_HERE, OUTPUT, Place, RESERVED_MULTICAST, SHARED_ADDRESS,
 };
@@ -38,7 +38,7 @@ pub(super) fn vif(pen: &mut Pen, port: &PortFacts) {
 /// Floods, addresses that guests share, and everything that is not here.
 pub(super) fn network(pen: &mut Pen, facts: &NetworkFacts, groups: &[u32]) {
     if !groups.is_empty() {
-        let floods: Vec<_> = groups.iter().map(|id| Action::Group(*id)).collect();
+        let floods: Vec<_> = copied().chain(groups.iter().map(|id| Action::Group(*id))).collect();
         let matching = on(facts.key).masked(Field::ETH_DST, GROUP_BIT, GROUP_BIT);
         pen.write(FLOOD, matching, Instructions::apply(floods));
     }
@@ -47,12 +47,22 @@ pub(super) fn network(pen: &mut Pen, facts: &NetworkFacts, groups: &[u32]) {
         let copy = |(to, table)| Action::Clone([set(TO, to), Action::resubmit(table)].into());
         let uplink = facts.uplink.map(|uplink| (uplink.port.into(), OUTPUT));
         let copies: Vec<_> = holders.into_iter().chain(uplink).map(copy).collect();
+        let several = copied().filter(|_| copies.len() > 1);
         let matching = on(facts.key).exact(Field::ETH_DST, mac(address));
-        pen.write(SHARED_ADDRESS, matching, Instructions::apply(copies));
+        pen.write(
+            SHARED_ADDRESS,
+            matching,
+            Instructions::apply(several.chain(copies.iter().cloned()).collect::<Vec<_>>()),
+        );
     }
     if let Some(uplink) = facts.uplink {
         pen.write(ELSEWHERE, on(facts.key), send(uplink.port.into(), OUTPUT));
     }
+}
+
+/// What is said of a packet before it is copied.
+fn copied() -> impl Iterator<Item = Action> {
+    std::iter::once(set(COPIED, 1_u32))
 }
 
 /// Who may use an address that is nobody's own. Where it is somebody's, the owner's flow is above.

@@ -4,8 +4,8 @@
 use flows::{Action, Field, Instructions, PortNo};
 
 use super::facts::{NetworkFacts, PortFacts};
-use super::pen::{Pen, TO, VLAN, VLAN_PRESENT, any, from, set, to};
-use super::tables::{HAIRPIN, HAIRPIN_WITH_RULES, OUT, OUTPUT, Place};
+use super::pen::{COPIED, Pen, TO, VLAN, VLAN_PRESENT, any, from, set, to};
+use super::tables::{HAIRPIN, HAIRPIN_WITH_RULES, OUT, OUT_COPIED, OUTPUT, Place};
 
 fn send(port: u16, vlan: Option<u16>, meter: Option<u32>) -> Instructions {
     let mut apply = Vec::new();
@@ -17,12 +17,20 @@ fn send(port: u16, vlan: Option<u16>, meter: Option<u32>) -> Instructions {
     Instructions { meter, ..Instructions::apply(apply) }
 }
 
-/// To a guest, but what it sent itself: Open vSwitch would leave that out, and count it.
+/// To a guest, but what it sent itself: Open vSwitch would leave that out, and count it. Nothing of another network,
+/// whatever is left of the guest there.
+///
+/// Copies of a packet for several pass its meter by: to a datapath they are one list of outputs, and a meter that drops ends
+/// it, for all who come later in the list.
 pub(super) fn vif(pen: &mut Pen, port: &PortFacts) {
     let id = port.at.id();
     let hairpin = if port.rules.is_some() { HAIRPIN_WITH_RULES } else { HAIRPIN };
     pen.drop(hairpin, from(id).exact(TO, id));
-    pen.write(OUT, to(id), send(port.at.port, port.at.vlan, port.meters.to_vif));
+    let here = to(id).exact(Field::METADATA, port.network.metadata());
+    if port.meters.to_vif.is_some() {
+        pen.write(OUT_COPIED, here.clone().exact(COPIED, 1_u32), send(port.at.port, port.at.vlan, None));
+    }
+    pen.write(OUT, here, send(port.at.port, port.at.vlan, port.meters.to_vif));
 }
 
 /// To the rest of a network, on the uplink.

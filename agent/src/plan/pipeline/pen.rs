@@ -17,6 +17,8 @@ pub(super) const FROM: Field = Field::reg(5);
 pub(super) const TO: Field = Field::reg(6);
 /// [`FROM_UPLINK`], or 0.
 pub(super) const MARKS: Field = Field::reg(7);
+/// 1 in copies of a packet for several, or 0.
+pub(super) const COPIED: Field = Field::reg(8);
 /// The packet came from an uplink.
 pub(super) const FROM_UPLINK: u32 = 1;
 

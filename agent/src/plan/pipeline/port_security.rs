@@ -11,7 +11,7 @@ use super::facts::PortFacts;
 use super::pen::{ARP, IGMP, IPV4, IPV6, Narrow, Pen, RARP, any, family, from, mac};
 use super::tables::{
     DHCP_SERVER, FOREIGN_ARP, FOREIGN_IP, FOREIGN_MAC, FOREIGN_ND, FROM_VIF, NO_IP, NO_NEIGHBOUR, OWN_IP, OWN_MAC,
-    OWN_NEIGHBOUR, PORT_SECURITY, PORT_SECURITY_IP, PORT_SECURITY_NEIGHBOUR, PROBE, Place, ROUTER_ADVERTISEMENT,
+    OWN_NEIGHBOUR, PORT_SECURITY, PORT_SECURITY_IP, PORT_SECURITY_NEIGHBOUR, PROBE, Place, QUERY, ROUTER_ADVERTISEMENT,
     UNADDRESSED, UNREADABLE_ND,
 };
 use crate::model::MacAddr;
@@ -20,7 +20,10 @@ use crate::model::MacAddr;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const ROUTER: u8 = 134;
+const LISTENER_QUERY: u8 = 130;
 const LISTENER_REPORTS: [u8; 2] = [131, 143];
+/// Where IGMP asks all systems (RFC 3376, 4.1.12). Its types are nothing that Open vSwitch matches.
+const ALL_SYSTEMS: u32 = 0xe000_0001;
 
 /// The address that a host makes of its Ethernet address for its link (RFC 4291, appendix A). Others, such as those of
 /// RFC 7217, take an address pair.
@@ -53,6 +56,11 @@ pub(super) fn vif(pen: &mut Pen, port: &PortFacts) {
         }
     }
     solicitations(pen, id, &macs, &allowed);
+    // Open vSwitch takes discovery with options it cannot read, or with one of them twice, for such without any. What the
+    // guest may say is not there without what it may not: one flow set, all of it or nothing.
+    for kind in [SOLICITATION, ADVERTISEMENT] {
+        pen.drop(UNREADABLE_ND, discovery(id, kind).exact(Field::ND_TARGET, 0_u128));
+    }
     pen.drop(FOREIGN_ARP, from(id).ethertype(ARP));
     pen.drop(FOREIGN_ARP, from(id).ethertype(RARP));
     for kind in [SOLICITATION, ADVERTISEMENT] {
@@ -106,6 +114,8 @@ fn solicitations(pen: &mut Pen, id: u32, macs: &BTreeSet<MacAddr>, allowed: &BTr
 
 fn ip(pen: &mut Pen, id: u32, allowed: &BTreeSet<(MacAddr, IpNet)>) {
     pen.drop(ROUTER_ADVERTISEMENT, from(id).icmpv6(ROUTER));
+    pen.drop(QUERY, from(id).icmpv6(LISTENER_QUERY));
+    pen.drop(QUERY, from(id).ethertype(IPV4).proto(IGMP).exact(Field::IP_DST, ALL_SYSTEMS));
     // Clients look at the port that an answer is for, not at the one it is from.
     for (kind, client) in [(IPV4, 68), (IPV6, 546)] {
         pen.drop(DHCP_SERVER, from(id).ethertype(kind).udp(None, client));
@@ -133,11 +143,6 @@ fn ip(pen: &mut Pen, id: u32, allowed: &BTreeSet<(MacAddr, IpNet)>) {
 }
 
 pub(super) fn bridge(pen: &mut Pen) {
-    // Open vSwitch takes discovery with options it cannot read, or with one of them twice, for such without any.
-    for kind in [SOLICITATION, ADVERTISEMENT] {
-        let read = any().icmpv6(kind).exact(Field::ICMPV6_CODE, 0_u8).exact(Field::ND_TARGET, 0_u128);
-        pen.drop(UNREADABLE_ND, read);
-    }
     pen.goto(NO_NEIGHBOUR, any(), PORT_SECURITY_IP);
     // Each guest has flows that count what is not its own; these are for packets that no guest's flows have classified.
     for table in [PORT_SECURITY, PORT_SECURITY_IP] {

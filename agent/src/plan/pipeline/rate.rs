@@ -1,5 +1,5 @@
 //! Table 20, where everything that a guest may send is counted and metered, and the meters. Towards a guest the meter
-//! stands at its output (see `output`): one table less for each member of a flood.
+//! stands at its output (see `output`), which copies for several pass by.
 
 use flows::{Band, BandKind, Instructions, Meter, MeterFlags};
 

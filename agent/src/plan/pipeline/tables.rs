@@ -110,6 +110,8 @@ pub const NO_NEIGHBOUR: Place = place(PORT_SECURITY_NEIGHBOUR, 10);
 
 /// Guests are no routers.
 pub const ROUTER_ADVERTISEMENT: Place = place(PORT_SECURITY_IP, 210);
+/// Guests ask nobody what multicast they want: who asks is taken for the network's multicast router.
+pub const QUERY: Place = place(PORT_SECURITY_IP, 205);
 /// Guests are no DHCP servers.
 pub const DHCP_SERVER: Place = place(PORT_SECURITY_IP, 200);
 /// A guest without an address yet: DHCP, and membership of multicast groups.
@@ -172,6 +174,8 @@ pub const ELSEWHERE: Place = place(LOOKUP, 10);
 pub const HAIRPIN_WITH_RULES: Place = place(INGRESS_TRACK, 200);
 /// The same where the sender has none.
 pub const HAIRPIN: Place = place(OUTPUT, 200);
+/// A VIF with a meter, of a packet for several.
+pub const OUT_COPIED: Place = place(OUTPUT, 110);
 /// A VIF, or a network's uplink.
 pub const OUT: Place = place(OUTPUT, 100);
 
@@ -190,6 +194,8 @@ pub enum Reason {
     Nd,
     /// A router advertisement.
     RouterAdvertisement,
+    /// A query for members of multicast groups.
+    MulticastQuery,
     /// A DHCP server's answer.
     DhcpServer,
     /// Another's IP source.
@@ -214,13 +220,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::Inactive,
         Reason::Tagged,
         Reason::Mac,
         Reason::Arp,
         Reason::Nd,
         Reason::RouterAdvertisement,
+        Reason::MulticastQuery,
         Reason::DhcpServer,
         Reason::Ip,
         Reason::Ethertype,
@@ -243,6 +250,7 @@ impl Reason {
             Reason::Arp => "arp_spoof",
             Reason::Nd => "nd_spoof",
             Reason::RouterAdvertisement => "router_advertisement",
+            Reason::MulticastQuery => "multicast_query",
             Reason::DhcpServer => "dhcp_server",
             Reason::Ip => "ip_spoof",
             Reason::Ethertype => "ethertype",
@@ -272,6 +280,7 @@ const DROPS: &[(Place, Reason)] = &[
     (FOREIGN_ARP, Reason::Arp),
     (FOREIGN_ND, Reason::Nd),
     (ROUTER_ADVERTISEMENT, Reason::RouterAdvertisement),
+    (QUERY, Reason::MulticastQuery),
     (DHCP_SERVER, Reason::DhcpServer),
     (FOREIGN_IP, Reason::Ip),
     (NO_IP, Reason::Ethertype),
@@ -306,7 +315,7 @@ pub fn dropped_at(place: Place) -> Option<Reason> {
 pub enum Counts {
     /// What port security let pass from a guest, before its meter and its rules.
     FromVif,
-    /// What was sent to a guest, before its meter.
+    /// What was sent to a guest, before its meter if it has to pass that.
     ToVif,
     /// What was dropped.
     Dropped(Reason),
@@ -319,7 +328,7 @@ pub enum Counts {
 pub fn counts(place: Place) -> Option<Counts> {
     match place {
         SENT => Some(Counts::FromVif),
-        OUT => Some(Counts::ToVif),
+        OUT | OUT_COPIED => Some(Counts::ToVif),
         HAIRPIN | HAIRPIN_WITH_RULES => None,
         _ => dropped_at(place).map(Counts::Dropped),
     }
