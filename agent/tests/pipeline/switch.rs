@@ -225,7 +225,7 @@ fn sends(actions: &str) -> Vec<String> {
             sends.push([&done[..], &[action]].concat().join(","));
         } else if action == "pop_vlan" && done.last().is_some_and(|last| last.starts_with("push_vlan")) {
             done.pop();
-        } else if !["ct(", "recirc(", "meter("].iter().any(|kind| action.starts_with(kind)) {
+        } else if !["ct(", "ct_clear", "recirc(", "meter("].iter().any(|kind| action.starts_with(kind)) {
             done.push(action);
         }
     }

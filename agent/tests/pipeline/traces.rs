@@ -3,6 +3,8 @@
 use serde_json::json;
 use vifd::plan::pipeline::{self, Attachment, Cookie, Reason, Uplink};
 
+use vifd::model::Vif;
+
 use crate::scene::{Bridge, network, owner, vif};
 use crate::switch::{Fate, Switch};
 
@@ -414,6 +416,92 @@ fn packets_go_where_they_may() {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.concat());
+}
+
+#[test]
+fn dhcp_passes_where_there_are_rules_and_nothing_else_does_with_it() {
+    let rules = json!({"rules": []});
+    let subnet = |vif: &mut Vif, cidr: &str, server: Option<&str>, gateway: Option<&str>| {
+        let subnet = &mut vif.network.as_mut().unwrap().subnets[0];
+        subnet.cidr = Some(cidr.parse().unwrap());
+        subnet.dhcp_server = server.map(|server| server.parse().unwrap());
+        subnet.gateway = gateway.map(|gateway| gateway.parse().unwrap());
+    };
+    let mut named = vif(1, 1, &rules);
+    subnet(&mut named, "10.0.0.0/24", Some("10.0.0.2"), Some("10.0.0.1"));
+    let mut on_link = vif(2, 1, &rules);
+    subnet(&mut on_link, "10.0.0.0/24", None, None);
+    let mut six = vif(4, 1, &rules);
+    subnet(&mut six, "fd00::/64", Some("fd00::2"), None);
+    let mut bridge = Bridge::default();
+    bridge.plain(&named).plain(&on_link).plain(&vif(3, 1, &json!({"port_security": false}))).plain(&six);
+    let switch = Switch::start(4);
+    switch.load(&bridge);
+    let asks = |source: &str, server: &str| {
+        format!("{},udp,nw_src={source},nw_dst={server},udp_src=68,udp_dst=67", frame(1, 3))
+    };
+    let answers =
+        |to: u8, server: &str| format!("{},udp,nw_src={server},nw_dst=10.0.0.{to},udp_src=67,udp_dst=68", frame(3, to));
+    let asks6 = |server: &str| {
+        format!("{},udp6,ipv6_src={},ipv6_dst={server},udp_src=546,udp_dst=547", frame(4, 3), link_local(4))
+    };
+    let answers6 =
+        |server: &str| format!("{},udp6,ipv6_src={server},ipv6_dst=fd00::4,udp_src=547,udp_dst=546", frame(3, 4));
+    let (out, ingress) = (sent(&["p3"]), dropped(Reason::IngressRules));
+    for (what, packet, expected) in [
+        ("a client without address", asks("0.0.0.0", "255.255.255.255"), out.clone()),
+        ("one that nobody renewed", asks("10.0.0.1", "255.255.255.255"), out.clone()),
+        ("one that renews", asks("10.0.0.1", "10.0.0.2"), out.clone()),
+        ("one that asks a relay", asks("10.0.0.1", "10.0.0.1"), out.clone()),
+        ("no server", asks("10.0.0.1", "10.0.0.77"), dropped(Reason::EgressRules)),
+        ("far away", asks("10.0.0.1", "192.0.2.1"), dropped(Reason::EgressRules)),
+        ("the server", answers(1, "10.0.0.2"), sent(&["p1"])),
+        ("a relay", answers(1, "10.0.0.1"), sent(&["p1"])),
+        ("to everybody", answers(1, "10.0.0.9").replace("nw_dst=10.0.0.1", "nw_dst=255.255.255.255"), sent(&["p1"])),
+        ("not the server", answers(1, "10.0.0.9"), ingress.clone()),
+        ("far from it", answers(1, "192.0.2.1"), ingress.clone()),
+        ("whoever is on the link of one without known server", answers(2, "10.0.0.9"), sent(&["p2"])),
+        ("nobody else", answers(2, "192.0.2.1"), ingress.clone()),
+        ("a client of DHCPv6", asks6("ff02::1:2"), out.clone()),
+        ("one that renews", asks6("fd00::2"), out),
+        ("no server of DHCPv6", asks6("fd00::77"), dropped(Reason::EgressRules)),
+        ("a server on the link", answers6("fe80::1"), sent(&["p4"])),
+        ("the server of DHCPv6", answers6("fd00::2"), sent(&["p4"])),
+        ("another", answers6("2001:db8::1"), ingress),
+    ] {
+        assert_eq!(switch.trace(&packet, &["trk,new"]), expected, "{what}: {packet}");
+    }
+}
+
+/// Of each packet to many the rules are asked, without connections.
+#[test]
+fn rules_are_for_multicast_too() {
+    let rules = json!({"rules": [
+        {"direction": "ingress", "protocol": "udp", "port_min": 5353},
+        {"direction": "ingress", "ethertype": "IPv6", "protocol": "udp", "port_min": 5353},
+        {"direction": "egress"},
+    ]});
+    let mut bridge = Bridge::default();
+    bridge.plain(&vif(1, 1, &rules)).plain(&vif(2, 1, &rules)).plain(&vif(3, 1, &json!({"rules": []})));
+    let switch = Switch::start(3);
+    switch.load(&bridge);
+    let v4 = |to: &str, port: u16| {
+        let from = mac(1);
+        format!("in_port=1,dl_src={from},dl_dst={EVERYBODY},udp,nw_src=10.0.0.1,nw_dst={to},udp_src=9,udp_dst={port}")
+    };
+    for to in ["224.0.0.251", "239.255.255.250", "255.255.255.255"] {
+        // As a reply in the sender's own zone, too: it is none in the receivers'.
+        for state in ["trk,new", "trk,est", "trk,est,rpl"] {
+            assert_eq!(switch.trace(&v4(to, 5353), &[state]), sent(&["p2"]), "{to} {state}");
+            assert_eq!(switch.trace(&v4(to, 5354), &[state]), dropped(Reason::IngressRules), "{to} {state}");
+        }
+    }
+    let v6 = ipv6(1, 2, "fd00::1").replace("ipv6_dst=fd00::2", "ipv6_dst=ff02::fb").replace("ipv6,", "udp6,");
+    let v6 = v6.replace(&mac(2), "33:33:00:00:00:fb");
+    let v6 = |port: u16| format!("{v6},udp_src=9,udp_dst={port}");
+    // No rule lets the sender begin in IPv6, but who replies may.
+    assert_eq!(switch.trace(&v6(5353), &["trk,est,rpl"]), sent(&["p2"]));
+    assert_eq!(switch.trace(&v6(5354), &["trk,est,rpl"]), dropped(Reason::IngressRules));
 }
 
 /// A bucket that is left of a VIF that was on another network once, or whose port another VIF has now.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::cookie::{NetworkKey, OwnerTag};
 use crate::model::{AddressPair, MacAddr, Rule, Vif, VifId};
@@ -47,6 +47,33 @@ pub struct RuleFacts {
     pub conjunctions: BTreeMap<String, u32>,
 }
 
+/// Who has to do with a guest's DHCP clients, as far as its record says. Only guests with rules need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DhcpServers {
+    /// Servers and gateways of its subnets, whom a client with an address asks directly. A gateway may be a relay.
+    pub asked: BTreeSet<IpAddr>,
+    /// From where answers come: of these; where the record names no server for IPv4, from anywhere on its subnets, and from
+    /// anywhere at all where it does not say what these are.
+    pub answering: BTreeSet<IpNet>,
+}
+
+impl DhcpServers {
+    fn of(vif: &Vif) -> Self {
+        let subnets = || vif.network.iter().flat_map(|network| &network.subnets);
+        let asked: BTreeSet<IpAddr> =
+            subnets().flat_map(|subnet| [subnet.dhcp_server, subnet.gateway]).flatten().collect();
+        let mut answering: BTreeSet<IpNet> = asked.iter().copied().map(IpNet::from).collect();
+        // Servers of DHCPv6 answer from their link's address.
+        if !subnets().filter_map(|subnet| subnet.dhcp_server).any(|server| server.is_ipv4()) {
+            let links: Vec<IpNet> =
+                subnets().filter_map(|subnet| subnet.cidr).filter(|cidr| cidr.addr().is_ipv4()).collect();
+            let anywhere = IpNet::V4(Ipv4Net::default());
+            answering.extend(if links.is_empty() { vec![anywhere] } else { links });
+        }
+        DhcpServers { asked, answering: answering.iter().map(IpNet::trunc).collect() }
+    }
+}
+
 /// A VIF's port, as far as its flows go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFacts {
@@ -68,6 +95,8 @@ pub struct PortFacts {
     pub port_security: bool,
     /// Meters, where the record limits the rate.
     pub meters: MeterIds,
+    /// Servers of its DHCP clients.
+    pub dhcp: DhcpServers,
     /// Rules, where the record has some.
     pub rules: Option<RuleFacts>,
     /// An inactive VIF sends and gets nothing.
@@ -89,6 +118,7 @@ impl PortFacts {
             pairs: vif.policy.allowed_address_pairs.clone(),
             port_security: vif.policy.port_security,
             meters: MeterIds::default(),
+            dhcp: DhcpServers::of(vif),
             rules: None,
             active: vif.active,
         })

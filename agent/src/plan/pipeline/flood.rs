@@ -16,22 +16,33 @@ const BUCKETS: usize = 60_000 / 48;
 /// beyond which the whole packet is dropped), less what other tables take.
 const MOST_TABLES: usize = 4_000;
 
-/// Tables that a copy goes through: its output, and connection tracking before that.
-fn cost(rules: bool) -> usize {
-    if rules { 2 } else { 1 }
+/// Most octets of actions that a packet may take in Linux (`MAX_ACTIONS_BUFSIZE` of `net/openvswitch/flow_netlink.c`, 32 KiB;
+/// later kernels take more), beyond which nobody gets it; less what it takes beside its copies.
+const MOST_OCTETS: usize = 32 * 1024 - 512;
+
+/// What a copy takes of both.
+#[derive(Clone, Copy)]
+struct Cost {
+    tables: usize,
+    octets: usize,
+}
+
+/// A copy goes through its output, and through three tables for rules before that. In the datapath it is an output of 8
+/// octets, with a tag 12 more to push and pop it.
+fn cost(vlan: Option<u16>, rules: bool) -> Cost {
+    let tagged = if vlan.is_some() { 12 } else { 0 };
+    Cost { tables: if rules { 4 } else { 1 }, octets: 8 + tagged }
 }
 
 /// How many of the members, from the first on, a packet of this network can be flooded to. The others get what is sent to
 /// their addresses, but neither broadcast nor multicast.
 #[must_use]
 pub fn flooded(members: &[Member], uplink: Option<Uplink>) -> usize {
-    let mut left = MOST_TABLES - uplink.map_or(0, |_| cost(false));
-    let fits = |member: &&Member| match left.checked_sub(cost(member.rules)) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
+    let mut taken = uplink.map_or(Cost { tables: 0, octets: 0 }, |uplink| cost(uplink.vlan, false));
+    let fits = |member: &&Member| {
+        let more = cost(member.at.vlan, member.rules);
+        taken = Cost { tables: taken.tables + more.tables, octets: taken.octets + more.octets };
+        taken.tables <= MOST_TABLES && taken.octets <= MOST_OCTETS
     };
     members.iter().take_while(fits).count()
 }

@@ -60,9 +60,10 @@ pub(super) fn network(pen: &mut Pen, facts: &NetworkFacts, groups: &[u32]) {
     }
 }
 
-/// What is said of a packet before it is copied.
+/// What happens to a packet before it is copied. What it is to its sender's connections is nothing to the receivers; it is
+/// forgotten here, because Open vSwitch does so in the first copy alone.
 fn copied() -> impl Iterator<Item = Action> {
-    std::iter::once(set(COPIED, 1_u32))
+    [Action::CtClear, set(COPIED, 1_u32)].into_iter()
 }
 
 /// Who may use an address that is nobody's own. Where it is somebody's, the owner's flow is above.

@@ -34,7 +34,9 @@ use flows::{Flow, Group};
 
 pub use announce::announcement;
 pub use cookie::{Cookie, NetworkKey, OwnerTag};
-pub use facts::{Attachment, Member, MeterIds, NetworkFacts, PortFacts, RuleFacts, Uplink, member_addresses};
+pub use facts::{
+    Attachment, DhcpServers, Member, MeterIds, NetworkFacts, PortFacts, RuleFacts, Uplink, member_addresses,
+};
 pub use flood::{flooded, groups_needed, served};
 pub use rate::meters;
 pub use rules::groups;

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A rule is looked at for every packet in the direction in which its connection began, not for the first alone. When
-//! none lets such a packet pass any longer, the connection is marked in the tracker, and its replies are dropped too:
-//! nothing needs to be flushed. When a rule lets it pass again, the mark is taken off.
+//! none lets such a packet pass any longer, the connection is marked in the tracker, and from then on its replies are dropped
+//! too: nothing needs to be flushed. When a rule lets it pass again, the mark is taken off.
 
 use std::collections::BTreeMap;
 
@@ -27,13 +27,16 @@ use super::pen::{ARP, IPV4, IPV6, Narrow, Pen, RARP, any, conntrack, ethernet, f
 use super::ranges;
 use super::tables::{
     ALLOWED_AGAIN, DENY, EGRESS_AROUND, EGRESS_COMMIT, EGRESS_RULES, EGRESS_TRACK, EGRESS_ZONE, ESTABLISHED as GOES_ON,
-    GROUP_RULE, INGRESS_AROUND, INGRESS_COMMIT, INGRESS_RULES, INGRESS_TRACK, INGRESS_ZONE, INVALID, LOOKUP, NEW,
-    OUTPUT, Place, REPLY, REVOKE, REVOKED, RULE,
+    GROUP_RULE, INGRESS_AROUND, INGRESS_COMMIT, INGRESS_RULES, INGRESS_TO_MANY, INGRESS_TRACK, INGRESS_ZONE, INVALID,
+    LOOKUP, NEW, OUTPUT, Place, REPLY, REVOKE, REVOKED, RULE, UNTRACKED,
 };
 use crate::model::{Direction, Ethertype, Protocol, Rule};
 
 /// `ct_mark` of connections that rules no longer let pass.
 const DENIED: u32 = 1;
+
+/// `ff02::1:2`, relays and servers of DHCPv6 on a link (RFC 8415, 7.1).
+const DHCPV6_SERVERS: u128 = 0xff02 << 112 | 0x1_0002;
 
 /// The tables of a direction.
 struct Way {
@@ -45,13 +48,15 @@ struct Way {
     on: u8,
     around: Place,
     zone: Place,
-    /// Types of ICMPv6 and ports of UDP that are not tracked.
+    /// Types of ICMPv6 that are not tracked.
     discovery: &'static [u8],
+    /// Ports of DHCP.
     dhcp: (u16, u16),
+    /// Ports of DHCPv6.
     dhcpv6: (u16, u16),
 }
 
-/// Solicitations of routers and neighbours, advertisements of neighbours, reports of listeners; DHCP clients.
+/// Solicitations of routers and neighbours, advertisements of neighbours, reports of listeners.
 const EGRESS: Way = Way {
     direction: Direction::Egress,
     track: EGRESS_TRACK,
@@ -65,7 +70,7 @@ const EGRESS: Way = Way {
     dhcpv6: (546, 547),
 };
 
-/// Queries for listeners, advertisements of routers, solicitations and advertisements of neighbours; DHCP servers.
+/// Queries for listeners, advertisements of routers, solicitations and advertisements of neighbours.
 const INGRESS: Way = Way {
     direction: Direction::Ingress,
     track: INGRESS_TRACK,
@@ -90,6 +95,24 @@ impl Way {
 
     fn at(&self, priority: u16) -> Place {
         Place { table: self.rules, priority }
+    }
+
+    /// DHCP, in the direction of this way.
+    fn dhcp(&self, matching: MatchBuilder, v4: bool) -> MatchBuilder {
+        let (from, to) = if v4 { self.dhcp } else { self.dhcpv6 };
+        matching.udp(Some(from), to)
+    }
+
+    /// DHCP between a client that asks everybody on its link and those who answer it there, which is not tracked: that an
+    /// answer is one cannot be told from the addresses.
+    fn dhcp_on_the_link(&self) -> [MatchBuilder; 2] {
+        let v4 = self.dhcp(ethernet(IPV4), true).exact(Field::IP_DST, u32::MAX);
+        let v6 = self.dhcp(ethernet(IPV6), false);
+        let v6 = match self.direction {
+            Direction::Egress => v6.exact(Field::IPV6_DST, DHCPV6_SERVERS),
+            Direction::Ingress => v6.masked(Field::IPV6_SRC, 0xfe80_u128 << 112, 0xffc0_u128 << 112),
+        };
+        [v4, v6]
     }
 
     /// The addresses of the other end.
@@ -122,10 +145,33 @@ pub(super) fn vif(pen: &mut Pen, port: &PortFacts) {
             let tracked = Instructions::apply([track(facts.zone, way.rules)]);
             pen.write(way.zone, way.of(id).ethertype(kind), tracked);
         }
+        self::dhcp(pen, way, id, port);
         for rule in facts.rules.iter().filter(|rule| rule.direction == way.direction) {
             self::rule(pen, way, id, rule, &facts.conjunctions);
         }
         pen.drop(way.at(DENY), way.of(id));
+    }
+}
+
+/// DHCP between a client and the servers that it knows: it asks like anybody whom a rule lets ask, and gets answers that are
+/// none to what it asked, since it asked everybody.
+fn dhcp(pen: &mut Pen, way: &Way, id: u32, port: &PortFacts) {
+    match way.direction {
+        Direction::Egress => {
+            for server in &port.dhcp.asked {
+                pen.goto(
+                    way.at(RULE),
+                    way.dhcp(way.remote(way.of(id), (*server).into()), server.is_ipv4()),
+                    way.commit,
+                );
+            }
+        }
+        Direction::Ingress => {
+            for servers in &port.dhcp.answering {
+                let answer = way.dhcp(way.remote(way.of(id), *servers), servers.addr().is_ipv4());
+                pen.goto(way.around, answer, way.on);
+            }
+        }
     }
 }
 
@@ -203,8 +249,29 @@ pub fn groups(owner: OwnerTag, groups: &BTreeMap<u32, Vec<IpNet>>) -> Vec<flows:
     pen.finish()
 }
 
+/// What goes to many at once, towards a guest: nothing answers it, so that there is no connection to know, and rules look at
+/// each packet by itself. Tracking would be an entry for every guest, and in a datapath's list of actions for all copies
+/// some 170 octets for each, of which there is room for not even two hundred. Fragments take that way all the same: rules see no
+/// ports in the later ones.
+fn to_many(pen: &mut Pen) {
+    // Both bits: what ovs-ofctl saves as `nw_frag=no` and puts back has them.
+    let whole = |kind: u16| ethernet(kind).exact(Field::IP_FRAG, 0_u8);
+    let many = [
+        whole(IPV4).masked(Field::IP_DST, 0xe000_0000_u32, 0xf000_0000),
+        whole(IPV4).exact(Field::IP_DST, u32::MAX),
+        whole(IPV6).masked(Field::IPV6_DST, 0xff_u128 << 120, 0xff_u128 << 120),
+    ];
+    for matching in many {
+        // As before copies (see `lookup`), for what is for this guest alone by its Ethernet address.
+        let untracked = Instructions { apply: [Action::CtClear].into(), ..goto(INGRESS.rules) };
+        pen.write(INGRESS_TO_MANY, matching, untracked);
+    }
+    pen.goto(Place { table: INGRESS.commit, priority: UNTRACKED }, any().state(0, TRACKED), INGRESS.on);
+}
+
 /// What is the same for every VIF with rules.
 pub(super) fn bridge(pen: &mut Pen) {
+    to_many(pen);
     for way in [&EGRESS, &INGRESS] {
         let on = way.on;
         for kind in [ARP, RARP] {
@@ -213,8 +280,9 @@ pub(super) fn bridge(pen: &mut Pen) {
         for kind in way.discovery {
             pen.goto(way.around, any().icmpv6(*kind), on);
         }
-        pen.goto(way.around, ethernet(IPV4).udp(Some(way.dhcp.0), way.dhcp.1), on);
-        pen.goto(way.around, ethernet(IPV6).udp(Some(way.dhcpv6.0), way.dhcpv6.1), on);
+        for dhcp in way.dhcp_on_the_link() {
+            pen.goto(way.around, dhcp, on);
+        }
         pen.drop(Place::miss(way.track), any());
 
         pen.drop(way.at(INVALID), any().state(TRACKED | BROKEN, 0));

@@ -132,6 +132,8 @@ pub const EGRESS_AROUND: Place = place(EGRESS_TRACK, 100);
 pub const EGRESS_ZONE: Place = place(EGRESS_TRACK, 50);
 /// The same towards guests.
 pub const INGRESS_AROUND: Place = place(INGRESS_TRACK, 100);
+/// What goes to many at once, towards guests: to the rules, untracked.
+pub const INGRESS_TO_MANY: Place = place(INGRESS_TRACK, 60);
 /// The same towards guests.
 pub const INGRESS_ZONE: Place = place(INGRESS_TRACK, 50);
 
@@ -156,6 +158,9 @@ pub const NEW: u16 = 100;
 pub const ALLOWED_AGAIN: u16 = 90;
 /// A connection that they still do.
 pub const ESTABLISHED: u16 = 80;
+
+/// What is not tracked.
+pub const UNTRACKED: u16 = 70;
 
 /// Multicast that no bridge forwards (IEEE 802.1Q, 8.6.3).
 pub const RESERVED_MULTICAST: Place = place(LOOKUP, 200);
