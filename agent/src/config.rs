@@ -256,7 +256,7 @@ impl Default for OpenFlow {
         OpenFlow {
             groups: IdRange { first: 1, last: 32767 },
             meters: IdRange { first: 1, last: 32767 },
-            zones: IdRange { first: 1, last: 65535 },
+            zones: IdRange { first: 32768, last: 65535 },
         }
     }
 }

@@ -62,6 +62,8 @@ struct Case {
     settings: Settings,
     desired: Desired,
     orders: Orders,
+    /// Empty for every plan where none is given: as after a restart.
+    memo: Option<Memo>,
     text: String,
 }
 
@@ -76,6 +78,7 @@ impl Case {
             settings: settings(),
             desired: Desired { synced: true, vifs, ..Desired::default() },
             orders: Orders::default(),
+            memo: None,
             text: String::new(),
         }
     }
@@ -101,7 +104,7 @@ impl Case {
                 in_flight: &BTreeSet::new(),
                 settings: &self.settings,
             };
-            let plan = plan(inputs, &mut Memo::default(), now);
+            let plan = plan(inputs, self.memo.as_mut().unwrap_or(&mut Memo::default()), now);
             // As the reconciler does.
             if self.desired.synced {
                 self.orders.stopped = plan.stopped_removals.iter().copied().collect();
@@ -278,6 +281,199 @@ fn a_group_that_somebody_elses_flow_names_stays() {
     let state = after["br-int"].ready().unwrap();
     assert_eq!(state.foreign.values().map(|set| set.len()).sum::<usize>(), 1, "{}", case.text);
     assert!(state.groups.contains_key(&1));
+}
+
+fn at<'a>(flows: &'a vifd::model::SwitchStates, table: u8, says: &str) -> Vec<&'a flows::Flow> {
+    let owned = flows["br-int"].ready().unwrap().owned.values().flat_map(|set| set.values());
+    owned.map(AsRef::as_ref).filter(|flow| flow.table == table && flow.to_string().contains(says)).collect()
+}
+
+/// Somebody makes one flow do what another does; whether vifd sees it happen or comes up later.
+fn is_made_to_do_what_another_does(vifs: Vec<Arc<Vif>>, table: u8, says: &str) {
+    for running in [true, false] {
+        let mut case = managed(vifs.clone());
+        case.world.ovs.bridges.clear();
+        case.world.ovs.ports.clear();
+        case.world.ovs.interfaces.clear();
+        case.memo = Some(Memo::default());
+        case.converge();
+        let before = case.world.flows();
+        let [one, other] = at(&before, table, says)[..] else { panic!("two flows") };
+        if !running {
+            case.memo = Some(Memo::default());
+        }
+        case.world.add_flow("br-int", flows::Flow { instructions: one.instructions.clone(), ..other.clone() });
+        case.converge();
+        let after = case.world.flows();
+        let [first, second] = at(&after, table, says)[..] else { panic!("two flows") };
+        assert_ne!(first.instructions, second.instructions, "running: {running}\n{}", case.text);
+        let numbers = |flows: &vifd::model::SwitchStates| {
+            let state = flows["br-int"].ready().unwrap();
+            (state.groups.len(), state.meters.len())
+        };
+        assert_eq!(numbers(&before), numbers(&after));
+        if running {
+            assert_eq!(before, after, "what it was is known");
+        }
+    }
+}
+
+fn on_network(vif: &Arc<Vif>, network: u8, more: &Value) -> Arc<Vif> {
+    let mut vif = vif.as_ref().clone();
+    let mut of = json!({
+        "id": format!("9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a{network:02x}"), "bridge": "br-int", "mtu": 1450,
+    });
+    of.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let other = json!({"type": "openvswitch", "vif_name": "tap9", "network": of, "port_profile": ovs(&json!({}))});
+    vif.network = record(A, &other).network.clone();
+    Arc::new(vif)
+}
+
+#[test]
+fn a_network_takes_no_group_of_another() {
+    let vif = |number: u8, network| {
+        let id = format!("{number:08x}-0000-4000-8000-000000000000");
+        on_network(&guest(&id, number, true), network, &json!({}))
+    };
+    is_made_to_do_what_another_does(vec![vif(1, 1), vif(2, 1), vif(3, 2), vif(4, 2)], 40, "group:");
+}
+
+#[test]
+fn a_vif_takes_no_meter_of_another() {
+    let with_rate = |vif: Arc<Vif>| {
+        let mut vif = vif.as_ref().clone();
+        vif.policy.rate.egress_kbps = 1000;
+        Arc::new(vif)
+    };
+    let vifs = [guest(A, 1, true), guest(B, 2, true)].map(with_rate);
+    is_made_to_do_what_another_does(vifs.into(), 20, "meter");
+}
+
+/// The network that has it keeps it, whichever comes first by its id, and whatever vifd remembers.
+#[test]
+fn a_vlan_of_an_uplink_is_one_networks() {
+    let vif = |number: u8, network, vlan| {
+        let id = format!("{number:08x}-0000-4000-8000-000000000000");
+        on_network(&guest(&id, number, true), network, &json!({"vlan": vlan}))
+    };
+    let mut case = managed([vif(2, 2, 10)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.converge();
+    case.world.add_link("eth1", LinkKind::Other("veth".into()), None);
+    case.world.add_port("br-int", "eth1", "", StringMap::new());
+    case.world.switch();
+    case.converge();
+    let arriving = |case: &Case| {
+        let flows = case.world.flows();
+        at(&flows, 0, "dl_vlan=10").iter().map(|flow| flow.to_string()).collect::<Vec<_>>()
+    };
+    let before = arriving(&case);
+    assert_eq!(before.len(), 1, "{:?}", case.world.flows());
+    for memo in [None, Some(Memo::default())] {
+        case.memo = memo;
+        for late in [vif(1, 1, 10), vif(3, 3, 20)] {
+            case.desired.vifs.insert(late.id, late);
+        }
+        case.text.clear();
+        case.converge();
+        assert_eq!(arriving(&case), before);
+        let clash = "Conflict { reason: \"VLAN 10 on the uplink of bridge br-int is network \
+                     9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a02's\" }";
+        assert_eq!(case.text.matches(clash).count(), 1, "{}", case.text);
+        assert_eq!(case.text.matches("plugged, Ready").count(), 2, "{}", case.text);
+    }
+    // It is moved away, and the other one gets it.
+    let moved = vif(2, 2, 30);
+    case.desired.vifs.insert(moved.id, moved);
+    case.text.clear();
+    case.converge();
+    assert_eq!(arriving(&case).len(), 1);
+    assert_ne!(arriving(&case), before);
+    assert_eq!(case.text.matches("plugged, Ready").count(), 3, "{}", case.text);
+}
+
+fn with_rules(id: &str, number: u8) -> Arc<Vif> {
+    let mut vif = guest(id, number, true).as_ref().clone();
+    vif.policy.rules = Some(Vec::new());
+    Arc::new(vif)
+}
+
+fn zone(case: &Case, port: &str) -> u32 {
+    case.world.ovs.interfaces[port].external_ids.get("vifd-zone").unwrap().parse().unwrap()
+}
+
+/// Zones that the flows of a bridge name.
+fn tracked(case: &Case) -> BTreeSet<u32> {
+    let flows = case.world.flows();
+    let texts: Vec<String> = at(&flows, 30, "ct(").iter().map(|flow| flow.to_string()).collect();
+    let numbers = texts.iter().filter_map(|text| text.split_once("zone=")?.1.split([',', ')']).next()?.parse().ok());
+    numbers.collect()
+}
+
+#[test]
+fn a_zone_is_empty_when_it_is_given_and_rests_when_it_was_given_back() {
+    let mut case = managed([with_rules(A, 1)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.memo = Some(Memo::default());
+    case.converge();
+    assert_eq!((zone(&case, "tap1"), &case.world.flushed_zones[..]), (32768, &[32768][..]));
+
+    // vifd and the switches come and go: connections stay.
+    case.memo = Some(Memo::default());
+    case.converge();
+    for memo in [case.memo.take(), Some(Memo::default())] {
+        case.memo = memo;
+        case.world.restart_switches();
+        case.converge();
+        assert_eq!(tracked(&case), BTreeSet::from([32768]));
+    }
+    assert_eq!(case.world.flushed_zones, [32768]);
+
+    // One goes, another one comes.
+    case.desired.deleted = std::mem::take(&mut case.desired.vifs).keys().copied().collect();
+    case.converge();
+    let next = with_rules(B, 2);
+    case.desired.vifs.insert(next.id, next);
+    case.converge();
+    assert_eq!((zone(&case, "tap2"), &case.world.flushed_zones[..]), (32769, &[32768, 32769][..]), "{}", case.text);
+}
+
+#[test]
+fn a_zone_that_cannot_be_a_vifs_is_replaced() {
+    let set = |case: &mut Case, port: &str, zone: &str| {
+        let interface = case.world.ovs.interfaces.get_mut(port).unwrap();
+        Arc::make_mut(interface).external_ids.insert("vifd-zone", zone);
+    };
+    for memo in [None, Some(Memo::default())] {
+        let mut case = managed([with_rules(A, 1), with_rules(B, 2)]);
+        case.world.ovs.bridges.clear();
+        case.world.ovs.ports.clear();
+        case.world.ovs.interfaces.clear();
+        case.memo = memo;
+        case.converge();
+        let before = [zone(&case, "tap1"), zone(&case, "tap2")];
+        // As an earlier release gave them, and the one of another.
+        for wrong in ["7".to_owned(), before[0].to_string()] {
+            set(&mut case, "tap2", &wrong);
+            case.converge();
+            assert_eq!(zone(&case, "tap1"), before[0]);
+            assert!(zone(&case, "tap2") > 32768 && zone(&case, "tap2") != before[0], "{}", case.text);
+            assert_eq!(tracked(&case), [zone(&case, "tap1"), zone(&case, "tap2")].into());
+        }
+        // Those of OVN on this host.
+        case.memo = case.memo.take().map(|_| Memo::default());
+        let taken = zone(&case, "tap1");
+        let bridge = Arc::make_mut(case.world.ovs.bridges.get_mut("br-int").unwrap());
+        bridge.external_ids.insert("ct-zone-lrp1", taken.to_string().as_str());
+        bridge.external_ids.insert("ct-zone-lrp2", "40000");
+        case.converge();
+        assert_ne!(zone(&case, "tap1"), taken);
+        assert_eq!(tracked(&case), [zone(&case, "tap1"), zone(&case, "tap2")].into());
+    }
 }
 
 /// Flows that are partly others already when the port has to go keep it no longer than those that are right.

@@ -22,7 +22,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub use self::error::{NX_VENDOR_ID, ONF_VENDOR_ID, SwitchError, Vendor};
 pub use self::monitor::{FlowUpdate, MonitorCommand, MonitorFlags, MonitorRequest, UpdateEvent, UpdatedFlow};
 pub use self::multipart::{FlowsRequest, MultipartKind, MultipartRequest};
-pub use self::nicira::{PacketInFormat, TlvCommand, TlvMap, TlvTable};
+pub use self::nicira::{PacketInFormat, TlvCommand, TlvMap, TlvTable, flush_zone};
 pub use self::packet::{FlowRemoved, PacketIn, PacketOut};
 pub use self::port::{Port, PortEthernet, PortReason, PortStats, PortStatus};
 pub use self::session::{

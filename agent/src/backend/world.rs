@@ -41,6 +41,8 @@ pub struct World {
     pub max_meters: u32,
     /// Packets that were sent, by bridge.
     pub announced: Vec<(String, bytes::Bytes)>,
+    /// Zones of which the connections were forgotten, in this order.
+    pub flushed_zones: Vec<u16>,
     switches: BTreeMap<String, Arc<Picture>>,
     serial: u128,
 }

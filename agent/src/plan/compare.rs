@@ -8,7 +8,7 @@ use std::time::Instant;
 use flows::FlowId;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
-use super::flows::{Naming, Place, Switches};
+use super::flows::{Naming, Place, Switches, Zones};
 use super::inventory::{Inventory, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
@@ -29,8 +29,8 @@ pub(super) struct Work<'a> {
     pub(super) switches: Switches,
     /// Flows of others by bridge, as far as they were looked for in this plan.
     pub(super) foreign: BTreeMap<String, HashMap<FlowId, u64>>,
-    /// Zones that interfaces have, and those given in this plan.
-    pub(super) zones: Option<BTreeSet<u32>>,
+    /// Zones that are taken, as far as they were looked for in this plan.
+    pub(super) zones: Option<Zones>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges that the VIFs planned here want, so that an empty one of them is not swept.

@@ -9,9 +9,11 @@
 //! ```
 
 mod bridge;
+mod held;
 mod intended;
 mod memory;
 mod network;
+mod zones;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,8 +24,10 @@ use flows::message::PacketOut;
 use flows::{Action, Flow, FlowId, GroupMod, MeterCommand, MeterMod, PortNo};
 
 pub(super) use self::bridge::Condition;
+use self::held::Way;
 pub use self::intended::{FlowsOf, Intended};
 pub(super) use self::memory::Switches;
+pub(super) use self::zones::Zones;
 use super::blueprint::{Blueprint, WantedPort};
 use super::compare::{Findings, Work};
 use super::inventory::port_owner;
@@ -156,7 +160,9 @@ impl<'a> Work<'a> {
         let changes = if is_clean { Vec::new() } else { self.bring_to(bridge, &flows, observed) };
         if changes.is_empty() {
             self.switches.clean(id, observed);
+            self.switches.held.open_zone(id);
         } else {
+            found.flows.extend(self.new_zone(id, &facts, observed, state).map(|change| on(bridge, change)));
             found.flows.extend(changes);
             found.flows.extend(self.announcement(vif, &facts, observed, bridge));
         }
@@ -179,6 +185,8 @@ impl<'a> Work<'a> {
         };
         // An inactive VIF has one flow, which needs none of these.
         if !facts.active {
+            self.switches.held.set_meters(bridge, vif.id, MeterIds::default());
+            self.switches.held.set_zone(vif.id, None);
             return Some(facts);
         }
         let observed = state.owned.get(&Cookie::vif(facts.owner, vif.id).0);
@@ -191,8 +199,7 @@ impl<'a> Work<'a> {
             }
         }
         if let Some(rules) = &vif.policy.rules {
-            let zone = interface.external_ids.get(ZONE).and_then(|zone| zone.parse().ok()).filter(|zone| *zone > 0);
-            let Some(zone) = zone else {
+            let Some(zone) = self.zone_of(vif.id, interface) else {
                 sight.glimpse();
                 match self.free_zone() {
                     Some(zone) => found.ovs.push(OvsOp::ChangeInterface {
@@ -212,11 +219,14 @@ impl<'a> Work<'a> {
             };
             let conjunctions = self.switches.conjunctions_of(rules);
             facts.rules = Some(RuleFacts { zone, rules: rules.clone(), conjunctions });
+        } else {
+            self.switches.held.set_zone(vif.id, None);
         }
         Some(facts)
     }
 
-    /// The meters of a VIF: those that its flows name, and new ones where they name none.
+    /// The meters of a VIF: those that it has, at the first look those that its flows name, and new ones where there are
+    /// none.
     fn meters(
         &mut self,
         bridge: &str,
@@ -230,11 +240,11 @@ impl<'a> Work<'a> {
             let flow = flows.find(|flow| tables::Place::of(flow) == place && flow.instructions.meter.is_some())?;
             flow.instructions.meter.filter(|meter| range.contains(*meter))
         };
-        let mut one = |wanted: bool, place| {
+        let mut one = |wanted: bool, way, place| {
             if !wanted {
                 return Ok(None);
             }
-            if let Some(meter) = named(place) {
+            if let Some(meter) = self.switches.held.meter(bridge, vif.id, way, || named(place)) {
                 return Ok(Some(meter));
             }
             let last = range.last.min(state.limits.max_meters);
@@ -250,22 +260,12 @@ impl<'a> Work<'a> {
             }
         };
         let rate = &vif.policy.rate;
-        Ok(MeterIds {
-            from_vif: one(rate.egress_kbps > 0, tables::SENT)?,
-            to_vif: one(rate.ingress_kbps > 0, tables::OUT)?,
-        })
-    }
-
-    /// The lowest zone that no interface has.
-    fn free_zone(&mut self) -> Option<u32> {
-        let interfaces = self.inputs.observed.ovs.ready().into_iter().flat_map(|ovs| ovs.interfaces.values());
-        let zones = self.zones.get_or_insert_with(|| {
-            interfaces.filter_map(|interface| interface.external_ids.get(ZONE)?.parse().ok()).collect()
-        });
-        let range = self.inputs.settings.zones;
-        let zone = (range.first..=range.last).find(|zone| !zones.contains(zone))?;
-        zones.insert(zone);
-        Some(zone)
+        let meters = MeterIds {
+            from_vif: one(rate.egress_kbps > 0, Way::FromVif, tables::SENT)?,
+            to_vif: one(rate.ingress_kbps > 0, Way::ToVif, tables::OUT)?,
+        };
+        self.switches.held.set_meters(bridge, vif.id, meters);
+        Ok(meters)
     }
 
     /// Notes what is missing of the uplink of a VIF's network.

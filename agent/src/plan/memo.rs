@@ -1,5 +1,6 @@
-//! What is kept from one plan to the next, so that a plan costs what changed. Nothing of it is ever needed: with an
-//! empty memory everything has changed, and the plan is the same.
+//! What is kept from one plan to the next, so that a plan costs what changed. Nothing of it is needed: with an empty
+//! memory everything has changed, and the plan is the same. But for one thing: which numbers VIFs and networks have on
+//! managed bridges is read from there once; later, what differs from it is somebody's hand ([`Memo::forgetful`]).
 //!
 //! The verdict on a VIF for which there is nothing to do stands until its record or something that was looked at for
 //! it is another. Everybody else is planned every time.
@@ -45,6 +46,12 @@ pub struct Memo {
 }
 
 impl Memo {
+    /// A memory of which all is gone that may be: a plan with it is the same as with this one.
+    #[must_use]
+    pub fn forgetful(&self) -> Memo {
+        Memo { settings: self.settings.clone(), switches: self.switches.forgetful(), ..Memo::default() }
+    }
+
     /// Takes in what changed since the last plan. Answers the wanted VIFs that have to be planned.
     pub(super) fn refresh(&mut self, inputs: &Inputs<'_>) -> BTreeSet<VifId> {
         if self.settings.as_ref() != Some(inputs.settings) {

@@ -285,8 +285,9 @@ impl Host {
             in_flight: &self.in_flight,
             settings: &self.settings,
         };
+        let mut forgetful = self.memo.forgetful();
         let memoised = plan(inputs, &mut self.memo, self.now);
-        let fresh = plan(inputs, &mut Memo::default(), self.now);
+        let fresh = plan(inputs, &mut forgetful, self.now);
         // All of it, by name: what a plan has more one day is compared as well.
         let Plan { links, ovs, flows, judgements, gone, stopped_removals, newer_marks, wake_at } = &memoised;
         assert_eq!(*links, fresh.links, "a memory must not change the plan");

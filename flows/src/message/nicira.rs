@@ -1,5 +1,6 @@
-//! Open vSwitch's extensions that are messages of their own: the format of packet-ins, and which tunnel options the
-//! `tun_metadata` fields stand for (OVS's nicira-ext.h). Those of flows are with matches and actions.
+//! Open vSwitch's extensions that are messages of their own: the format of packet-ins, connections that are forgotten,
+//! and which tunnel options the `tun_metadata` fields stand for (OVS's nicira-ext.h). Those of flows are with matches and
+//! actions.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,11 +12,23 @@ use crate::{DecodeError, Fault};
 const SET_PACKET_IN_FORMAT: u32 = 16;
 /// `NXT_TLV_TABLE_MOD`
 const TLV_TABLE_MOD: u32 = 24;
+/// `NXT_CT_FLUSH_ZONE`
+const CT_FLUSH_ZONE: u32 = 29;
 /// `NXT_TLV_TABLE_REQUEST`
 const TLV_TABLE_REQUEST: u32 = 25;
 
 fn nicira(subtype: u32, body: BytesMut) -> Message {
     Message::Experimenter { vendor: NX_VENDOR_ID, subtype, body: body.freeze() }
+}
+
+/// `NXT_CT_FLUSH_ZONE`: the datapath forgets the connections of this zone. A zone is the datapath's, whichever bridge it is
+/// said to.
+#[must_use]
+pub fn flush_zone(zone: u16) -> Message {
+    let mut body = BytesMut::new();
+    body.put_bytes(0, 6);
+    body.put_u16(zone);
+    nicira(CT_FLUSH_ZONE, body)
 }
 
 /// In what form packets come: `enum ofputil_packet_in_format`.
@@ -120,5 +133,17 @@ impl TlvTable {
             }
         })?;
         Ok(Self { max_space, max_fields, maps })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_flushed_by_its_number() {
+        let Message::Experimenter { vendor, subtype, body } = flush_zone(0x8001) else { panic!("an extension") };
+        assert_eq!((vendor, subtype), (0x2320, 29));
+        assert_eq!(body[..], [0, 0, 0, 0, 0, 0, 0x80, 0x01]);
     }
 }

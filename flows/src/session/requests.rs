@@ -8,7 +8,7 @@ use super::{CallError, Command, Handle, Refusal};
 use crate::message::{
     Aggregate, Description, Features, FlowsRequest, FragmentHandling, GroupFeatures, GroupStats, Kind, Message,
     MeterFeatures, MeterStats, MultipartRequest, PacketOut, Port, PortStats, Role, RoleRequest, SwitchConfig,
-    TableStats, TlvTable,
+    TableStats, TlvTable, flush_zone,
 };
 use crate::{DecodeError, FlowStats, Group, Meter, MeterMod, PortNo};
 
@@ -78,6 +78,11 @@ impl Handle {
     /// Changes meters, one after the other and each for itself; gives those that were refused.
     pub async fn meters(&self, changes: Vec<MeterMod>) -> Result<Vec<Refusal>, CallError> {
         self.sequence(changes.into_iter().map(Message::MeterMod).collect()).await
+    }
+
+    /// Has the datapath forget the connections of these zones; gives those that were refused.
+    pub async fn flush_zones(&self, zones: Vec<u16>) -> Result<Vec<Refusal>, CallError> {
+        self.sequence(zones.into_iter().map(flush_zone).collect()).await
     }
 
     /// What the switch says of itself.

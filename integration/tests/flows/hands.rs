@@ -81,6 +81,29 @@ fn how_fragments_are_treated_is_put_back() -> Result<()> {
     host.vifd.until("they are matched again", |_| Ok((frags(ovs)? == ours).then_some(())))
 }
 
+/// Somebody makes one flow of a table do what another does.
+fn made_to_do_what_another_does(host: &mut Host, table: u8, word: &str) -> Result<()> {
+    let wanted = host.texts()?;
+    let rows = host.rows()?;
+    let those = rows.iter().filter(|row| row.table == table && row.actions.contains(word));
+    let [one, other] = those.collect::<Vec<_>>()[..] else { anyhow::bail!("not two with {word}: {rows:#?}") };
+    assert_ne!(one.actions, other.actions);
+    host.by_hand("mod-flows", &format!("table={table},{},actions={}", other.matching, one.actions))?;
+    host.until_flows_are("each has its own again", &wanted)
+}
+
+#[test]
+fn groups_and_meters_are_nobody_elses() -> Result<()> {
+    let mut host = Host::start()?;
+    let with_rate =
+        |number, network| native_guest(number, network).beside("policy", json!({"rate": {"egress_kbps": 9000}}));
+    let [a, b, _c, _d] = host.plug([with_rate(11, 1), native_guest(12, 1), with_rate(13, 2), native_guest(14, 2)])?;
+    made_to_do_what_another_does(&mut host, 40, "group:")?;
+    made_to_do_what_another_does(&mut host, 20, "meter:")?;
+    assert!(a.reaches(&b)?);
+    Ok(())
+}
+
 const FOREIGN: u64 = 0x77;
 
 /// Flows of somebody else, without the time that they have been there: that of a flow that is replaced begins anew.

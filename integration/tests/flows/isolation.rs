@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use vifd_integration::lab::{FlowRow, Guest, native_guest};
 
-use crate::scene::Host;
+use crate::scene::{BRIDGE, Host};
 
 type Identity = (u8, u16, String);
 
@@ -76,5 +76,39 @@ fn a_vif_that_leaves_takes_its_flows_along_before_its_port_goes() -> Result<()> 
     host.until_flows_are("its flows are gone and the others as they were", &before)?;
     assert!(host.ovs.row("Port", &late.record.vif_name())?.is_none());
     assert!(a.reaches(&b)?);
+    Ok(())
+}
+
+/// Two networks that say the same VLAN of one uplink: the one that has it keeps it, over a restart too.
+#[test]
+fn a_vlan_is_one_networks() -> Result<()> {
+    let mut host = Host::with("uplinks = [{ port = \"trunk\" }]")?;
+    host.ovs.vsctl(["add-port", BRIDGE, "trunk", "--", "set", "Interface", "trunk", "type=internal"])?;
+    let on_vlan = |number, network, vlan: u16| native_guest(number, network).with_network("vlan", vlan);
+    let [a, _b] = host.plug([on_vlan(12, 2, 100), on_vlan(13, 3, 300)])?;
+    let arriving = |host: &Host| -> Result<Vec<FlowRow>> {
+        let mut rows = host.rows()?;
+        rows.retain(|row| row.table == 0 && row.matching.contains("dl_vlan=100"));
+        Ok(rows)
+    };
+    let [before] = &arriving(&host)?[..] else { anyhow::bail!("not one: {:?}", host.rows()) };
+    // Its id comes first.
+    let late = Guest::new(&host.ovs, on_vlan(11, 1, 100))?;
+    host.vifd.put(&late.record)?;
+    let status = host.vifd.wait_for(&late.record.id(), "conflict")?;
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("VLAN 100") && message.contains("network 00000002-"), "{message}");
+    host.vifd.stop()?;
+    host.vifd.start()?;
+    host.vifd.wait_for(&a.record.id(), "ready")?;
+    host.vifd.wait_for(&late.record.id(), "conflict")?;
+    let [after] = &arriving(&host)?[..] else { anyhow::bail!("not one: {:?}", host.rows()) };
+    assert_eq!((before.cookie, &before.actions), (after.cookie, &after.actions));
+    assert!(after.duration >= before.duration, "it was replaced");
+
+    host.vifd.remove(&a.record)?;
+    host.vifd.wait_for(&late.record.id(), "ready")?;
+    let [other] = &arriving(&host)?[..] else { anyhow::bail!("not one: {:?}", host.rows()) };
+    assert_ne!(other.cookie, before.cookie);
     Ok(())
 }

@@ -66,3 +66,26 @@ fn let_connections_pass_until_they_are_revoked() -> Result<()> {
     assert_eq!(streamed.sent, streamed.received, "{streamed:?}");
     Ok(())
 }
+
+/// There is one zone, and it passes from one guest to another.
+#[test]
+fn a_guest_inherits_no_connections() -> Result<()> {
+    let mut host = Host::with("[openflow]\nzones = \"40000-40000\"")?;
+    let begins = web(&[json!({"direction": "egress"})]);
+    let [first, peer] = host.plug([native_guest(11, 1).beside("policy", begins), native_guest(13, 1)])?;
+    assert!(first.reaches(&peer)?);
+    let tracked = |host: &Host| host.ovs.appctl(["dpctl/dump-conntrack", "zone=40000"]);
+    assert!(tracked(&host)?.contains(&first.record.ip()), "{}", tracked(&host)?);
+
+    // vifd comes and goes, and they stay.
+    host.vifd.stop()?;
+    host.vifd.start()?;
+    host.vifd.wait_for(&first.record.id(), "ready")?;
+    assert!(tracked(&host)?.contains(&first.record.ip()));
+
+    host.vifd.remove(&first.record)?;
+    host.vifd.wait_gone(&first.record.id())?;
+    let [_second] = host.plug([native_guest(12, 1).beside("policy", web(&[]))])?;
+    assert!(!tracked(&host)?.contains(&first.record.ip()), "{}", tracked(&host)?);
+    Ok(())
+}

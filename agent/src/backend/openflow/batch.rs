@@ -13,6 +13,8 @@ use crate::backend::{Attributed, Outcome};
 /// takes no meters in a bundle; so everything comes before what uses it and goes after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// Zones that are to be empty when their flows come, each for itself.
+    Zones,
     /// Meters that are new or different, each for itself.
     MetersFirst,
     /// The bundle: groups that are new or different,
@@ -42,6 +44,7 @@ impl Stage {
                 FlowCommand::Delete | FlowCommand::DeleteStrict => Stage::FlowDeletions,
                 FlowCommand::Add | FlowCommand::Modify | FlowCommand::ModifyStrict => Stage::Flows,
             },
+            FlowChange::FlushZone(_) => Stage::Zones,
             FlowChange::Announce(_) => Stage::Announcements,
         }
     }
@@ -80,6 +83,17 @@ impl Batch {
         self.order.iter().copied().filter(due).collect()
     }
 
+    /// Zones to be emptied, and their places.
+    pub(super) fn zones(&self) -> (Vec<usize>, Vec<u16>) {
+        let places = self.places(Stage::Zones..=Stage::Zones);
+        let zone = |place: &usize| match &self.ops[*place].op {
+            FlowChange::FlushZone(zone) => Some(*zone),
+            _ => None,
+        };
+        let zones = places.iter().filter_map(zone).collect();
+        (places, zones)
+    }
+
     /// Meters of this stage, and their places.
     pub(super) fn meters(&self, stage: Stage) -> (Vec<usize>, Vec<MeterMod>) {
         let places = self.places(stage..=stage);
@@ -97,7 +111,7 @@ impl Batch {
         let message = |place: &usize| match &self.ops[*place].op {
             FlowChange::Flow(change) => Some(Message::FlowMod(change.clone())),
             FlowChange::Group(change) => Some(Message::GroupMod(change.clone())),
-            FlowChange::Meter(_) | FlowChange::Announce(_) => None,
+            FlowChange::Meter(_) | FlowChange::FlushZone(_) | FlowChange::Announce(_) => None,
         };
         let messages = places.iter().filter_map(message).collect();
         (places, messages)

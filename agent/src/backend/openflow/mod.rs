@@ -24,8 +24,8 @@ pub use self::batch::Stage;
 pub use self::fleet::{OpenFlow, SwitchSession};
 pub(in crate::backend) use self::picture::Picture;
 
-/// What can be asked of a switch. The operations of a batch for one bridge are one atomic bundle, meters and
-/// announcements aside: see [`Stage`].
+/// What can be asked of a switch. The operations of a batch for one bridge are one atomic bundle; zones, meters
+/// and announcements aside: see [`Stage`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlowOp {
     /// Name of the bridge.
@@ -43,6 +43,8 @@ pub enum FlowChange {
     Group(GroupMod),
     /// A meter is.
     Meter(MeterMod),
+    /// The datapath forgets the connections of a zone that a VIF is about to get.
+    FlushZone(u16),
     /// A packet is sent when all else is done, such as a guest's announcement of where it is now.
     Announce(PacketOut),
 }
@@ -74,6 +76,7 @@ impl fmt::Display for FlowChange {
                 MeterCommand::Modify => write!(f, "change meter {}", change.meter),
                 MeterCommand::Delete => write!(f, "delete meter {}", change.meter.id),
             },
+            FlowChange::FlushZone(zone) => write!(f, "forget the connections of zone {zone}"),
             FlowChange::Announce(_) => write!(f, "announce the guest"),
         }
     }

@@ -331,6 +331,11 @@ impl Switch {
             self.match_fragments().await?;
         }
         let handle = self.handle.clone();
+        let (places, zones) = batch.zones();
+        if !zones.is_empty() {
+            let answer = self.meanwhile(handle.flush_zones(zones)).await?;
+            batch.each(&places, answer);
+        }
         for stage in [Stage::MetersFirst, Stage::Groups, Stage::MetersLast] {
             if stage == Stage::Groups {
                 let (places, messages) = batch.bundle();

@@ -84,7 +84,7 @@ impl World {
         Arc::make_mut(self.switches.entry(bridge.to_owned()).or_insert_with(|| Arc::new(Picture::new(owner))))
     }
 
-    /// Does a batch as the OpenFlow backend does: for each bridge meters first, one bundle, meters last.
+    /// Does a batch as the OpenFlow backend does: for each bridge zones and meters first, one bundle, meters last.
     pub fn apply_flows(&mut self, batch: &[Attributed<FlowOp>]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Untried; batch.len()];
         let bridges: BTreeSet<&str> = batch.iter().map(|op| op.op.bridge.as_str()).collect();
@@ -97,7 +97,7 @@ impl World {
             let stage = |place: &usize| Stage::of(&batch[*place].op.change);
             let mut refused = BTreeSet::new();
             let (first, rest): (Vec<_>, Vec<_>) =
-                places.into_iter().partition(|place| stage(place) == Stage::MetersFirst);
+                places.into_iter().partition(|place| stage(place) <= Stage::MetersFirst);
             let (bundle, last): (Vec<_>, Vec<_>) = rest.into_iter().partition(|place| stage(place) < Stage::MetersLast);
             for place in first {
                 outcomes[place] = self.one(bridge, &batch[place]);
@@ -134,6 +134,10 @@ impl World {
             FlowChange::Flow(change) => self.flow_mod(bridge, change),
             FlowChange::Group(change) => self.group_mod(bridge, change),
             FlowChange::Meter(change) => self.meter_mod(bridge, change),
+            FlowChange::FlushZone(zone) => {
+                self.flushed_zones.push(*zone);
+                Ok(())
+            }
             FlowChange::Announce(packet) => {
                 self.announced.push((bridge.to_owned(), packet.data.clone()));
                 return Outcome::Done;

@@ -175,7 +175,7 @@ impl Work<'_> {
         // With a group or a meter go the flows that name it, whoever's they are.
         let foreign = || state.foreign.values().flat_map(|set| set.values());
         let owned = || state.owned.values().flat_map(|set| set.values());
-        let mut used = self.switches.groups_in_use(bridge);
+        let mut used: BTreeSet<u32> = self.switches.held.groups_on(bridge).collect();
         // Our own that name one nobody wants go in the same bundle, unless they are kept for a port without a record.
         let naming = foreign().chain(owned().filter(|_| !limbo.is_empty()));
         let actions = naming.flat_map(|flow| flow.instructions.apply.iter().chain(&flow.instructions.write));
@@ -185,9 +185,9 @@ impl Work<'_> {
             let group = flows::Group { id: *id, kind: group.kind, buckets: Box::default() };
             super::group_op(bridge, flows::GroupCommand::Delete, group)
         }));
-        let mut used = self.switches.meters_given(bridge);
-        used.extend(owned().chain(foreign()).filter_map(|flow| flow.instructions.meter));
-        let unused = state.meters.iter().filter(|(id, _)| settings.meters.contains(**id) && !used.contains(*id));
+        let used: BTreeSet<u32> = owned().chain(foreign()).filter_map(|flow| flow.instructions.meter).collect();
+        let is_used = |id: &u32| used.contains(id) || self.switches.held.has_meter(bridge, *id);
+        let unused = state.meters.iter().filter(|(id, _)| settings.meters.contains(**id) && !is_used(id));
         ops.extend(unused.map(|(id, meter)| {
             let meter = flows::Meter { id: *id, flags: meter.flags, bands: Box::default() };
             let command = flows::MeterCommand::Delete;

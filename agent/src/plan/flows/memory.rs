@@ -1,4 +1,4 @@
-//! What is kept of flows from one plan to the next. Nothing of it is ever needed: it can all be found again.
+//! What is kept of flows from one plan to the next. Nothing of it is needed, `held` aside: it can all be found again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -11,6 +11,7 @@ use ovsdb::text::Text;
 use super::super::Inputs;
 use super::super::pipeline::{self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts};
 use super::bridge::Condition;
+use super::held::Held;
 use super::network::absence_counts;
 use crate::model::{Desired, FlowSet, FlowState, Interface, Network, Port, Rule, Table, View, Vif, VifId};
 
@@ -35,7 +36,9 @@ pub(in crate::plan) struct Switches {
     quiet: BTreeMap<String, Scene>,
     /// Operations that VIFs share and that this plan found wanting, allowed or not.
     pub(super) lacking: usize,
-    /// Numbers given in this plan, by bridge.
+    /// What VIFs and networks have.
+    pub(super) held: Held,
+    /// How far numbers were given in this plan, by bridge.
     given: BTreeMap<String, Given>,
 }
 
@@ -128,9 +131,11 @@ pub(super) struct RuleGroups {
 
 #[derive(Debug, Default)]
 struct Given {
-    /// With those that flows name, once they were looked for.
+    /// Groups that are not free, once they were looked for.
     groups: Option<BTreeSet<u32>>,
-    meters: BTreeSet<u32>,
+    /// Below these none is free.
+    next_group: u32,
+    next_meter: u32,
 }
 
 impl Placed {
@@ -142,6 +147,11 @@ impl Placed {
 }
 
 impl Switches {
+    /// Nothing but what VIFs and networks have.
+    pub(in crate::plan) fn forgetful(&self) -> Self {
+        Switches { held: self.held.clone(), ..Switches::default() }
+    }
+
     /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.
     pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
         self.given.clear();
@@ -301,34 +311,27 @@ impl Switches {
         self.common.as_ref().map(|(_, flows)| Arc::clone(flows)).unwrap_or_default()
     }
 
-    /// The lowest meter of this range that is free, which it is not from now on.
+    /// The lowest meter of this range that is free, which it is not any more in this plan.
     pub(super) fn free_meter(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
-        let given = &mut self.given.entry(bridge.to_owned()).or_default().meters;
-        let id = range.into_iter().find(|id| !state.meters.contains_key(id) && !given.contains(id))?;
-        given.insert(id);
+        let given = self.given.entry(bridge.to_owned()).or_default();
+        let free = |id: &u32| !state.meters.contains_key(id) && !self.held.has_meter(bridge, *id);
+        let id = (given.next_meter.max(*range.start())..=*range.end()).find(free)?;
+        given.next_meter = id + 1;
         Some(id)
     }
 
-    /// The lowest group of this range that no flow names, which it is from now on. One that is there and named by none is
-    /// what is left of flows that somebody deleted.
+    /// The lowest group of this range that no flow names and no network has, which it is not any more in this plan. One
+    /// that is there and named by none is what is left of flows that somebody deleted.
     pub(super) fn free_group(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
-        let given = &mut self.given.entry(bridge.to_owned()).or_default().groups;
-        let taken = given.get_or_insert_with(|| {
+        let given = self.given.entry(bridge.to_owned()).or_default();
+        let taken = given.groups.get_or_insert_with(|| {
             let sets = state.owned.values().chain(state.foreign.values()).flat_map(|set| set.values());
-            sets.flat_map(|flow| &flow.instructions.apply).filter_map(group_of).collect()
+            let named = sets.flat_map(|flow| &flow.instructions.apply).filter_map(group_of);
+            named.chain(self.held.groups_on(bridge)).collect()
         });
-        let id = range.into_iter().find(|id| !taken.contains(id))?;
-        taken.insert(id);
+        let id = (given.next_group.max(*range.start())..=*range.end()).find(|id| !taken.contains(id))?;
+        given.next_group = id + 1;
         Some(id)
-    }
-
-    pub(super) fn meters_given(&self, bridge: &str) -> BTreeSet<u32> {
-        self.given.get(bridge).map(|given| given.meters.clone()).unwrap_or_default()
-    }
-
-    /// Groups that networks of a bridge have, or are to have.
-    pub(super) fn groups_in_use(&self, bridge: &str) -> BTreeSet<u32> {
-        self.networks_of(bridge).flat_map(|(_, network)| network.wanted.groups.iter().map(|group| group.id)).collect()
     }
 
     /// The networks of a bridge.
@@ -343,6 +346,9 @@ impl Switches {
 
     /// Ends the placing of VIFs.
     pub(super) fn placed_all(&mut self) {
+        let (placed, networks) = (&self.placed, &self.networks);
+        let is_on = |id, bridge: &str| placed.get(&id).is_some_and(|placed| placed.bridge == bridge);
+        self.held.retain(|id| placed.contains_key(&id), is_on, |place| networks.contains_key(place));
         let touched = std::mem::take(&mut self.touched);
         let is = |id: &VifId| {
             let placed = self.placed.get(id)?;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flows::{Bucket, Group, GroupCommand};
+use flows::{Bucket, FlowId, Group, GroupCommand};
 
 use super::super::compare::{Findings, Work};
 use super::super::inventory::Inventory;
-use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkKey};
+use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkKey, tables};
 use super::super::{OPENFLOW, Verdict};
 use super::bridge::{Common, Condition};
 use super::memory::{Standing, group_of};
@@ -42,13 +42,14 @@ impl Work<'_> {
             }
             let common = self.common_flows(&bridge);
             let limbo = self.limbo(&bridge, inventory);
+            let uplinks = self.uplinks(&bridge, &keys);
             // Numbers that the switch has are taken before new ones are given.
             for key in &keys {
-                self.prepare(&bridge, *key);
+                self.prepare(&bridge, *key, uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied());
             }
             let colliding = colliding(&keys);
             for key in keys {
-                let standing = match (&common, colliding.contains(&key)) {
+                let mut standing = match (&common, colliding.contains(&key)) {
                     (Err(trouble), _) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
                     (Ok(_), true) => {
                         let trouble = "another network has the same metadata on this bridge".to_owned();
@@ -56,6 +57,9 @@ impl Work<'_> {
                     }
                     (Ok(common), false) => self.network(&bridge, key, *common, &limbo),
                 };
+                if let Some(Err(trouble)) = uplinks.get(&key) {
+                    standing.trouble.get_or_insert_with(|| trouble.clone());
+                }
                 self.stand(&bridge, key, standing, &mut stirred);
             }
             if absence_counts(self.inputs.desired) {
@@ -84,42 +88,102 @@ impl Work<'_> {
         there.map(|(id, _)| Cookie::vif(tag, *id)).chain(networks).collect()
     }
 
+    /// Where the networks of a bridge leave the host, those that do. Of several that would by the same port and VLAN, the
+    /// one that did before, or has the flow for what comes from there, does; the others learn which that is.
+    fn uplinks(&mut self, bridge: &str, keys: &[NetworkKey]) -> BTreeMap<NetworkKey, Result<pipeline::Uplink, String>> {
+        let mut wanting: BTreeMap<(u16, Option<u16>), Vec<NetworkKey>> = BTreeMap::new();
+        let mut uplinks = BTreeMap::new();
+        for key in keys {
+            match self.uplink_wanted(bridge, *key) {
+                Some(uplink) => wanting.entry((uplink.port, uplink.vlan)).or_default().push(*key),
+                None => self.switches.held.set_uplink((bridge.to_owned(), *key), None),
+            }
+        }
+        for ((port, vlan), keys) in wanting {
+            let uplink = pipeline::Uplink { port, vlan };
+            let had_it = |key: &&NetworkKey| self.switches.held.has_uplink(&(bridge.to_owned(), **key), uplink);
+            let first = match &keys[..] {
+                [] => continue,
+                [only] => *only,
+                [first, ..] => {
+                    let has_flow = |key: &&NetworkKey| self.has_flow_of_uplink(bridge, **key, uplink);
+                    *keys.iter().find(had_it).or_else(|| keys.iter().find(has_flow)).unwrap_or(first)
+                }
+            };
+            for key in keys {
+                let place = (bridge.to_owned(), key);
+                if key == first {
+                    self.switches.held.set_uplink(place, Some(uplink));
+                    uplinks.insert(key, Ok(uplink));
+                } else {
+                    self.switches.held.set_uplink(place, None);
+                    let what = vlan.map_or_else(|| "what has no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
+                    uplinks.insert(key, Err(format!("{what} on the uplink of bridge {bridge} is {first}'s")));
+                }
+            }
+        }
+        uplinks
+    }
+
+    /// The uplink of a network as configuration and records have it.
+    fn uplink_wanted(&self, bridge: &str, key: NetworkKey) -> Option<pipeline::Uplink> {
+        let face = self.switches.networks.get(&(bridge.to_owned(), key))?.face();
+        let configured = uplink(self.inputs.settings.bridges.get(bridge)?, key, face.label.as_deref())?;
+        let ovs = self.inputs.observed.ovs.ready()?;
+        let port = ovs.ports.get(configured.port.as_str()).map(AsRef::as_ref);
+        let port = uplink_port(bridge, port, ovs.interfaces.get(configured.port.as_str()).map(AsRef::as_ref))?;
+        Some(pipeline::Uplink { port, vlan: face.vlan })
+    }
+
+    /// Whether a network has the flow for what comes from this uplink.
+    fn has_flow_of_uplink(&self, bridge: &str, key: NetworkKey, uplink: pipeline::Uplink) -> bool {
+        let owner = self.tag();
+        let Some(observed) = self.state(bridge).and_then(|state| state.owned.get(&Cookie::network(owner, key).0))
+        else {
+            return false;
+        };
+        let facts = NetworkFacts { owner, key, members: Vec::new(), uplink: Some(uplink), groups: Vec::new() };
+        let flows = pipeline::network(&facts).unwrap_or_default().flows;
+        let arriving = flows.iter().find(|flow| tables::Place::of(flow) == tables::ADMIT);
+        arriving.is_some_and(|flow| observed.contains_key(&FlowId::of(flow)))
+    }
+
     /// Makes the facts of a network anew where they are others.
-    fn prepare(&mut self, bridge: &str, key: NetworkKey) {
+    fn prepare(&mut self, bridge: &str, key: NetworkKey, uplink: Option<pipeline::Uplink>) {
         let owner = self.tag();
         let Some(state) = self.state(bridge) else { return };
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get(&place) else { return };
-        let face = network.face();
-        let (settings, ovs) = (self.inputs.settings, self.inputs.observed.ovs.ready());
-        let configured = settings.bridges.get(bridge).and_then(|managed| uplink(managed, key, face.label.as_deref()));
-        let uplink = configured.zip(ovs).and_then(|(configured, ovs)| {
-            let port = ovs.ports.get(configured.port.as_str()).map(AsRef::as_ref);
-            let port = uplink_port(bridge, port, ovs.interfaces.get(configured.port.as_str()).map(AsRef::as_ref))?;
-            Some(pipeline::Uplink { port, vlan: face.vlan })
-        });
         let same = network.facts.as_ref().is_some_and(|facts| {
             facts.uplink == uplink
+                && facts.groups.len() >= pipeline::groups_needed(&facts.members, uplink)
                 && facts.members.len() == network.members.len()
                 && facts.members.iter().eq(network.members.values())
         });
-        let range = settings.groups;
-        let observed = state.owned.get(&Cookie::network(owner, key).0);
-        let named: Vec<u32> = observed.map(groups_named).unwrap_or_default();
-        let named: Vec<u32> = named.into_iter().filter(|id| range.contains(*id)).collect();
-        let ids_same = network.facts.as_ref().is_some_and(|facts| named == facts.groups);
-        if same && ids_same {
+        if same {
             return;
         }
+        let range = self.inputs.settings.groups;
+        let had = self.switches.held.groups(&place).cloned();
         let members: Vec<_> = network.members.values().cloned().collect();
         let needed = pipeline::groups_needed(&members, uplink);
-        let mut groups: Vec<u32> = named.into_iter().take(needed).collect();
+        // What flows on the switch name counts before there is anything else to go by, and unless another network has
+        // it: it may be somebody's hand that named it.
+        let mut groups = had.unwrap_or_else(|| {
+            let others: BTreeSet<u32> = self.switches.held.groups_on(bridge).collect();
+            let mut seen = BTreeSet::new();
+            let mut named = state.owned.get(&Cookie::network(owner, key).0).map(groups_named).unwrap_or_default();
+            named.retain(|id| range.contains(*id) && !others.contains(id) && seen.insert(*id));
+            named
+        });
+        groups.truncate(needed);
         while groups.len() < needed {
             match self.switches.free_group(bridge, state, range.first..=range.last) {
                 Some(id) => groups.push(id),
                 None => break,
             }
         }
+        self.switches.held.set_groups(place.clone(), groups.clone());
         let facts = NetworkFacts { owner, key, members, uplink, groups };
         let wanted = pipeline::network(&facts).unwrap_or_default();
         if let Some(network) = self.switches.networks.get_mut(&place) {

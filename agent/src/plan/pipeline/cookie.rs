@@ -111,6 +111,15 @@ impl NetworkKey {
     }
 }
 
+impl fmt::Display for NetworkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetworkKey::Network(id) => write!(f, "network {id}"),
+            NetworkKey::Alone(vif) => write!(f, "VIF {vif}"),
+        }
+    }
+}
+
 /// What [`super::conjunctions`] begins with: never 0, which is no conjunction.
 pub(super) fn conjunction(name: &str) -> u32 {
     let hash = fnv(&[b"group", name.as_bytes()]);

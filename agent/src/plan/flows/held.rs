@@ -1,0 +1,172 @@
+//! What VIFs and networks have on managed bridges: numbers that somebody had to choose. It is found on the switch when
+//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. This is
+//! all that a planner remembers and that a plan may be another for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::pipeline::{MeterIds, NetworkKey, Uplink};
+use crate::model::VifId;
+
+/// Who has what.
+#[derive(Clone, Debug, Default)]
+pub(in crate::plan) struct Held {
+    /// Groups of a network on a bridge, in their order.
+    groups: BTreeMap<(String, NetworkKey), Vec<u32>>,
+    /// Port and VLAN of a network's uplink on a bridge: two networks cannot have the same.
+    uplinks: BTreeMap<(String, NetworkKey), Uplink>,
+    /// Zones of VIFs, and whether flows with them were seen.
+    zones: BTreeMap<VifId, (u16, bool)>,
+    /// The same the other way round.
+    zoned: BTreeMap<u16, VifId>,
+    /// Zones that this agent gave since it runs.
+    given_zones: BTreeSet<u16>,
+    /// Where the search for a free zone begins: one that was given back rests as long as there are others.
+    pub(super) next_zone: Option<u32>,
+    /// The bridge that a VIF has meters on, and which.
+    meters: BTreeMap<VifId, (String, MeterIds)>,
+    /// The same the other way round.
+    metered: BTreeMap<(String, u32), (VifId, Way)>,
+}
+
+/// Which of a VIF's two meters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// For what the guest sends.
+    FromVif,
+    /// For what it gets.
+    ToVif,
+}
+
+impl Held {
+    /// The groups of a network, once it has any to have.
+    pub(super) fn groups(&self, place: &(String, NetworkKey)) -> Option<&Vec<u32>> {
+        self.groups.get(place)
+    }
+
+    /// A network has these groups from now on.
+    pub(super) fn set_groups(&mut self, place: (String, NetworkKey), groups: Vec<u32>) {
+        self.groups.insert(place, groups);
+    }
+
+    /// The groups of all networks of a bridge.
+    pub(super) fn groups_on(&self, bridge: &str) -> impl Iterator<Item = u32> {
+        let of = move |((name, _), _): &(&(String, NetworkKey), &Vec<u32>)| name == bridge;
+        self.groups.iter().filter(of).flat_map(|(_, groups)| groups.iter().copied())
+    }
+
+    /// Whether a network has this uplink.
+    pub(super) fn has_uplink(&self, place: &(String, NetworkKey), uplink: Uplink) -> bool {
+        self.uplinks.get(place) == Some(&uplink)
+    }
+
+    /// A network has this uplink from now on, or none.
+    pub(super) fn set_uplink(&mut self, place: (String, NetworkKey), uplink: Option<Uplink>) {
+        match uplink {
+            Some(uplink) => drop(self.uplinks.insert(place, uplink)),
+            None => drop(self.uplinks.remove(&place)),
+        }
+    }
+
+    /// The zone that a VIF has.
+    pub(super) fn zone(&self, vif: VifId) -> Option<u16> {
+        self.zones.get(&vif).map(|(zone, _)| *zone)
+    }
+
+    /// Whether some VIF has this zone.
+    pub(super) fn has_zone(&self, zone: u16) -> bool {
+        self.zoned.contains_key(&zone)
+    }
+
+    /// A VIF has this zone from now on, or none.
+    pub(super) fn set_zone(&mut self, vif: VifId, zone: Option<u16>) {
+        if let Some((was, _)) = self.zones.remove(&vif) {
+            self.zoned.remove(&was);
+        }
+        if let Some(zone) = zone {
+            self.zones.insert(vif, (zone, false));
+            self.zoned.insert(zone, vif);
+        }
+    }
+
+    /// This agent gave a zone.
+    pub(super) fn give_zone(&mut self, zone: u16) {
+        self.given_zones.insert(zone);
+        self.next_zone = Some(u32::from(zone) + 1);
+    }
+
+    /// Whether it did.
+    pub(super) fn gave_zone(&self, zone: u16) -> bool {
+        self.given_zones.contains(&zone)
+    }
+
+    /// A VIF's flows with its zone are there: what it has in it from now on is its own.
+    pub(super) fn open_zone(&mut self, vif: VifId) {
+        if let Some((_, opened)) = self.zones.get_mut(&vif) {
+            *opened = true;
+        }
+    }
+
+    /// Whether they were there.
+    pub(super) fn has_opened_zone(&self, vif: VifId) -> bool {
+        self.zones.get(&vif).is_some_and(|(_, opened)| *opened)
+    }
+
+    /// The meter that a VIF has on a bridge. Where it has none yet, the one that its flow on the switch names counts,
+    /// unless that is somebody else's.
+    pub(super) fn meter(&self, bridge: &str, vif: VifId, way: Way, named: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        let meters = self.meters.get(&vif).filter(|(on, _)| on == bridge).map(|(_, meters)| meters);
+        let had = meters.and_then(|meters| match way {
+            Way::FromVif => meters.from_vif,
+            Way::ToVif => meters.to_vif,
+        });
+        let free = |meter: &u32| self.metered.get(&(bridge.to_owned(), *meter)).is_none_or(|who| *who == (vif, way));
+        had.or_else(|| named().filter(free))
+    }
+
+    /// Whether a VIF has this meter.
+    pub(super) fn has_meter(&self, bridge: &str, meter: u32) -> bool {
+        self.metered.contains_key(&(bridge.to_owned(), meter))
+    }
+
+    /// A VIF has these meters on this bridge from now on, and no other.
+    pub(super) fn set_meters(&mut self, bridge: &str, vif: VifId, is: MeterIds) {
+        if self.meters.get(&vif).is_some_and(|(on, was)| on == bridge && *was == is) {
+            return;
+        }
+        self.drop_meters(vif);
+        if is == MeterIds::default() {
+            return;
+        }
+        let ways = [(is.from_vif, Way::FromVif), (is.to_vif, Way::ToVif)];
+        let ways = ways.into_iter().filter_map(|(meter, way)| Some(((bridge.to_owned(), meter?), (vif, way))));
+        self.metered.extend(ways);
+        self.meters.insert(vif, (bridge.to_owned(), is));
+    }
+
+    fn drop_meters(&mut self, vif: VifId) {
+        let Some((bridge, meters)) = self.meters.remove(&vif) else { return };
+        for meter in [meters.from_vif, meters.to_vif].into_iter().flatten() {
+            self.metered.remove(&(bridge.clone(), meter));
+        }
+    }
+
+    /// Takes back what those have who are not there any more.
+    pub(super) fn retain(
+        &mut self,
+        is_there: impl Fn(VifId) -> bool,
+        vif: impl Fn(VifId, &str) -> bool,
+        network: impl Fn(&(String, NetworkKey)) -> bool,
+    ) {
+        self.groups.retain(|place, _| network(place));
+        self.uplinks.retain(|place, _| network(place));
+        let gone: Vec<VifId> = self.zones.keys().filter(|id| !is_there(**id)).copied().collect();
+        for id in gone {
+            self.set_zone(id, None);
+        }
+        let gone: Vec<VifId> =
+            self.meters.iter().filter(|(id, (bridge, _))| !vif(**id, bridge)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.drop_meters(id);
+        }
+    }
+}
