@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use flows::{Flow, FlowFlags};
 use nix::unistd::Group;
 
 use super::Finding;
@@ -100,14 +101,20 @@ fn readiness(host: &HostSummary) -> Finding {
 /// Flows of somebody else by which packets may go instead of by vifd's.
 fn others(bridge: &BridgeFlows) -> Option<Finding> {
     let first = bridge.above.first()?;
-    let message = format!(
-        "{} flows of somebody else stand above vifd's on bridge {}, such as {first}",
-        bridge.foreign_above, bridge.bridge
-    );
-    let remedy = format!(
-        "find out who makes them (`vifd flows --bridge {0} --foreign` lists them), or delete them with `ovs-ofctl del-flows`",
-        bridge.bridge
-    );
+    let BridgeFlows { bridge: name, foreign_above, .. } = bridge;
+    let flows = if *foreign_above == 1 { "flow of somebody else stands" } else { "flows of somebody else stand" };
+    let message = format!("{foreign_above} {flows} above vifd's on bridge {name}, such as {first}");
+    let mut remedy = format!("find out who makes them (`vifd flows --bridge {name} --foreign` lists them)");
+    // Exactly that one: without a match, or without --strict, flows of everybody would go.
+    if let Ok(flow) = first.parse::<Flow>() {
+        let table = if flow.table == 0 { "table=0, " } else { "" };
+        let flags = FlowFlags::default();
+        let which = Flow { cookie: 0, idle_timeout: 0, hard_timeout: 0, importance: 0, flags, ..flow }.to_string();
+        let which = which.split(" actions=").next().unwrap_or_default();
+        remedy.push_str(&format!(
+            "; one that nobody misses goes with `ovs-ofctl -O OpenFlow14 --strict del-flows {name} '{table}{which}'`"
+        ));
+    }
     Some(Finding::warn("flows", message, remedy))
 }
 
@@ -135,6 +142,27 @@ mod tests {
         assert_eq!(group("root"), None);
         let finding = group("no-such-group-here").unwrap();
         assert!(finding.message.contains("no-such-group-here") && finding.remedy.contains("groupadd"), "{finding:?}");
+    }
+
+    #[test]
+    fn flows_of_others_are_deleted_one_by_one() {
+        let bridge = |above: &[&str]| BridgeFlows {
+            bridge: "br-int".into(),
+            up: true,
+            foreign_above: above.len(),
+            above: above.iter().map(|flow| (*flow).to_owned()).collect(),
+            ..BridgeFlows::default()
+        };
+        assert_eq!(others(&bridge(&[])), None);
+        let one = others(&bridge(&["cookie=0x7, table=0, priority=5000,icmp actions=drop"])).unwrap();
+        assert!(one.message.starts_with("1 flow of somebody else stands above"), "{one:?}");
+        let command = "`ovs-ofctl -O OpenFlow14 --strict del-flows br-int 'table=0, priority=5000,icmp'`";
+        assert!(one.remedy.ends_with(command), "{one:?}");
+        let two =
+            others(&bridge(&["table=20, priority=99,in_port=3 actions=drop", "table=21, priority=99 actions=drop"]))
+                .unwrap();
+        assert!(two.message.starts_with("2 flows of somebody else stand above"), "{two:?}");
+        assert!(two.remedy.ends_with("del-flows br-int 'table=20, priority=99,in_port=3'`"), "{two:?}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::plan::pipeline::{Cookie, tables};
 use crate::plan::{FlowsOf, Intended};
 use crate::reconciler::Command;
 
+/// Where Open vSwitch keeps flows of its own making, such as those of its rules in-band (`TBL_INTERNAL`, ovs-fields(7)).
+const HIDDEN: u8 = 254;
 /// Flows of others that are told of one by one.
 const MOST_OTHERS: usize = 1000;
 /// Cookies of others that are asked for.
@@ -99,7 +101,7 @@ pub struct BridgeFlows {
     pub foreign_flows: usize,
     /// Those of them that stand above a flow of vifd's in its table: packets may go by them instead.
     pub foreign_above: usize,
-    /// The first twenty of these, in the text of `ovs-ofctl`.
+    /// The first twenty of these, in the text of `ovs-ofctl`, always with their table.
     pub above: Vec<String>,
 }
 
@@ -117,8 +119,18 @@ impl BridgeFlows {
             meters: state.meters.keys().filter(|id| meters.contains(**id)).count(),
             foreign_flows: state.foreign.values().map(|set| set.len()).sum(),
             foreign_above: above.len(),
-            above: above.into_iter().take(MOST_ABOVE).map(ToString::to_string).collect(),
+            above: above.into_iter().take(MOST_ABOVE).map(with_table).collect(),
         }
+    }
+}
+
+/// The text of `ovs-ofctl`, in which table 0 goes without saying, with it.
+fn with_table(flow: &Flow) -> String {
+    let text = Flow { cookie: 0, ..flow.clone() }.to_string();
+    let text = if flow.table == 0 { format!("table=0, {text}") } else { text };
+    match flow.cookie {
+        0 => text,
+        cookie => format!("cookie={cookie:#x}, {text}"),
     }
 }
 
@@ -246,6 +258,7 @@ impl Inspector {
             state.foreign.keys().copied().collect()
         };
         let mut there = self.with_cookies(&bridge, cookies.iter().copied().take(MOST_COOKIES)).await?;
+        there.retain(|stats| stats.flow.table != HIDDEN);
         let more = there.len() > MOST_OTHERS || cookies.len() > MOST_COOKIES;
         there.truncate(MOST_OTHERS);
         let note = if more { "there are more: `ovs-ofctl dump-flows` has them all" } else { "" };
