@@ -1,6 +1,7 @@
 //! `validate`, `schema`, `doctor`: what needs no running agent.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,9 +45,15 @@ pub(super) fn validate(files: &[PathBuf], output: &Output) -> Result<(), Failure
             Ok(record) => {
                 one.vif = Some(record.vif.id);
                 one.warnings = record.warnings;
-                if vifs.insert(record.vif.id, Arc::new(record.vif)).is_some() {
-                    (one.valid, one.field) = (false, "vif.id".into());
-                    one.reason = "is the id of an earlier file".into();
+                match vifs.entry(record.vif.id) {
+                    // The earlier one is what the others are compared with.
+                    Entry::Occupied(_) => {
+                        (one.valid, one.field) = (false, "vif.id".into());
+                        one.reason = "is the id of an earlier file".into();
+                    }
+                    Entry::Vacant(free) => {
+                        free.insert(Arc::new(record.vif));
+                    }
                 }
             }
             Err(refused) => {
