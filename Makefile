@@ -19,7 +19,7 @@ help: ## This list
 demo: ## See it work: a private Open vSwitch, vifd on it, guests that ping each other
 	@integration/deps demo
 	@[[ -x target/debug/vifd && -x target/debug/demo ]] || echo '  building (a few minutes, once)'
-	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin demo
+	@cargo build $$([[ -x target/debug/vifd && -x target/debug/demo ]] && echo --quiet) --package vifd --package vifd-integration --bin vifd --bin demo
 	@target/debug/demo $(if $(KEEP),--keep)
 
 demo-down: ## End a demo that was left running

@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         None => Mode::Once,
         Some("--keep") => Mode::Keep,
         Some("--down") => {
+            let gone = if kept().next().is_some() { "The demo is gone." } else { "No demo is running." };
             down();
-            println!("The demo is gone.");
+            println!("{gone}");
             return ExitCode::SUCCESS;
         }
         Some(_) => {
@@ -141,7 +142,7 @@ fn run(mode: Mode) -> Result<()> {
     let dropped = until("vifd has counted them", LIMIT, || {
         Ok(Some(vifd.metric("vifd_vif_dropped_packets_total", &reason)?).filter(|dropped| *dropped > 0.0))
     })?;
-    println!("  vifd_vif_dropped_packets_total{{{reason}}} {dropped}");
+    println!("  vifd_vif_dropped_packets_total{{{reason}}} {dropped} so far: a switch lags behind with its counters");
 
     style.step(&format!("An operator's mistake: ovs-vsctl del-port {}", alice.port));
     let before = Instant::now();
@@ -282,6 +283,10 @@ fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Res
     let program = Vifd::program()?;
     let program = program.display();
     let vsctl = find_tool("ovs-vsctl")?;
+    let vsctl = match (vsctl.parent().map(fs::canonicalize), vsctl.file_name()) {
+        (Some(Ok(directory)), Some(name)) => directory.join(name),
+        _ => vsctl,
+    };
     let network = ovs.namespace().name();
     style.step("It stays. Try, as root:");
     // The socket is in the configuration; where both are set, a socket of another agent would be asked.
@@ -292,7 +297,9 @@ fn keep(style: Style, ovs: &Ovs, vifd: &Vifd, alice: &Guest, bob: &Guest) -> Res
     println!("  {program} describe {}", alice.name);
     println!("  {program} flows {}", alice.name);
     println!("  {program} trace {} --to {} --tcp-dst 22", alice.name, bob.name);
+    println!("  {program} plan");
     println!("  {program} doctor");
+    println!("  {program} plug FILE --wait    # a record of your own: these, with another id, name and addresses");
     println!("  ls {}", vifd.records().display());
     println!("  ip netns exec {} ping {}", alice.namespace.name(), bob.address);
     println!("  {} --db={} show", vsctl.display(), ovs.endpoint());
