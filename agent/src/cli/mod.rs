@@ -11,7 +11,7 @@ mod picture;
 mod trace;
 mod vifs;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ Example:
 A record is a file as `vifd schema` describes it; os-vif objects are taken as they are. All files are checked
 before the first is handed in.")]
     Plug(Plug),
-    /// Delete VIFs: their records go, and what vifd made for them on the host
+    /// Delete VIFs: their records go, and what vifd made for them on the host; a bridge stays
     #[command(after_help = "Example:
   vifd unplug dc065497-3c8d-4f44-8fb4-e1d33c16a536 --wait")]
     Unplug(Unplug),
@@ -177,8 +177,8 @@ sentence: who gets the packet, or why and in which table it is dropped; docs/flo
     #[command(after_help = "Example:
   vifd doctor || echo 'something is wrong'
 
-Run it as the agent runs, normally as root: it looks at what the agent needs. The exit code is 1 when something is
-wrong.")]
+Best run as root: it looks at what the agent needs, on behalf of the agent's user. The exit code is 1 when something is
+wrong (✗); what only may be wrong (!) leaves it 0.")]
     Doctor,
     /// Leave a VIF, or everything, as it is until resumed; also over a restart
     #[command(after_help = "Examples:
@@ -376,9 +376,32 @@ impl Common {
     fn client(&self) -> Result<Client, Failure> {
         let socket = match &self.socket {
             Some(socket) => socket.clone(),
-            None => Config::load(&self.config)?.api.socket,
+            None => match Config::load(&self.config) {
+                Ok(config) => config.api.socket,
+                // The agent runs on with what it read before: who asks it is to see more than this error.
+                Err(error) => match socket_alone(&self.config) {
+                    Some(socket) => {
+                        eprintln!("vifd: {:#}; asking {} all the same", anyhow::Error::from(error), socket.display());
+                        socket
+                    }
+                    None => {
+                        let error = anyhow::Error::from(error);
+                        return Err(Failure::Other(format!("{error:#} (`--socket PATH` does without it)")));
+                    }
+                },
+            },
         };
         Ok(Client::new(socket))
+    }
+}
+
+/// `api.socket` of a file in which something else is wrong; none where the file is not TOML or has another kind of thing
+/// there.
+fn socket_alone(file: &Path) -> Option<PathBuf> {
+    let file: toml::Table = std::fs::read_to_string(file).ok()?.parse().ok()?;
+    match file.get("api").map(|api| api.get("socket")) {
+        None | Some(None) => Some(Config::default().api.socket),
+        Some(Some(socket)) => socket.as_str().map(PathBuf::from).filter(|socket| socket.is_absolute()),
     }
 }
 
@@ -506,6 +529,22 @@ mod tests {
         assert_eq!(arguments.common.config, PathBuf::from("/c"));
         assert_eq!(arguments.common.socket, Some(PathBuf::from("/s")));
         assert_eq!(arguments.common.output, Format::Json);
+    }
+
+    #[test]
+    fn a_wrong_key_elsewhere_hides_no_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("vifd.toml");
+        let alone = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            assert!(Config::load(&file).is_err(), "{text}");
+            socket_alone(&file)
+        };
+        assert_eq!(alone("[api]\nsocket = \"/s\"\n[agent]\nmoed = 1\n"), Some("/s".into()));
+        assert_eq!(alone("[agent]\nmode = \"x\"\n"), Some(Config::default().api.socket));
+        assert_eq!(alone("[api]\nsocket = 7\n"), None);
+        assert_eq!(alone("[api\n"), None);
+        assert_eq!(socket_alone(&dir.path().join("none")), None);
     }
 
     #[test]

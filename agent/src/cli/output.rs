@@ -205,6 +205,33 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     cut
 }
 
+/// Breaks a text between words into lines of at most `width` characters; there is always one. A word that is longer is
+/// broken too: nothing is lost.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut room = width;
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        if room < width && rest.len() + 1 <= room {
+            lines.last_mut().unwrap_or(&mut String::new()).push(' ');
+            room -= 1;
+        } else if room < width {
+            lines.push(String::new());
+            room = width;
+        }
+        while rest.len() > room {
+            let more = rest.split_off(room);
+            lines.last_mut().unwrap_or(&mut String::new()).extend(rest);
+            lines.push(String::new());
+            (rest, room) = (more, width);
+        }
+        room -= rest.len();
+        lines.last_mut().unwrap_or(&mut String::new()).extend(rest);
+    }
+    lines
+}
+
 /// Fills a text with blanks to a number of characters.
 pub(super) fn pad(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(text.chars().count());
@@ -220,6 +247,14 @@ mod tests {
         assert_eq!(cut("äöü", 3), "äöü");
         assert_eq!(cut("äöüß", 3), "äö…");
         assert_eq!(pad("ä", 3), "ä  ");
+    }
+
+    #[test]
+    fn texts_are_broken_between_words_and_nothing_is_lost() {
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("ein Wort", 20), ["ein Wort"]);
+        assert_eq!(wrap("ein größeres Wort", 8), ["ein", "größeres", "Wort"]);
+        assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
     }
 
     #[test]

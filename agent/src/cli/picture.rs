@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::output::{Paint, cut, mark, pad};
+use super::output::{Paint, cut, mark, pad, wrap};
 use crate::api::body::HostSummary;
 use crate::model::VifId;
 use crate::status::{ConditionKind, Phase, Truth, VifStatus};
@@ -26,12 +26,14 @@ pub(super) struct Canvas {
 pub(super) fn draw(host: &HostSummary, vifs: &[Arc<VifStatus>], canvas: Canvas) -> String {
     let paint = canvas.paint;
     let mut text = headline(host, paint);
+    let peers = host.sessions.iter().map(|session| session.peer.chars().count()).max().unwrap_or(0).max(8);
     for session in &host.sessions {
         let sign = if session.up { paint.good("✓") } else { paint.bad("✗") };
-        line(
-            &mut text,
-            &format!("  {sign} {}  {}", pad(&session.peer, 8), cut(&session.detail, canvas.width.saturating_sub(14))),
-        );
+        let details = wrap(&session.detail, canvas.width.saturating_sub(6 + peers));
+        line(&mut text, &format!("  {sign} {}  {}", pad(&session.peer, peers), details[0]));
+        for more in &details[1..] {
+            line(&mut text, &format!("{}{more}", " ".repeat(6 + peers)));
+        }
     }
     let mut bridges: BTreeMap<Option<&str>, Vec<&VifStatus>> = BTreeMap::new();
     for vif in vifs {
@@ -163,7 +165,9 @@ fn boxed(text: &mut String, title: &str, mut vifs: Vec<&VifStatus>, columns: Col
         );
         content(&plain, &|text| paint.phase(vif.phase, text));
         if vif.phase != Phase::Ready {
-            content(&format!("    {}", vif.message), &|text| paint.faint(text));
+            for part in wrap(&vif.message, inner.saturating_sub(4)) {
+                content(&format!("    {part}"), &|text| paint.faint(text));
+            }
         }
     }
     if hidden > 0 {
@@ -200,7 +204,7 @@ fn paused(text: &mut String, host: &HostSummary, vifs: &[Arc<VifStatus>], paint:
     let name = |id: &VifId| vifs.iter().find(|vif| vif.id == *id).map_or_else(|| id.to_string(), |vif| port(vif));
     let names: Vec<String> = host.paused_vifs.iter().map(name).collect();
     if !names.is_empty() {
-        line(text, &format!("\n{} paused: {} (`vifd resume VIF`)", paint.pending("‖"), names.join(", ")));
+        line(text, &format!("\n{} paused: {} (`vifd resume {}`)", paint.pending("‖"), names.join(", "), names[0]));
     }
 }
 
@@ -335,6 +339,8 @@ mod tests {
                 .map(|line| line.chars().count())
                 .collect();
             assert!(widths.iter().all(|each| *each == widths[0] && *each <= width), "{width}: {widths:?}\n{text}");
+            // Nothing of the reason is cut off.
+            assert_eq!(text.matches("sentence").count(), 10, "{width}:\n{text}");
         }
     }
 }

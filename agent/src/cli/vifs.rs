@@ -120,6 +120,7 @@ fn mistaken(file: &Path, waits: bool, failure: Failure) -> Failure {
 
 pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result<(), Failure> {
     let mut records = Vec::new();
+    let mut ids = BTreeSet::new();
     let mut good = true;
     for file in &plug.files {
         let bytes = read(file).map_err(|failure| mistaken(file, plug.wait.is_some(), failure))?;
@@ -127,6 +128,10 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
             Ok(record) => {
                 for warning in &record.warnings {
                     eprintln!("vifd: {}: {warning}", file.display());
+                }
+                if !ids.insert(record.vif.id) {
+                    good = false;
+                    eprintln!("vifd: {}: vif.id: is the id of an earlier file", file.display());
                 }
                 records.push((record.vif.id, bytes));
             }
@@ -242,7 +247,7 @@ pub(super) fn encoded(value: &str) -> String {
     text
 }
 
-const HEADER: [&str; 7] = ["", "PORT", "PHASE", "GUEST", "AGE", "ID", "MESSAGE"];
+const HEADER: [&str; 7] = ["", "PORT", "PHASE", "GUEST", "FOR", "ID", "MESSAGE"];
 
 /// The list for people; below it what its marks mean.
 fn table(vifs: &[VifStatus], host: &HostSummary, output: &Output) -> String {
@@ -295,7 +300,7 @@ pub(super) async fn get(client: &Client, get: Get, output: &Output) -> Result<()
     let host: HostSummary = client.get("/v1/status").await?;
     let filtered = filter.iter().any(|(_, value)| value.is_some());
     output.answer(&answer, || match vifs.is_empty() {
-        true if filtered => "No VIFs are so.\n".into(),
+        true if filtered => "No VIF matches.\n".into(),
         true => "No VIFs. `vifd plug FILE` hands one in.\n".into(),
         false => table(&vifs, &host, output),
     })
@@ -354,12 +359,14 @@ fn counted(traffic: &Traffic, output: &Output) -> String {
     let paint = output.paint;
     let mut text = paint.strong("\nTraffic\n");
     for (name, count) in [("sent", traffic.egress), ("received", traffic.ingress)] {
-        let _ = writeln!(text, "{name:<12}{} packets, {} bytes", count.packets, count.bytes);
+        let packets = if count.packets == 1 { "packet" } else { "packets" };
+        let _ = writeln!(text, "  {name:<16}{} {packets}, {} octets", count.packets, count.bytes);
     }
-    let drops: Vec<String> = traffic.dropped.iter().map(|(reason, packets)| format!("{reason} {packets}")).collect();
-    let _ = writeln!(text, "{:<12}{}", "dropped", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
+    let drops: Vec<String> = traffic.dropped.iter().map(|(reason, packets)| format!("{packets} {reason}")).collect();
+    let _ =
+        writeln!(text, "  {:<16}{}", "dropped", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
     for sentence in &traffic.lately {
-        let _ = writeln!(text, "{:<12}{}", "", paint.bad(sentence));
+        let _ = writeln!(text, "  {:<16}{}", "", paint.bad(sentence));
     }
     text
 }
