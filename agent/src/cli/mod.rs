@@ -92,7 +92,7 @@ Example:
 A record is a file as `vifd schema` describes it; os-vif objects are taken as they are. All files are checked
 before the first is handed in.")]
     Plug(Plug),
-    /// Delete VIFs: their records go, and what vifd made for them on the host; a bridge stays
+    /// Delete VIFs: their records go, and what vifd made for them on the host; the bridge of a network stays
     #[command(after_help = "Example:
   vifd unplug dc065497-3c8d-4f44-8fb4-e1d33c16a536 --wait")]
     Unplug(Unplug),
