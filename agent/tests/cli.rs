@@ -118,6 +118,18 @@ fn validate_says_which_field_of_which_file() -> Result<()> {
     // The same VIF twice.
     let output = vifd(root.path(), &["validate", &good, &good, "-o", "json"])?;
     assert_eq!(code(&output), 1);
+    // A third that clashes with the first is to blame for that, and not the first.
+    let third = root.path().join("third.json").to_string_lossy().into_owned();
+    fs::write(&third, GOOD.replace("dc065497", "ec065497"))?;
+    let output = vifd(root.path(), &["validate", &good, &good, &third, "-o", "json"])?;
+    let checked: Value = serde_json::from_slice(&output.stdout)?;
+    let fields = ["valid", "field"].map(|key| [0, 1, 2].map(|at| checked[at][key].clone()));
+    assert_eq!(fields[0], [true, false, false], "{checked:#}");
+    assert_eq!(fields[1], ["", "vif.id", "vif.vif_name"], "{checked:#}");
+    let output = vifd(root.path(), &["plug", &good, &good])?;
+    assert_eq!(code(&output), 1);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("earlier file") && said.contains("nothing was handed in"), "{said}");
     // Nothing is handed in when one is no good.
     let output = vifd(root.path(), &["plug", &good, &bad])?;
     assert_eq!(code(&output), 1);
