@@ -139,7 +139,12 @@ pub(super) fn packet(question: &Question, around: Around<'_>) -> Result<Packet, 
     let (port, tag) = match (question.from_uplink, around.uplink) {
         (false, _) => (around.port, None),
         (true, Some(uplink)) => (uplink.port, uplink.vlan),
-        (true, None) => return Err(senseless("from_uplink", "its network has no uplink that can be used")),
+        (true, None) => {
+            return Err(senseless(
+                "from_uplink",
+                "its network has no uplink that can be used: uplinks under [[bridge]] in the configuration names them",
+            ));
+        }
     };
     let mut assumed = Vec::new();
     if let Some(flow) = &question.flow {
@@ -167,12 +172,16 @@ pub(super) fn packet(question: &Question, around: Around<'_>) -> Result<Packet, 
     let target = to.address(from.address(None).filter(|_| destination.is_none())).or_else(|| to.address(None));
     let source = from.address(target);
     if source.is_none() {
-        let family = if target.is_some_and(|target| target.is_ipv6()) { "IPv6" } else { "IPv4" };
-        assumed.push(format!("the sender has no {family} address that is known, so it sends from none"));
+        assumed.push(match target {
+            Some(IpAddr::V6(_)) => {
+                "the sender has no IPv6 address that is known, so it sends from the link-local one of its MAC address"
+            }
+            _ => "the sender has no IPv4 address that is known, so it sends from none",
+        });
     }
     let (source, target) = match (source, target) {
         (Some(IpAddr::V6(source)), Some(IpAddr::V6(target))) => (IpAddr::V6(source), IpAddr::V6(target)),
-        (None, Some(IpAddr::V6(target))) => (Ipv6Addr::UNSPECIFIED.into(), target.into()),
+        (None, Some(IpAddr::V6(target))) => (link_local(from.mac).into(), target.into()),
         (source, target) => {
             let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             if target.is_none() {
@@ -257,6 +266,12 @@ fn at<'a>(
     End { mac, addresses: vec![address] }
 }
 
+/// The link-local address that a host makes of its MAC address (RFC 4291, appendix A).
+fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
+}
+
 fn multicast(group: Ipv6Addr) -> MacAddr {
     let octets = group.octets();
     MacAddr([0x33, 0x33, octets[12], octets[13], octets[14], octets[15]])
@@ -268,11 +283,9 @@ fn asks_who_has(mac: MacAddr, source: IpAddr, target: IpAddr) -> String {
         (IpAddr::V6(source), IpAddr::V6(target)) => {
             let [.., a, b, c] = target.octets();
             let group = Ipv6Addr::from([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0xff, a, b, c]);
-            // Whoever has no address yet does not say its own (RFC 4861, section 4.3).
-            let own = if source.is_unspecified() { String::new() } else { format!(",nd_sll={mac}") };
             format!(
                 "dl_src={mac},dl_dst={},icmp6,ipv6_src={source},ipv6_dst={group},nw_ttl=255,icmpv6_type=135,\
-                 icmpv6_code=0,nd_target={target}{own}",
+                 icmpv6_code=0,nd_target={target},nd_sll={mac}",
                 multicast(group)
             )
         }
@@ -396,7 +409,7 @@ mod tests {
         assert_eq!(error.parameter, "to");
         let to = Some(To::Ip("fd00::9".parse().unwrap()));
         let packet = of(&Question { to, ..Question::default() }, &bare, &[]).unwrap();
-        assert!(packet.flow.contains("ipv6_src=::,"), "{packet:?}");
+        assert!(packet.flow.contains("ipv6_src=fe80::5054:ff:fe00:1,"), "{packet:?}");
         assert_eq!(packet.assumed.len(), 2, "{packet:?}");
     }
 }

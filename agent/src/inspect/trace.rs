@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::owners::{Belongs, Owners};
-use super::packet::{Around, Question, packet};
+use super::packet::{Around, Question, To, packet};
 use super::{InspectError, Inspector};
 use crate::backend::unixctl::{self, ControlError};
 use crate::model::VifId;
 use crate::plan::FlowsOf;
 use crate::plan::pipeline::{Place, Reason, tables};
+use crate::status::VifStatus;
 
 /// Steps that are told of: a flood to as many VIFs as Open vSwitch lets a packet reach takes fewer.
 const MOST_STEPS: usize = 20_000;
@@ -136,9 +137,9 @@ pub fn explain(text: &str, sense: Sense<'_>) -> Trace {
         } else if line.starts_with("recirc(") {
             round += 1;
             if line.contains("default ct_state=") {
+                let at = trace.steps.last().map_or(String::new(), |step| format!(", after table {}", step.table));
                 trace.assumed.push(format!(
-                    "connection tracking is taken to say trk,new: {} packet of a connection",
-                    if round == 1 { "the first" } else { "again the first" }
+                    "connection tracking is taken to say trk,new, the first packet of a connection (lookup {round}{at})"
                 ));
             }
         } else if words.starts_with("Translation failed") || words.starts_with(">>>>") {
@@ -220,7 +221,17 @@ fn dropped(step: &Step, priority: Option<u16>) -> Option<Dropped> {
         let meaning = "A flow that is not vifd's drops it.".to_owned();
         return Some(Dropped { reason: None, meaning, table, name: step.name.clone(), of });
     }
-    tables::dropped_at(Place { table, priority }).map(because)
+    let reason = tables::dropped_at(Place { table, priority })?;
+    let mut dropped = because(reason);
+    // Which of the two it is tells the flow.
+    if reason == Reason::UnknownDestination {
+        dropped.meaning = match priority {
+            0 => "Nobody here has the address, and its network has no uplink.",
+            _ => "It came from an uplink, and nobody here has the address.",
+        }
+        .to_owned();
+    }
+    Some(dropped)
 }
 
 /// The outputs in a list of datapath actions (`--names`): `push_vlan(vid=100,pcp=0),eth1,pop_vlan,tap2`.
@@ -321,6 +332,17 @@ fn receiver(sent: &Sent) -> String {
     }
 }
 
+/// Why a VIF cannot get a packet that is on this bridge.
+fn out_of_reach(to: &VifStatus, bridge: &str) -> Option<String> {
+    let who = Belongs::to(to);
+    match (to.facts.bridge.as_deref(), to.facts.ofport) {
+        (None, _) => Some(format!("{who} is on no bridge")),
+        (Some(other), _) if other != bridge => Some(format!("{who} is on bridge {other}")),
+        (Some(_), Some(1..)) => None,
+        (Some(_), _) => Some(format!("{who} has no usable port yet: {}", to.message)),
+    }
+}
+
 impl Inspector {
     /// Has the switch say where a packet from a VIF would go, or one to it. Nothing is sent and nothing is changed by it.
     ///
@@ -330,7 +352,10 @@ impl Inspector {
         let status = self.eyes.status.borrow().clone();
         let vif = status.vifs.get(&id);
         let vif = vif.ok_or_else(|| InspectError::Unknown(format!("VIF {id} is not known on this host")))?;
-        let no_port = || InspectError::NotOurs(format!("VIF {id} has no usable port on a bridge with managed flows"));
+        let no_port = || {
+            let who = Belongs::to(vif);
+            InspectError::NotOurs(format!("{who} has no usable port on a bridge with managed flows: {}", vif.message))
+        };
         let bridge = vif.facts.bridge.clone().ok_or_else(no_port)?;
         self.managed(&bridge)?;
         let port = vif.facts.ofport.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
@@ -360,6 +385,11 @@ impl Inspector {
             managed.into_iter().flat_map(|managed| &managed.uplinks).map(|uplink| uplink.port.clone()).collect()
         };
         let mut trace = explain(&text, Sense { bridge: &bridge, owners: &owners, uplinks: &uplinks });
+        if let Some(To::Vif(other)) = question.to
+            && let Some(why) = status.vifs.get(&other).and_then(|other| out_of_reach(other, &bridge))
+        {
+            trace.sentence = format!("{}; {why}", trace.sentence.trim_end_matches('.'));
+        }
         trace.assumed.splice(0..0, asked.assumed);
         trace.packet = asked.flow;
         Ok(trace)

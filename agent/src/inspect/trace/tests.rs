@@ -52,6 +52,35 @@ fn explained(text: &str) -> Trace {
 }
 
 #[test]
+fn a_receiver_out_of_reach_is_told_of() {
+    let to = |facts: Facts| {
+        let judgement = Judgement {
+            link_ready: None,
+            port_ready: Some(false),
+            flows_ready: None,
+            vhost_connected: None,
+            plugged: false,
+            facts: facts.into(),
+            verdict: Verdict::Working,
+        };
+        let id = VifId(Uuid::from_u128(7));
+        let subject = Subject { id, vif: None, rejection: None, judgement: Some(&judgement), enforce: true };
+        out_of_reach(&VifStatus::render(subject, None, Instant::now(), SystemTime::UNIX_EPOCH), "br0")
+    };
+    let on = |bridge: &str, ofport| Facts {
+        bridge: Some(bridge.into()),
+        port: Some("p7".into()),
+        ofport,
+        ..Facts::default()
+    };
+    assert_eq!(to(on("br0", Some(7))), None);
+    assert_eq!(to(on("br1", Some(7))).as_deref(), Some("VIF p7 is on bridge br1"));
+    assert!(to(on("br0", None)).unwrap().starts_with("VIF p7 has no usable port yet: port p7"));
+    assert!(to(on("br0", Some(-1))).unwrap().contains("no usable port yet"));
+    assert!(to(Facts::default()).unwrap().ends_with("is on no bridge"));
+}
+
+#[test]
 fn what_became_of_a_packet_is_one_sentence() {
     let sentence = |text| explained(text).sentence;
     assert_eq!(sentence(include_str!("texts/unicast.txt")), "delivered to VIF p2");
