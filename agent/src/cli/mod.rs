@@ -309,10 +309,10 @@ struct TraceArgs {
     #[arg(long, group = "kind")]
     icmp: bool,
     /// TCP to this port
-    #[arg(long, group = "kind", value_name = "PORT")]
+    #[arg(long, group = "kind", value_name = "PORT", value_parser = port_number)]
     tcp_dst: Option<u16>,
     /// UDP to this port
-    #[arg(long, group = "kind", value_name = "PORT")]
+    #[arg(long, group = "kind", value_name = "PORT", value_parser = port_number)]
     udp_dst: Option<u16>,
     /// The packet in the words of ovs-fields(7); its in_port is the VIF's unless it says another
     #[arg(long, value_name = "FLOW", conflicts_with = "kind")]
@@ -321,11 +321,24 @@ struct TraceArgs {
     #[arg(long)]
     from_uplink: bool,
     /// What connection tracking says, such as trk,new or trk,est,rpl; may be given several times
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", value_parser = tracked)]
     ct_next: Vec<String>,
     /// What Open vSwitch says, as it says it
     #[arg(long)]
     raw: bool,
+}
+
+fn port_number(word: &str) -> Result<u16, String> {
+    word.parse().map_err(|_| "a port is a number from 0 to 65535".to_owned())
+}
+
+/// A state of connection tracking in the words of `ovs-fields(7)` (`ct_state`).
+fn tracked(word: &str) -> Result<String, String> {
+    const FLAGS: [&str; 8] = ["new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat"];
+    match word.split([',', '|']).find(|flag| !FLAGS.contains(flag)) {
+        None => Ok(word.to_owned()),
+        Some(flag) => Err(format!("{flag:?} is none of {}", FLAGS.join(", "))),
+    }
 }
 
 /// An id and nothing shorter: what a deletion is for is not to be guessed.
@@ -565,6 +578,9 @@ mod tests {
             "vifd trace",
             "vifd trace x --arp --icmp",
             "vifd trace x --tcp-dst http",
+            "vifd trace x --udp-dst 65536",
+            "vifd trace x --ct-next xyz",
+            "vifd trace x --ct-next trk,",
             "vifd trace x --flow ip --to y",
             "vifd validate",
             "vifd completions tcl",

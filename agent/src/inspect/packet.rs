@@ -175,8 +175,9 @@ pub(super) fn packet(question: &Question, around: Around<'_>) -> Result<Packet, 
         assumed.push(match target {
             Some(IpAddr::V6(_)) => {
                 "the sender has no IPv6 address that is known, so it sends from the link-local one of its MAC address"
+                    .to_owned()
             }
-            _ => "the sender has no IPv4 address that is known, so it sends from none",
+            _ => "the sender has no IPv4 address that is known, so it sends from none".to_owned(),
         });
     }
     let (source, target) = match (source, target) {
