@@ -91,8 +91,7 @@ fn what_became_of_a_packet_is_one_sentence() {
     );
     assert_eq!(
         sentence(include_str!("texts/nobody_here.txt")),
-        "dropped, unknown_destination (table 40 lookup): From an uplink, and nobody here has the address; or there is no \
-         uplink."
+        "dropped, unknown_destination (table 40 lookup): It came from an uplink, and nobody here has the address."
     );
     assert_eq!(
         sentence(include_str!("texts/denied.txt")),
