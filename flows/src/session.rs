@@ -15,6 +15,7 @@ mod requests;
 mod watch;
 
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,9 @@ use crate::message::{AsyncMask, Kind, Message, MultipartRequest};
 
 /// Calls on their way from handles to the task. A caller waits for its answer anyway.
 const COMMAND_QUEUE: usize = 64;
+
+/// Attempts that find no socket, a good second of them, until that is worth a warning.
+const ABSENT: u32 = 4;
 
 /// Messages that the switch sends by itself, kept for those who listen. Who is slower loses the oldest and is told so.
 const EVENT_QUEUE: usize = 256;
@@ -259,7 +263,7 @@ impl Session {
             if was_ready {
                 delays = 0;
             }
-            self.fail(error);
+            self.fail(error, delays);
             let delay = self.backoff(delays);
             delays += 1;
             let waited = async {
@@ -295,14 +299,17 @@ impl Session {
         }
     }
 
-    /// The connection is gone or could not be had.
-    fn fail(&mut self, error: SessionError) {
+    /// The connection is gone or could not be had, after as many failures since the last success.
+    fn fail(&mut self, error: SessionError, failures: u32) {
         let again = match &*self.state.borrow() {
             SessionState::Failed(last) => last.reason() == error.reason(),
             _ => false,
         };
         let target = self.config.switch.target();
-        if again {
+        // A bridge that is being made has its socket in a moment: that is told once it lasts.
+        let absent = matches!(&error, SessionError::Connect { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        let quiet = if absent { failures != ABSENT } else { again };
+        if quiet {
             tracing::debug!(target, error = &error as &dyn std::error::Error, "still no session with the switch");
         } else {
             tracing::warn!(target, error = &error as &dyn std::error::Error, "no session with the switch");
