@@ -159,7 +159,8 @@ fn rule(path: &str, rule: &Rule) -> Result<(), Fault> {
     }
     match rule.remote_ip_prefix {
         Some(prefix) if prefix.addr().is_ipv4() != (rule.ethertype == Ethertype::IPv4) => {
-            fault("remote_ip_prefix", "is not of the rule's ethertype (IPv4 when absent)")
+            let what = format!("{prefix} is not of the rule's ethertype, {:?} (IPv4 when absent)", rule.ethertype);
+            fault("remote_ip_prefix", &what)
         }
         _ => Ok(()),
     }
