@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::output::{Format, Output};
+use super::output::{Format, Output, Paint};
 use super::picture::{Canvas, draw};
 use super::vifs::{all, resolve};
 use super::{Common, Failure};
 use crate::api::body::{Confirmed, HostSummary, Paused, PlanView, Released};
 use crate::api::client::Client;
+use crate::inspect::BridgeFlows;
 use crate::plan::Facts;
 
 /// Changes come in groups: one drawing shows them.
@@ -49,7 +50,19 @@ async fn draw_once(client: &Client, whole: bool, output: &Output) -> Result<(), 
     let mut answer = json!(host);
     answer["vifs"] = json!(vifs);
     let canvas = Canvas { width: output.width, paint: output.paint, all: whole };
-    output.answer(&answer, || draw(&host, &vifs, canvas))
+    // What an older agent does not know is not drawn.
+    let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
+    output.answer(&answer, || draw(&host, &vifs, canvas) + &above(&bridges, output.paint))
+}
+
+/// Flows of others by which packets may go although every VIF is ready.
+fn above(bridges: &[BridgeFlows], paint: Paint) -> String {
+    let mut text = String::new();
+    for BridgeFlows { bridge, foreign_above, .. } in bridges.iter().filter(|bridge| bridge.foreign_above > 0) {
+        let flows = if *foreign_above == 1 { "flow of somebody else stands" } else { "flows of somebody else stand" };
+        let _ = writeln!(text, "\n{} {bridge}: {foreign_above} {flows} above vifd's (`vifd doctor`)", paint.bad("✗"));
+    }
+    text
 }
 
 pub(super) async fn plan(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -176,8 +189,21 @@ pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result
 mod tests {
     use super::*;
     use crate::api::body::Unready;
-    use crate::cli::output::Paint;
     use crate::status::PlannedOp;
+
+    #[test]
+    fn flows_of_others_above_ours_are_told_of() {
+        let bridge = |name: &str, foreign_above| BridgeFlows {
+            bridge: name.into(),
+            up: true,
+            foreign_above,
+            ..BridgeFlows::default()
+        };
+        let text = above(&[bridge("br-a", 0), bridge("br-b", 1), bridge("br-c", 2)], Paint(false));
+        let expected = "\n✗ br-b: 1 flow of somebody else stands above vifd's (`vifd doctor`)\n\
+                        \n✗ br-c: 2 flows of somebody else stand above vifd's (`vifd doctor`)\n";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn a_plan_says_what_and_why_nothing_is_done() {

@@ -64,8 +64,11 @@ fn report(mut done: Vec<(Done, u8)>, output: &Output) -> Result<(), Failure> {
 
 fn failed(id: VifId, error: ClientError) -> (Done, u8) {
     let message = error.to_string();
+    // Somebody else's port in the way is no failure of vifd's, and its phase has another name.
+    let conflicts = matches!(&error, ClientError::Refused { body, .. } if body.error.code == "conflict");
     let code = Failure::Client(error).exit_code();
     let result = match code {
+        _ if conflicts => "conflict",
         NOT_IN_TIME => "not in time",
         super::UNREACHABLE => "not reachable",
         _ => "failed",
@@ -422,7 +425,23 @@ pub(super) async fn all(client: &Client) -> Result<Vec<Arc<VifStatus>>, Failure>
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_conflict_is_called_one() {
+        let told = |code: &str| {
+            let error = json!({"error": {"code": code, "field": "", "message": "no"}});
+            let body = Box::new(serde_json::from_value(error).unwrap());
+            let (done, exit) =
+                failed(VifId(uuid::Uuid::nil()), ClientError::Refused { status: StatusCode::CONFLICT, body });
+            (done.result, exit)
+        };
+        assert_eq!(told("conflict"), ("conflict".to_owned(), FAILED));
+        assert_eq!(told("failed"), ("failed".to_owned(), FAILED));
+    }
 
     #[test]
     fn queries_have_what_is_there_and_escape_it() {
