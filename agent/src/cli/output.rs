@@ -213,7 +213,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut room = width;
     for word in text.split_whitespace() {
         let mut rest: Vec<char> = word.chars().collect();
-        if room < width && rest.len() + 1 <= room {
+        if room < width && rest.len() < room {
             lines.last_mut().unwrap_or(&mut String::new()).push(' ');
             room -= 1;
         } else if room < width {
