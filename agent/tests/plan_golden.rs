@@ -289,9 +289,9 @@ fn at<'a>(flows: &'a vifd::model::SwitchStates, table: u8, says: &str) -> Vec<&'
 }
 
 /// Somebody makes one flow do what another does; whether vifd sees it happen or comes up later.
-fn is_made_to_do_what_another_does(vifs: Vec<Arc<Vif>>, table: u8, says: &str) {
+fn is_made_to_do_what_another_does(vifs: &[Arc<Vif>], table: u8, says: &str) {
     for running in [true, false] {
-        let mut case = managed(vifs.clone());
+        let mut case = managed(vifs.to_vec());
         case.world.ovs.bridges.clear();
         case.world.ovs.ports.clear();
         case.world.ovs.interfaces.clear();
@@ -335,7 +335,7 @@ fn a_network_takes_no_group_of_another() {
         let id = format!("{number:08x}-0000-4000-8000-000000000000");
         on_network(&guest(&id, number, true), network, &json!({}))
     };
-    is_made_to_do_what_another_does(vec![vif(1, 1), vif(2, 1), vif(3, 2), vif(4, 2)], 40, "group:");
+    is_made_to_do_what_another_does(&[vif(1, 1), vif(2, 1), vif(3, 2), vif(4, 2)], 40, "group:");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_vif_takes_no_meter_of_another() {
         Arc::new(vif)
     };
     let vifs = [guest(A, 1, true), guest(B, 2, true)].map(with_rate);
-    is_made_to_do_what_another_does(vifs.into(), 20, "meter");
+    is_made_to_do_what_another_does(&vifs, 20, "meter");
 }
 
 /// The network that has it keeps it, whichever comes first by its id, and whatever vifd remembers.
@@ -367,7 +367,7 @@ fn a_vlan_of_an_uplink_is_one_networks() {
     case.converge();
     let arriving = |case: &Case| {
         let flows = case.world.flows();
-        at(&flows, 0, "dl_vlan=10").iter().map(|flow| flow.to_string()).collect::<Vec<_>>()
+        at(&flows, 0, "dl_vlan=10").iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let before = arriving(&case);
     assert_eq!(before.len(), 1, "{:?}", case.world.flows());
@@ -407,7 +407,7 @@ fn zone(case: &Case, port: &str) -> u32 {
 /// Zones that the flows of a bridge name.
 fn tracked(case: &Case) -> BTreeSet<u32> {
     let flows = case.world.flows();
-    let texts: Vec<String> = at(&flows, 30, "ct(").iter().map(|flow| flow.to_string()).collect();
+    let texts: Vec<String> = at(&flows, 30, "ct(").iter().map(ToString::to_string).collect();
     let numbers = texts.iter().filter_map(|text| text.split_once("zone=")?.1.split([',', ')']).next()?.parse().ok());
     numbers.collect()
 }
