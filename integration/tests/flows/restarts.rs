@@ -107,6 +107,10 @@ fn with_saved_flows_wait_until_these_are_back() -> Result<()> {
     assert_eq!(changes(&host.ovs, asked)?, [], "nothing before the saved flows are there");
     host.ovs.of14("add-groups", BRIDGE, &[&groups])?;
     host.ovs.of14("add-flows", BRIDGE, &[&flows])?;
+    // The switch writes its log when it has time.
+    let put_back = std::fs::read_to_string(&groups)?.lines().count() + std::fs::read_to_string(&flows)?.lines().count();
+    let ovs = &host.ovs;
+    host.vifd.until("the account has all of it", |_| Ok((changes(ovs, asked)?.len() >= put_back).then_some(())))?;
     let asked = host.ovs.account()?.len();
     restored(&host.ovs)?;
     host.vifd.wait_for(&a.record.id(), "ready")?;
