@@ -78,7 +78,9 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     };
     let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decoder(&config)))
         .with_context(|| format!("cannot read records from {}", config.source.path.display()))?;
-    let (status, statuses) = watch::channel(Arc::new(HostStatus::default()));
+    // What is told until the first plan.
+    let begun = HostStatus { sessions: peers.status(), ..HostStatus::default() };
+    let (status, statuses) = watch::channel(Arc::new(begun));
     let (orders, commands) = mpsc::channel(COMMAND_QUEUE);
     let inspector = Inspector::new(Eyes {
         handles: Box::new(flows.handles()),
