@@ -35,7 +35,7 @@ pub(super) enum Temper {
 struct Quarrel {
     heat: Duration,
     since: Instant,
-    /// What was done, the oldest first.
+    /// What was done, the newest first.
     done: VecDeque<u64>,
 }
 
