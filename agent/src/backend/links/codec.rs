@@ -1,5 +1,6 @@
 //! rtnetlink messages off the wire, of those about links no more than what is read here. The kernel tells some forty
-//! attributes of a link, the settings of IPv4 and IPv6 among them, most of which nothing here reads; and a list of thousands of links is parsed to its end before anybody can look at the first.
+//! attributes of a link, the settings of IPv4 and IPv6 among them, most of which nothing here reads; and a list of
+//! thousands of links is parsed to its end before anybody can look at the first.
 
 use std::fmt::Debug;
 use std::io;
