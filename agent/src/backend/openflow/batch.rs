@@ -206,6 +206,16 @@ impl Batch {
         effects
     }
 
+    /// How many flows it took away.
+    pub(super) fn deleted(&self) -> usize {
+        self.effects().into_iter().filter(|change| change.command == FlowCommand::DeleteStrict).count()
+    }
+
+    /// Whether the switch refused any of it.
+    pub(super) fn is_refused(&self) -> bool {
+        self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_)))
+    }
+
     pub(super) fn is_unknown(&self) -> bool {
         self.outcomes.contains(&Outcome::Unknown)
     }
@@ -265,6 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn what_it_took_away_is_what_it_had_done() {
+        let deletion =
+            |vif, port| of(vif, flow(FlowCommand::DeleteStrict, &format!("table=1,in_port={port} actions=drop")));
+        let mut batch = Batch::new(vec![deletion(1, 1), deletion(1, 2), deletion(2, 3)]);
+        let (places, _) = batch.bundle();
+        assert_eq!(batch.deleted(), 0);
+        batch.bundled(&places, session::Outcome::Committed);
+        assert_eq!(batch.deleted(), 3);
+    }
+
+    #[test]
     fn a_refused_meter_keeps_the_flows_of_its_vif_out_of_the_bundle_and_nobody_elses() {
         let mut batch = Batch::new(vec![
             of(1, meter(MeterCommand::Add, 1)),
@@ -290,7 +311,9 @@ mod tests {
         ];
         let mut batch = Batch::new(ops.clone());
         let (places, _) = batch.bundle();
+        assert!(!batch.is_refused());
         batch.bundled(&places, session::Outcome::Refused(vec![refused(1)]));
+        assert!(batch.is_refused());
         let outcomes = batch.into_outcomes();
         assert_eq!(outcomes[0], Outcome::Untried);
         assert!(matches!(&outcomes[1], Outcome::Failed(_)));

@@ -9,9 +9,6 @@ use flows::{Flow, FlowFlags, FlowId, Group, Meter};
 
 use crate::model::{FlowSet, FlowState, Limits, Table};
 
-/// `OFPRR_GROUP_DELETE` and `OFPRR_METER_DELETE`: a flow went with what it used.
-const WENT_WITH_ANOTHER: [u8; 2] = [3, 4];
-
 /// The flows of one switch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::backend) struct Picture {
@@ -20,8 +17,9 @@ pub(in crate::backend) struct Picture {
     state: FlowState,
     /// The cookie of every flow: what replaces a flow does not tell the cookie of the old one.
     cookies: HashMap<FlowId, u64>,
-    /// Whether a group or meter went without our doing, by what became of the flows that used it.
-    pub(in crate::backend) lost_another: bool,
+    /// How many flows of ours went since groups and meters were looked at. Those may have gone too, of which nothing is
+    /// told when a switch drops everything, as when its `fail_mode` changes.
+    pub(in crate::backend) removed: usize,
 }
 
 impl Picture {
@@ -42,11 +40,11 @@ impl Picture {
 
     /// Takes in what happened to a flow.
     pub(in crate::backend) fn take(&mut self, update: UpdatedFlow) {
-        let UpdatedFlow { event, reason, table, priority, matching, cookie, idle_timeout, hard_timeout, instructions } =
+        let UpdatedFlow { event, table, priority, matching, cookie, idle_timeout, hard_timeout, instructions, .. } =
             update;
         let id = FlowId { table, priority, matching };
         if event == UpdateEvent::Removed {
-            self.lost_another |= WENT_WITH_ANOTHER.contains(&reason);
+            self.removed += usize::from(self.is_ours(cookie));
             self.remove(&id);
             return;
         }
@@ -99,7 +97,7 @@ impl Picture {
         keep_same(&mut self.state.groups, groups.into_iter().map(|group| (group.id, group)));
         keep_same(&mut self.state.meters, meters.into_iter().map(|meter| (meter.id, meter)));
         self.state.limits = limits;
-        self.lost_another = false;
+        self.removed = 0;
     }
 
     /// Takes from the picture before what is the same in both, so that it is seen to be.
@@ -180,6 +178,20 @@ mod tests {
         assert!(before.foreign.is(&after.foreign));
         picture.take(update(UpdateEvent::Removed, OURS | 2, "table=1,priority=5,in_port=2 actions=drop"));
         assert_eq!(picture.state().owned.len(), 1);
+    }
+
+    #[test]
+    fn what_of_ours_goes_casts_doubt_on_groups_and_meters_until_they_are_looked_at() {
+        let mut picture = Picture::new(0x7654);
+        for cookie in [3, OURS | 1] {
+            let text = format!("table=1,in_port={} actions=drop", cookie & 3);
+            picture.take(update(UpdateEvent::Added, cookie, &text));
+            assert_eq!(picture.removed, 0);
+            picture.take(update(UpdateEvent::Removed, cookie, &text));
+        }
+        assert_eq!(picture.removed, 1);
+        picture.put_others(Vec::new(), Vec::new(), Limits::default());
+        assert_eq!(picture.removed, 0);
     }
 
     #[test]

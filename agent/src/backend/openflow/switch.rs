@@ -299,7 +299,7 @@ impl Switch {
             self.take(event?);
             next_event = self.watch.as_mut().and_then(|watch| watch.next().now_or_never());
         }
-        if self.picture.lost_another {
+        if self.picture.removed > 0 {
             self.look_at_others().await?;
         }
         self.show();
@@ -372,9 +372,11 @@ impl Switch {
             // given; either way what counts is what is there.
             return self.look().await;
         }
-        if batch.touched_others() || self.picture.lost_another {
+        // What the switch refused may have relied on what is not there any more.
+        if batch.touched_others() || batch.is_refused() || self.picture.removed > batch.deleted() {
             self.look_at_others().await?;
         }
+        self.picture.removed = 0;
         self.show();
         Ok(())
     }
