@@ -1,24 +1,17 @@
-//! A switch: ovs-vswitchd with a bridge `br0` on the dummy datapath, in a private directory that goes with the value.
-//! Kept in step with `flows/tests/ovs_ofctl/switch.rs`.
+//! A switch with a bridge `br0` on the dummy datapath: what is put into it, what comes out, and what it says of both.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::time::Duration;
 
-use serde_json::{Value, json};
 use vifd::plan::pipeline::{Place, Reason, tables};
+use vifd_integration::lab::PlainOvs;
 
 use crate::scene::Bridge;
 
 /// How long anything may take on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Switch {
-    directory: tempfile::TempDir,
-    daemons: Vec<Child>,
-}
+pub(crate) struct Switch(PlainOvs);
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,101 +22,31 @@ pub(crate) enum Fate {
     Dropped(Reason),
 }
 
-fn schema() -> PathBuf {
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let beside = std::env::split_paths(&directories)
-        .filter(|directory| directory.join("ovsdb-tool").exists())
-        .map(|directory| directory.join("../share/openvswitch/vswitch.ovsschema"))
-        .find(|schema| schema.exists());
-    beside.expect("these tests need ovsdb-tool and its vswitch.ovsschema in PATH (openvswitch-common)")
-}
-
-/// Runs a program with a text to read.
-fn output(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("these tests need {program} in PATH (openvswitch): {error}"));
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let done = child.wait_with_output().unwrap();
-    let _ = writer.join().unwrap();
-    assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
-}
-
 impl Switch {
     /// A switch whose bridge has the ports 1 to `ports`, named `p1` and so on, and writes what it sends into files.
     pub(crate) fn start(ports: u16) -> Self {
-        let mut switch = Switch { directory: tempfile::tempdir().unwrap(), daemons: Vec::new() };
-        let database = switch.path("conf.db");
-        output("ovsdb-tool", &["create", &database, &schema().display().to_string()], "");
-        let socket = format!("--remote=punix:{}", switch.path("db.sock"));
-        let control = format!("--unixctl={}", switch.path("server.ctl"));
-        switch.daemon("ovsdb-server", &[&database, &socket, &control, "-vconsole:off"]);
-        switch.wait_for("db.sock");
-        switch.vsctl(&["--no-wait".to_owned(), "init".to_owned()]);
-        let database = format!("unix:{}", switch.path("db.sock"));
-        let control = format!("--unixctl={}", switch.path("vswitchd.ctl"));
-        let log = format!("--log-file={}", switch.path("vswitchd.log"));
-        switch.daemon(
-            "ovs-vswitchd",
-            &[&database, &control, &log, "--enable-dummy", "--disable-system", "-vconsole:off"],
-        );
+        let ovs = PlainOvs::switch(Vec::new()).unwrap();
         let mut bridge: Vec<String> =
             ["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy", "fail_mode=secure"]
                 .map(str::to_owned)
                 .into();
         for port in 1..=ports {
-            let sent = switch.path(&format!("p{port}.pcap"));
+            let sent = ovs.path(&format!("p{port}.pcap"));
             bridge.extend(["--", "add-port", "br0"].map(str::to_owned));
             bridge.push(format!("p{port}"));
             bridge.extend(["--", "set", "interface"].map(str::to_owned));
             bridge.push(format!("p{port}"));
             bridge.push("type=dummy".to_owned());
             bridge.push(format!("ofport_request={port}"));
-            bridge.push(format!("options:tx_pcap={sent}"));
+            bridge.push(format!("options:tx_pcap={}", sent.display()));
         }
-        switch.vsctl(&bridge);
-        switch
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).display().to_string()
-    }
-
-    fn daemon(&mut self, program: &str, arguments: &[&str]) {
-        let mut command = Command::new(program);
-        for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
-            command.env(variable, self.directory.path());
-        }
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("these tests need {program} in PATH: {error}"));
-        self.daemons.push(child);
-    }
-
-    fn wait_for(&self, socket: &str) {
-        let begin = Instant::now();
-        while UnixStream::connect(self.path(socket)).is_err() {
-            assert!(begin.elapsed() < PATIENCE, "{socket} does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn vsctl(&self, arguments: &[String]) {
-        let database = format!("--db=unix:{}", self.path("db.sock"));
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        output("ovs-vsctl", &[&[database.as_str(), "--timeout=60"], &arguments[..]].concat(), "");
+        ovs.vsctl(&bridge.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        Switch(ovs)
     }
 
     /// `ovs-ofctl` in OpenFlow 1.4 on the bridge.
     pub(crate) fn ofctl(&self, command: &str, behind: &[&str], input: &str) -> String {
-        let bridge = format!("unix:{}", self.path("br0.mgmt"));
-        output("ovs-ofctl", &[&["-O", "OpenFlow14", command, &bridge], behind].concat(), input)
+        self.0.ofctl("br0", &[command], behind, input).unwrap()
     }
 
     /// Gives the switch everything of a bridge, and takes from it every flow that is not.
@@ -146,18 +69,9 @@ impl Switch {
         self.control("revalidator/wait", &[]);
     }
 
-    /// A command of ovs-vswitchd, by its control socket (JSON-RPC, `unixctl`).
+    /// A command of ovs-vswitchd.
     pub(crate) fn control(&self, method: &str, arguments: &[&str]) -> String {
-        let mut socket = UnixStream::connect(self.path("vswitchd.ctl")).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = json!({ "id": 0, "method": method, "params": arguments });
-        socket.write_all(request.to_string().as_bytes()).unwrap();
-        let mut answers = serde_json::Deserializer::from_reader(std::io::BufReader::new(&socket)).into_iter::<Value>();
-        let answer = answers.next().expect("an answer").unwrap();
-        match &answer["result"] {
-            Value::String(text) => text.clone(),
-            _ => panic!("{method} {arguments:?}: {answer}"),
-        }
+        self.0.control("ovs-vswitchd", method, arguments).unwrap()
     }
 
     /// What becomes of a packet, in `ovs-ofctl`'s words, with the states that connection tracking is to tell in turn.
@@ -187,7 +101,7 @@ impl Switch {
     /// The frames that have left by a port since the switch began.
     pub(crate) fn sent(&self, port: u16) -> Vec<Vec<u8>> {
         let mut octets = Vec::new();
-        if let Ok(mut file) = std::fs::File::open(self.path(&format!("p{port}.pcap"))) {
+        if let Ok(mut file) = std::fs::File::open(self.0.path(&format!("p{port}.pcap"))) {
             file.read_to_end(&mut octets).unwrap();
         }
         // pcap-savefile(5): 24 octets, then for each frame two of time, the length kept and the whole.
@@ -230,13 +144,4 @@ fn sends(actions: &str) -> Vec<String> {
         }
     }
     sends
-}
-
-impl Drop for Switch {
-    fn drop(&mut self) {
-        for daemon in self.daemons.iter_mut().rev() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
 }

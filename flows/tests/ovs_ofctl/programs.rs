@@ -1,7 +1,6 @@
 //! `ovs-ofctl`, and the messages that it prints with `-mmmmm`: as text, and octet by octet.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use vifd_integration::lab::filter;
 
 /// A message as `ovs-ofctl` printed it.
 #[derive(Debug)]
@@ -23,26 +22,6 @@ impl Message {
     }
 }
 
-/// Runs a program with a text to read, and gives what it wrote.
-pub(crate) fn output(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("these tests need {program} in PATH (openvswitch): {error}"));
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    // What it writes may be more than a pipe holds before it has read everything.
-    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let done = child.wait_with_output().unwrap();
-    let _ = writer.join().unwrap();
-    let complaint = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{program} {arguments:?}: {complaint}");
-    String::from_utf8(done.stdout).unwrap()
-}
-
 /// `ovs-ofctl` in OpenFlow 1.4.
 pub(crate) fn ofctl(arguments: &[&str]) -> String {
     ofctl_with(arguments, "")
@@ -50,7 +29,7 @@ pub(crate) fn ofctl(arguments: &[&str]) -> String {
 
 /// The same with something to read.
 pub(crate) fn ofctl_with(arguments: &[&str], input: &str) -> String {
-    output("ovs-ofctl", &[&["-O", "OpenFlow14"], arguments].concat(), input)
+    filter("ovs-ofctl", &[&["-O", "OpenFlow14"], arguments].concat(), input).unwrap()
 }
 
 /// The messages in what `ovs-ofctl -mmmmm` printed.

@@ -1,7 +1,6 @@
 //! A real ovs-vswitchd with a bridge `br0` in a private directory, for tests: its start, its restart, its end.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,27 +8,13 @@ use flows::endpoint::Endpoint;
 use flows::message::{Message, PacketOut};
 use flows::session::{Config, Handle, Session, SessionError, SessionState};
 use flows::{Action, Flow, FlowCommand, FlowFlags, FlowMod, Group, GroupKind, Instructions, Match, PortNo};
+use vifd_integration::lab::{PlainOvs, filter};
 
 /// How long anything may take on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Open vSwitch in a directory that goes with this value.
-pub(crate) struct Switch {
-    directory: tempfile::TempDir,
-    arguments: Vec<String>,
-    server: Option<Child>,
-    vswitchd: Option<Child>,
-}
-
-/// Kept in step with `ovsdb/tests/real/ovs.rs`: the schema beside the `ovsdb-tool` in `PATH`.
-fn schema() -> PathBuf {
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let beside = std::env::split_paths(&directories)
-        .filter(|directory| directory.join("ovsdb-tool").exists())
-        .map(|directory| directory.join("../share/openvswitch/vswitch.ovsschema"))
-        .find(|schema| schema.exists());
-    beside.expect("these tests need ovsdb-tool and its vswitch.ovsschema (openvswitch-common)")
-}
+/// Open vSwitch with a bridge `br0`.
+pub(crate) struct Switch(PlainOvs);
 
 impl Switch {
     /// A switch whose bridge `br0` has the ports 1 to 3, `p1` to `p3`.
@@ -39,23 +24,7 @@ impl Switch {
 
     /// The same with further arguments for ovs-vswitchd.
     pub(crate) fn with(arguments: Vec<String>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let database = directory.path().join("conf.db");
-        run("ovsdb-tool", &["create", path(&database), path(&schema())]);
-        let mut switch = Self { directory, arguments, server: None, vswitchd: None };
-        switch.server = Some(
-            switch
-                .command("ovsdb-server")
-                .arg(&database)
-                .arg(format!("--remote=punix:{}", switch.path("db.sock").display()))
-                .arg(format!("--unixctl={}", switch.path("server.ctl").display()))
-                .args(["-vconsole:off"])
-                .spawn()
-                .expect("these tests need ovsdb-server (openvswitch-switch)"),
-        );
-        wait_until("ovsdb-server's socket", || std::os::unix::net::UnixStream::connect(switch.path("db.sock")).is_ok());
-        switch.vsctl(&["--no-wait", "init"]);
-        switch.up();
+        let switch = Switch(PlainOvs::switch(arguments).unwrap());
         switch.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=dummy", "fail_mode=secure"]);
         for port in ["1", "2", "3"] {
             let name = format!("p{port}");
@@ -66,57 +35,30 @@ impl Switch {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"] {
-            command.env(variable, self.directory.path());
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
+        self.0.path(name)
     }
 
     /// Starts ovs-vswitchd and waits until it has made the bridges that the database has.
     pub(crate) fn up(&mut self) {
-        let child = self
-            .command("ovs-vswitchd")
-            .arg(format!("unix:{}", self.path("db.sock").display()))
-            .arg(format!("--unixctl={}", self.path("vswitchd.ctl").display()))
-            .arg(format!("--log-file={}", self.path("vswitchd.log").display()))
-            .args(["--enable-dummy", "--disable-system", "-vconsole:off", "-vfile:info"])
-            .args(&self.arguments)
-            .spawn()
-            .expect("these tests need ovs-vswitchd (openvswitch-switch)");
-        self.vswitchd = Some(child);
-        wait_until("ovs-vswitchd", || self.path("vswitchd.ctl").exists());
-        // It waits for the database's generation to be reached.
-        self.vsctl(&["set", "open_vswitch", ".", "external_ids:up=1"]);
+        self.0.start_vswitchd().unwrap();
     }
 
     /// Kills ovs-vswitchd without a warning.
     pub(crate) fn down(&mut self) {
-        if let Some(mut child) = self.vswitchd.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let _ = std::fs::remove_file(self.path("vswitchd.ctl"));
-        }
+        self.0.kill_vswitchd();
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("vswitchd.log")).unwrap_or_default()
+        self.0.log("ovs-vswitchd")
     }
 
     pub(crate) fn vsctl(&self, arguments: &[&str]) -> String {
-        let database = format!("--db=unix:{}", self.path("db.sock").display());
-        output("ovs-vsctl", &[&[database.as_str(), "--timeout=30"], arguments].concat())
+        self.0.vsctl(arguments).unwrap()
     }
 
     /// An independent client's command on `br0`, in OpenFlow 1.4.
     pub(crate) fn ofctl(&self, command: &str, arguments: &[&str]) -> String {
-        let bridge = self.path("br0.mgmt").display().to_string();
-        output("ovs-ofctl", &[&["-O", "OpenFlow14", command, &bridge], arguments].concat())
+        self.0.ofctl("br0", &[command], arguments, "").unwrap()
     }
 
     /// The flows of `br0`, one a line, without counters, sorted.
@@ -134,15 +76,6 @@ impl Switch {
     /// A session that is ready.
     pub(crate) async fn session(&self) -> Handle {
         ready(Config::new(self.endpoint())).await
-    }
-}
-
-impl Drop for Switch {
-    fn drop(&mut self) {
-        for mut child in [self.vswitchd.take(), self.server.take()].into_iter().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -182,17 +115,9 @@ pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-pub(crate) fn run(program: &str, arguments: &[&str]) {
-    output(program, arguments);
-}
-
+/// Runs a program of Open vSwitch, and gives what it printed.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("these tests need {program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    filter(program, arguments, "").unwrap()
 }
 
 /// A flow of `table` with this match in `ovs-ofctl`'s words.

@@ -447,7 +447,11 @@ fn stop(daemon: Option<Daemon>, name: &str, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-fn schema() -> Result<PathBuf> {
+/// The schema of the database that ovs-vswitchd works from.
+///
+/// # Errors
+/// When it is nowhere.
+pub fn schema() -> Result<PathBuf> {
     let name = "usr/share/openvswitch/vswitch.ovsschema";
     [tools_folder().join("root").join(name), Path::new("/").join(name)]
         .into_iter()

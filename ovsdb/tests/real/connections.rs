@@ -10,8 +10,9 @@ use ovsdb::session::{CallError, Config, Handle, LockMode, LockState, Session, Se
 use ovsdb::tls::{Tls, Verification};
 use ovsdb::transact::{Transaction, Where};
 use ovsdb::vswitch::{Bridge, OpenVSwitch, Snapshot};
+use vifd_integration::lab::schema;
 
-use crate::ovs::{PATIENCE, Server, add_port, database, path, ready, run, schema, wait_ready, with_bridge};
+use crate::ovs::{PATIENCE, Server, add_port, database, path, ready, run, wait_ready, with_bridge};
 
 /// Waits until a session has failed, and tells why.
 async fn failure(handle: &Handle<Snapshot>) -> std::sync::Arc<SessionError> {
@@ -231,7 +232,7 @@ async fn a_server_with_a_history_sends_what_happened_meanwhile() {
     let server = Server::serving(
         |file| {
             let address = format!("unix:{}", file.with_extension("raft").display());
-            run("ovsdb-tool", &["create-cluster", path(file), &schema(), &address]);
+            run("ovsdb-tool", &["create-cluster", path(file), path(&schema().unwrap()), &address]);
         },
         |_| Vec::new(),
     );
@@ -246,7 +247,7 @@ async fn a_server_with_a_history_sends_what_happened_meanwhile() {
     let mut views = handle.snapshot();
     views.borrow_and_update();
     let before = handle.statistics();
-    server.appctl(&["ovsdb-server/reconnect"]);
+    server.control("ovsdb-server/reconnect", &[]);
     views.wait_for(|view| view.ready().is_none()).await.unwrap();
     server.vsctl(&["add-port", "br0", "meanwhile"]);
     views.wait_for(|view| view.ready().is_some_and(|db| db.port("meanwhile").is_some())).await.unwrap();
@@ -258,7 +259,7 @@ async fn a_server_with_a_history_sends_what_happened_meanwhile() {
 
 /// Open vSwitch's schema with something changed.
 fn serve_schema(change: impl FnOnce(&mut serde_json::Value)) -> Server {
-    let text = std::fs::read_to_string(schema()).expect("these tests need openvswitch-common");
+    let text = std::fs::read_to_string(schema().unwrap()).unwrap();
     let mut schema = serde_json::from_str(&text).unwrap();
     change(&mut schema);
     Server::serving(

@@ -1,7 +1,6 @@
 //! A real ovsdb-server in a private directory, for tests: its start, its restart, its end.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ovsdb::outcome::Outcome;
@@ -9,88 +8,50 @@ use ovsdb::session::{Config, Handle, Session, SessionState};
 use ovsdb::transact::{NewRow, Transaction, Values};
 use ovsdb::value::Uuid;
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Snapshot};
-
-/// Open vSwitch's schema, from where its `ovsdb-tool` is: in `PATH`, so that both are of one version.
-pub(crate) fn schema() -> String {
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let beside = std::env::split_paths(&directories)
-        .filter(|directory| directory.join("ovsdb-tool").exists())
-        .map(|directory| directory.join("../share/openvswitch/vswitch.ovsschema"))
-        .find(|schema| schema.exists());
-    let schema = beside.expect("these tests need ovsdb-tool and its vswitch.ovsschema (openvswitch-common)");
-    schema.display().to_string()
-}
+use vifd_integration::lab::{PlainOvs, filter};
 
 /// How long anything may take on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An ovsdb-server that ends with this value.
-pub(crate) struct Server {
-    directory: tempfile::TempDir,
-    arguments: Vec<String>,
-    child: Option<Child>,
-}
+pub(crate) struct Server(PlainOvs);
 
 impl Server {
     /// A server of an empty `Open_vSwitch` database on a unix socket.
     pub(crate) fn start() -> Self {
-        Self::with(|_| Vec::new())
+        Server(PlainOvs::database().unwrap())
     }
 
     /// The same with further arguments, given the directory.
     pub(crate) fn with(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
-        Self::serving(|database| run("ovsdb-tool", &["create", path(database), &schema()]), arguments)
+        Server(PlainOvs::database_with(arguments).unwrap())
     }
 
     /// The same with a database made otherwise.
     pub(crate) fn serving(create: impl FnOnce(&Path), arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        create(&directory.path().join("conf.db"));
-        let arguments = arguments(directory.path());
-        let mut server = Self { directory, arguments, child: None };
-        server.up();
-        server
+        let create = |database: &Path| {
+            create(database);
+            Ok(())
+        };
+        Server(PlainOvs::serving(create, arguments).unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.0.path(name)
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("unix:{}", self.path("db.sock").display())
+        self.0.endpoint()
     }
 
     /// Starts the server and waits for its socket.
     pub(crate) fn up(&mut self) {
-        let file = |name: &str| self.path(name).display().to_string();
-        let child = Command::new("ovsdb-server")
-            .arg(file("conf.db"))
-            .arg(format!("--remote=punix:{}", file("db.sock")))
-            .arg(format!("--unixctl={}", file("server.ctl")))
-            .arg(format!("--log-file={}", file("server.log")))
-            .args(["-vconsole:off", "-vfile:info"])
-            .args(&self.arguments)
-            .env("OVS_RUNDIR", self.directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need ovsdb-server (Debian package openvswitch-switch)");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while std::os::unix::net::UnixStream::connect(self.path("db.sock")).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "ovsdb-server does not come up: {}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.0.start_server().unwrap();
     }
 
     /// Kills the server without a warning.
     pub(crate) fn down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let _ = std::fs::remove_file(self.path("db.sock"));
-        }
+        self.0.kill_server();
     }
 
     /// The port that the kernel chose for a remote on port 0. The server listens on its remotes one after
@@ -98,48 +59,30 @@ impl Server {
     pub(crate) fn port(&self) -> u16 {
         let begun = Instant::now();
         loop {
-            if let Some((_, rest)) = self.log().rsplit_once("listening on port ")
+            let log = self.0.log("ovsdb-server");
+            if let Some((_, rest)) = log.rsplit_once("listening on port ")
                 && let Some((port, _)) = rest.split_once('\n')
             {
                 return port.trim().parse().unwrap();
             }
-            assert!(begun.elapsed() < PATIENCE, "no remote on port 0: {}", self.log());
+            assert!(begun.elapsed() < PATIENCE, "no remote on port 0: {log}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("server.log")).unwrap_or_default()
-    }
-
     /// The control command, e.g. `ovsdb-server/reconnect`.
-    pub(crate) fn appctl(&self, arguments: &[&str]) -> String {
-        let control = self.path("server.ctl");
-        let mut all = vec!["-t", path(&control)];
-        all.extend(arguments);
-        output("ovs-appctl", &all)
+    pub(crate) fn control(&self, command: &str, arguments: &[&str]) -> String {
+        self.0.control("ovsdb-server", command, arguments).unwrap()
     }
 
     /// An independent client's command.
     pub(crate) fn vsctl(&self, arguments: &[&str]) -> String {
-        let database = format!("--db={}", self.endpoint());
-        let mut all = vec!["--no-wait", &database];
-        all.extend(arguments);
-        output("ovs-vsctl", &all)
+        self.0.vsctl(&[&["--no-wait"], arguments].concat()).unwrap()
     }
 
     /// A session over the unix socket that is ready.
     pub(crate) async fn session(&self) -> Handle<Snapshot> {
         ready(Config::endpoint(self.endpoint().parse().unwrap(), None)).await
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -162,17 +105,9 @@ pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Runs a program of Open vSwitch.
 pub(crate) fn run(program: &str, arguments: &[&str]) {
-    output(program, arguments);
-}
-
-pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("these tests need {program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    filter(program, arguments, "").unwrap();
 }
 
 pub(crate) fn database(handle: &Handle<Snapshot>) -> std::sync::Arc<Snapshot> {
