@@ -13,6 +13,7 @@ mod held;
 mod intended;
 mod memory;
 mod network;
+mod usage;
 mod zones;
 
 use std::collections::BTreeSet;
@@ -138,7 +139,9 @@ impl<'a> Work<'a> {
         };
         let Some(facts) = self.facts(vif, (port, interface), at, (bridge, state), sight, found) else { return };
         self.uplink_of(bridge, vif, sight, found);
-        let flows = self.switches.wanted(id, &facts);
+        // Of flows that are known to be the wanted ones, beside nobody else's, there is nothing to find out.
+        let is_clean = self.switches.is_clean(id, &facts, observed);
+        let flows = if is_clean && state.foreign.is_empty() { [].into() } else { self.switches.wanted(id, &facts) };
         if let Some(clash) = self.clash(bridge, state, &flows) {
             found.conflict.get_or_insert(clash);
             return;
@@ -156,7 +159,6 @@ impl<'a> Work<'a> {
             };
             found.flows.push(on(bridge, FlowChange::Meter(MeterMod { command, meter })));
         }
-        let is_clean = self.switches.is_clean(id, observed);
         let changes = if is_clean { Vec::new() } else { self.bring_to(bridge, &flows, observed) };
         if changes.is_empty() {
             self.switches.clean(id, observed);
@@ -357,6 +359,17 @@ impl<'a> Work<'a> {
     /// What is on the switch of a bridge, where it can be seen.
     pub(super) fn state(&self, bridge: &str) -> Option<&'a FlowState> {
         self.inputs.observed.flows.get(bridge)?.ready()
+    }
+
+    /// Numbers of the ports of a bridge's uplinks, of those that can be used.
+    pub(super) fn uplink_ports(&self, bridge: &str) -> BTreeSet<u32> {
+        let managed = self.inputs.settings.bridges.get(bridge);
+        let Some(ovs) = self.inputs.observed.ovs.ready() else { return BTreeSet::new() };
+        let port = |uplink: &Uplink| {
+            let port = ovs.ports.get(uplink.port.as_str()).map(AsRef::as_ref);
+            uplink_port(bridge, port, ovs.interfaces.get(uplink.port.as_str()).map(AsRef::as_ref))
+        };
+        managed.into_iter().flat_map(|managed| &managed.uplinks).filter_map(port).map(u32::from).collect()
     }
 }
 

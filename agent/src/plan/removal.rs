@@ -88,9 +88,9 @@ fn missing_view(observed: &Observed) -> Option<Missing> {
 }
 
 /// The entries of `all` whose keys `some` does not have, by one walk over the keys of both.
-fn without<'a, K: Ord, A, B>(
+pub(super) fn without<'a, K: Ord, A, B>(
     all: &'a BTreeMap<K, A>,
-    some: &'a BTreeMap<K, B>,
+    some: &BTreeMap<K, B>,
 ) -> impl Iterator<Item = (&'a K, &'a A)> {
     let mut others = some.keys().peekable();
     all.iter().filter(move |(key, _)| {

@@ -101,7 +101,7 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             bridge: Some(bridge.into()),
             label: None,
             mtu: Some(mtu),
-            vlan: None,
+            vlan: Some(10 + u16::from(number % 2)),
             bridge_interface: None,
             multi_host: false,
             should_provide_bridge: false,

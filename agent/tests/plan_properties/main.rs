@@ -14,9 +14,10 @@ use std::time::Duration;
 use flows::{Action, Flow, FlowId};
 use proptest::prelude::*;
 use vifd::backend::Outcome;
+use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
-use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, tables};
+use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, served, tables};
 use vifd::plan::{MaxRemovals, Memo, Owner, Plan, Settings, Verdict};
 
 use self::host::{Event, Host, MANAGED, Shape, cases, event, managed, settings, vif, vifs};
@@ -229,6 +230,31 @@ fn a_group_is_not_left_over_beside_ports_without_records() {
     let plan = host.converge();
     assert_flows_are_right(&host, &plan);
     assert_eq!(host.world.flows()[MANAGED].ready().unwrap().groups.len(), 1);
+}
+
+/// A network stays for a port without a record, and with it its uplink; whoever left it is served where he is now.
+#[test]
+fn who_left_a_network_is_not_flooded_there_any_more() {
+    let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
+    let vifs = (0..4).map(|number| vif(number, &shape, 1500, true, number == 0)).collect();
+    let mut host = Host::new(vifs, Settings { bridges: managed(true, true), ..settings() });
+    host.converge();
+    host.world.add_port(MANAGED, "tap11", "internal", StringMap::new());
+    host.converge();
+    let Action::Group(group) = flood_of(&host, &host.all[0]).instructions.apply.last().unwrap().clone() else {
+        panic!("a flood is a group")
+    };
+    let served = |host: &Host| -> BTreeSet<u32> {
+        let flows = host.world.flows();
+        flows[MANAGED].ready().unwrap().groups[&group].buckets.iter().filter_map(served).collect()
+    };
+    let port = |host: &Host, name: &str| u32::try_from(host.world.ovs.interfaces[name].ofport.unwrap()).unwrap();
+    assert_eq!(served(&host), ["tap0", "tap2", "tap11"].map(|name| port(&host, name)).into());
+    let moved = Vif { network: host.all[1].network.clone(), ..Vif::clone(&host.all[2]) };
+    host.happen(&Event::Want(0b1110));
+    host.desired.vifs.insert(moved.id, Arc::new(moved));
+    host.converge();
+    assert_eq!(served(&host), ["tap0", "tap11"].map(|name| port(&host, name)).into());
 }
 
 /// Without any record nothing is taken away: not the flows of a port either that somebody else took.

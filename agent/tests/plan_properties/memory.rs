@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flows::{Action, Flow, FlowFlags, FlowId, Group, GroupKind, Instructions, Meter, MeterFlags, PortNo};
+use flows::{Action, Bucket, Flow, FlowFlags, FlowId, Group, GroupKind, Instructions, Meter, MeterFlags, PortNo};
 use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use proptest::prelude::*;
@@ -325,9 +325,15 @@ fn nudge_flow(flow: &Flow, value: Index) -> Flow {
             let Instructions { meter, apply, clear, write, metadata, goto_table, unknown: _ } = &mut instructions;
             match value.index(7) {
                 0 => set(meter, value, [None, Some(1), Some(2), Some(900_000)]),
-                1 => set(apply, value, [Box::default(), [Action::Group(value.index(3) as u32 + 1)].into()]),
+                1 => {
+                    let group = || Action::Group(value.index(3) as u32 + 1);
+                    set(apply, value, [Box::default(), [group()].into(), [Action::Clone([group()].into())].into()]);
+                }
                 2 => *clear = !*clear,
-                3 => set(write, value, [Box::default(), [Action::Output { port: PortNo(7), max_len: 0 }].into()]),
+                3 => {
+                    let output = Action::Output { port: PortNo(7), max_len: 0 };
+                    set(write, value, [Box::default(), [output].into(), [Action::Group(2)].into()]);
+                }
                 4 => set(metadata, value, [None, Some(Box::new((7, u64::MAX)))]),
                 _ => set(goto_table, value, [None, Some(table.saturating_add(1))]),
             }
@@ -410,7 +416,8 @@ fn nudge_switches(flows: &mut SwitchStates, host: &Host, nudge: &Nudge) {
                         Some(group) => {
                             let Group { id: _, kind, buckets } = Arc::make_mut(group);
                             set(kind, value, [GroupKind::All, GroupKind::Select]);
-                            set(buckets, value, [Box::default(), buckets.iter().skip(1).cloned().collect()]);
+                            let chained = [Bucket::new([Action::Group(number)])].into();
+                            set(buckets, value, [Box::default(), buckets.iter().skip(1).cloned().collect(), chained]);
                         }
                         None => {
                             let group = Group { id, kind: GroupKind::All, buckets: Box::default() };
@@ -449,13 +456,22 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         zones,
     } = &mut host.settings;
     let few = [IdRange { first: 1, last: 2 }, IdRange { first: 2, last: 900 }];
-    match nudge.fact.index(29) {
+    match nudge.fact.index(30) {
         0 => *synced = !*synced,
         1 => drop(vifs.remove(&id)),
         2 => drop(vifs.insert(id, vif)),
         3 => {
             let other = Vif { active: !vif.active, preserve_on_delete: value.index(2) == 0, ..Vif::clone(&vif) };
             vifs.insert(id, Arc::new(other));
+        }
+        29 => {
+            let Some(was) = vif.network.clone() else { return };
+            let mut network = vifs.get(&id).and_then(|vif| vif.network.clone()).unwrap_or(was);
+            match value.index(2) {
+                0 => set(&mut network.id, nudge.row, [None, Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2))]),
+                _ => set(&mut network.vlan, nudge.row, [None, Some(10), Some(11)]),
+            }
+            vifs.insert(id, Arc::new(Vif { network: Some(network), ..Vif::clone(&vif) }));
         }
         4 => toggle(deleted, id),
         5 => toggle(unreadable, id),

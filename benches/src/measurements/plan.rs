@@ -65,6 +65,8 @@ fn settings(managed: bool) -> Settings {
 /// A host in memory that has converged on `count` VIFs.
 fn host(count: u32, settings: &Settings) -> (Desired, Observed) {
     let mut world = World::new(false);
+    // Enough for every rate.
+    world.max_meters = 2 * count;
     world.managed = settings.bridges.keys().cloned().collect();
     world.owner = OwnerTag::of(&settings.agent).0;
     if settings.bridges.is_empty() {

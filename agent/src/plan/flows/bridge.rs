@@ -1,18 +1,23 @@
 //! A managed bridge: whether its flows may be vifd's, what makes it a bridge of flows, and the flows that all VIFs on it
 //! share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flows::{Bucket, Group, GroupCommand, Meter, MeterCommand, MeterMod};
 
 use super::super::compare::Work;
+use super::super::inventory::Inventory;
 use super::super::pipeline::{self, Cookie, tables};
+use super::super::removal::without;
 use super::super::settings::Owner;
 use super::super::{Inputs, OPENFLOW, OVSDB};
-use super::memory::group_of;
-use super::sharers;
+use super::usage::{Usage, groups_of};
+use super::{group_op, on, sharers};
 use crate::backend::Party;
-use crate::backend::openflow::FlowOp;
+use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::{OvsOp, SECURE, no_in_band};
-use crate::model::Bridge;
+use crate::model::{Bridge, FlowSet, FlowState};
 
 /// The version that is spoken, as `Bridge.protocols` has it.
 const PROTOCOL: &str = "OpenFlow14";
@@ -76,7 +81,7 @@ impl Condition {
 }
 
 /// What is there of the flows that all on a bridge share.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Common {
     /// Those that every bridge has.
     pub(super) complete: bool,
@@ -131,6 +136,9 @@ impl Work<'_> {
     pub(super) fn common_flows(&mut self, bridge: &str) -> Result<Common, String> {
         let tag = self.tag();
         let Some(state) = self.state(bridge) else { return Ok(Common::default()) };
+        if let Some(common) = self.switches.known_common(bridge, tag, state) {
+            return Ok(common);
+        }
         let common = self.switches.common(tag);
         if let Some(clash) = self.clash(bridge, state, &common) {
             return Err(clash);
@@ -158,41 +166,65 @@ impl Work<'_> {
     }
 
     /// Takes away what nobody wants any more on a bridge, of all that carries our tag or has a number of ours.
-    pub(super) fn sweep_flows(&mut self, bridge: &str, limbo: &BTreeSet<u32>, kept: &BTreeSet<Cookie>) {
+    pub(super) fn sweep_flows(&mut self, bridge: &str, limbo: &BTreeSet<u32>, inventory: &Inventory) {
         let settings = self.inputs.settings;
-        let tag = self.tag();
         let Some(state) = self.state(bridge) else { return };
         let mut ops = Vec::new();
-        for (cookie, set) in &state.owned {
-            let of_all = *cookie == Cookie::bridge(tag).0 || *cookie == Cookie::groups(tag).0;
-            let somebodys = kept.contains(&Cookie(*cookie)) || self.switches.holds(bridge, Cookie(*cookie));
+        let mut of_limbo = BTreeSet::new();
+        for (cookie, set) in self.strays(bridge, state, inventory) {
             // Of a port that stays without a record it is not known what its network is.
-            let may_be_needed = !limbo.is_empty() && set.values().any(|flow| is_shared(tables::Place::of(flow)));
-            if !of_all && !somebodys && !may_be_needed {
-                ops.extend(self.bring_to(bridge, &[], Some(set)));
+            if !limbo.is_empty() && set.values().any(|flow| is_shared(tables::Place::of(flow))) {
+                of_limbo.extend(set.values().flat_map(|flow| groups_of(flow)));
+            } else {
+                ops.extend(self.bring_to(bridge, &[], state.owned.get(&cookie)));
             }
         }
-        // With a group or a meter go the flows that name it, whoever's they are.
-        let foreign = || state.foreign.values().flat_map(|set| set.values());
-        let owned = || state.owned.values().flat_map(|set| set.values());
-        let mut used: BTreeSet<u32> = self.switches.held.groups_on(bridge).collect();
-        // Our own that name one nobody wants go in the same bundle, unless they are kept for a port without a record.
-        let naming = foreign().chain(owned().filter(|_| !limbo.is_empty()));
-        let actions = naming.flat_map(|flow| flow.instructions.apply.iter().chain(&flow.instructions.write));
-        used.extend(actions.filter_map(group_of));
-        let unused = state.groups.iter().filter(|(id, _)| settings.groups.contains(**id) && !used.contains(*id));
-        ops.extend(unused.map(|(id, group)| {
-            let group = flows::Group { id: *id, kind: group.kind, buckets: Box::default() };
-            super::group_op(bridge, flows::GroupCommand::Delete, group)
+        let nothing = Usage::default();
+        let usage = self.switches.usage.get(bridge).unwrap_or(&nothing);
+        let held = &self.switches.held;
+        let nobodys = |id: &u32| settings.groups.contains(*id) && !held.has_group(bridge, *id);
+        // Who is not in limbo is where he is served now, and no more where he was.
+        let stay: BTreeSet<u32> = limbo.iter().copied().chain(self.uplink_ports(bridge)).collect();
+        for group in of_limbo.iter().filter(|id| nobodys(id)).filter_map(|id| state.groups.get(id)) {
+            let stays = |bucket: &&Bucket| pipeline::served(bucket).is_some_and(|to| stay.contains(&to));
+            let buckets: Box<[Bucket]> = group.buckets.iter().filter(stays).cloned().collect();
+            if buckets.len() < group.buckets.len() {
+                let group = Group { buckets, ..Group::clone(group) };
+                ops.push(group_op(bridge, GroupCommand::Modify, group));
+            }
+        }
+        // With a group or a meter go the flows that name it, whoever's they are. Our own that name one nobody wants go in
+        // the same bundle, unless they are kept for a port without a record.
+        let named = |id: u32| usage.is_used_by_others(id) || (!limbo.is_empty() && usage.is_used_by_us(id));
+        let unused = state.groups.keys().filter(|id| nobodys(id) && !named(**id));
+        let mut unused: BTreeSet<u32> = unused.copied().collect();
+        usage.keep_unchained(&mut unused);
+        ops.extend(unused.iter().filter_map(|id| state.groups.get(id)).map(|group| {
+            let group = Group { id: group.id, kind: group.kind, buckets: Box::default() };
+            group_op(bridge, GroupCommand::Delete, group)
         }));
-        let used: BTreeSet<u32> = owned().chain(foreign()).filter_map(|flow| flow.instructions.meter).collect();
-        let is_used = |id: &u32| used.contains(id) || self.switches.held.has_meter(bridge, *id);
-        let unused = state.meters.iter().filter(|(id, _)| settings.meters.contains(**id) && !is_used(id));
+        let nobodys = |id: u32| settings.meters.contains(id) && !held.has_meter(bridge, id);
+        let unused = without(&state.meters, usage.meters()).filter(|(id, _)| nobodys(**id));
         ops.extend(unused.map(|(id, meter)| {
-            let meter = flows::Meter { id: *id, flags: meter.flags, bands: Box::default() };
-            let command = flows::MeterCommand::Delete;
-            super::on(bridge, crate::backend::openflow::FlowChange::Meter(flows::MeterMod { command, meter }))
+            let meter = Meter { id: *id, flags: meter.flags, bands: Box::default() };
+            on(bridge, FlowChange::Meter(MeterMod { command: MeterCommand::Delete, meter }))
         }));
         self.share(&Party::All, ops);
+    }
+
+    /// Flows with our tag that are of nobody who is on the bridge, by cookie.
+    fn strays<'s>(&self, bridge: &str, state: &'s FlowState, inventory: &Inventory) -> Vec<(u64, &'s Arc<FlowSet>)> {
+        let tag = self.tag();
+        let nobody = BTreeMap::new();
+        let networks = self.switches.networks_of(bridge).map(|(key, _)| Cookie::network(tag, key).0);
+        let of_several: BTreeSet<u64> = networks.chain([Cookie::bridge(tag).0, Cookie::groups(tag).0]).collect();
+        let no_vifs = without(&state.owned, self.switches.holders(bridge).unwrap_or(&nobody));
+        let mut strays: Vec<(u64, &Arc<FlowSet>)> =
+            no_vifs.filter(|(cookie, _)| !of_several.contains(*cookie)).map(|(cookie, set)| (*cookie, set)).collect();
+        if !strays.is_empty() {
+            let kept = self.kept(bridge, inventory);
+            strays.retain(|(cookie, _)| !kept.contains(&Cookie(*cookie)));
+        }
+        strays
     }
 }

@@ -12,6 +12,8 @@ use crate::model::VifId;
 pub(in crate::plan) struct Held {
     /// Groups of a network on a bridge, in their order.
     groups: BTreeMap<(String, NetworkKey), Vec<u32>>,
+    /// The same the other way round.
+    grouped: BTreeMap<String, BTreeMap<u32, NetworkKey>>,
     /// Port and VLAN of a network's uplink on a bridge: two networks cannot have the same.
     uplinks: BTreeMap<(String, NetworkKey), Uplink>,
     /// Zones of VIFs, and whether flows with them were seen.
@@ -43,15 +45,29 @@ impl Held {
         self.groups.get(place)
     }
 
-    /// A network has these groups from now on.
+    /// A network has these groups from now on, and no other.
     pub(super) fn set_groups(&mut self, place: (String, NetworkKey), groups: Vec<u32>) {
+        self.drop_groups(&place);
+        let grouped = self.grouped.entry(place.0.clone()).or_default();
+        grouped.extend(groups.iter().map(|id| (*id, place.1)));
         self.groups.insert(place, groups);
     }
 
-    /// The groups of all networks of a bridge.
-    pub(super) fn groups_on(&self, bridge: &str) -> impl Iterator<Item = u32> {
-        let of = move |((name, _), _): &(&(String, NetworkKey), &Vec<u32>)| name == bridge;
-        self.groups.iter().filter(of).flat_map(|(_, groups)| groups.iter().copied())
+    fn drop_groups(&mut self, place: &(String, NetworkKey)) {
+        let groups = self.groups.remove(place).unwrap_or_default();
+        if let Some(grouped) = self.grouped.get_mut(&place.0) {
+            grouped.retain(|id, _| !groups.contains(id));
+        }
+    }
+
+    /// The network of a bridge that has this group.
+    pub(super) fn group_of(&self, bridge: &str, group: u32) -> Option<NetworkKey> {
+        self.grouped.get(bridge)?.get(&group).copied()
+    }
+
+    /// Whether a network of a bridge has this group.
+    pub(super) fn has_group(&self, bridge: &str, group: u32) -> bool {
+        self.group_of(bridge, group).is_some()
     }
 
     /// Whether a network has this uplink.
@@ -157,7 +173,8 @@ impl Held {
         vif: impl Fn(VifId, &str) -> bool,
         network: impl Fn(&(String, NetworkKey)) -> bool,
     ) {
-        self.groups.retain(|place, _| network(place));
+        let gone: Vec<_> = self.groups.keys().filter(|place| !network(place)).cloned().collect();
+        gone.iter().for_each(|place| self.drop_groups(place));
         self.uplinks.retain(|place, _| network(place));
         let gone: Vec<VifId> = self.zones.keys().filter(|id| !is_there(**id)).copied().collect();
         for id in gone {

@@ -4,16 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use flows::{Action, Flow};
+use flows::Flow;
 use ipnet::IpNet;
 use ovsdb::text::Text;
 
 use super::super::Inputs;
-use super::super::pipeline::{self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts};
-use super::bridge::Condition;
+use super::super::pipeline::{
+    self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts, Uplink,
+};
+use super::bridge::{Common, Condition};
 use super::held::Held;
 use super::network::absence_counts;
+use super::usage::Usage;
 use crate::model::{Desired, FlowSet, FlowState, Interface, Network, Port, Rule, Table, View, Vif, VifId};
+
+/// No key comes before this one.
+const FIRST_KEY: NetworkKey = NetworkKey::Network(uuid::Uuid::nil());
 
 /// Flows of all managed bridges.
 #[derive(Debug, Default)]
@@ -22,7 +28,7 @@ pub(in crate::plan) struct Switches {
     pub(in crate::plan) conditions: BTreeMap<String, Condition>,
     pub(super) placed: BTreeMap<VifId, Placed>,
     /// VIFs by bridge and cookie: more than one are namesakes.
-    holders: BTreeMap<(String, Cookie), BTreeSet<VifId>>,
+    holders: BTreeMap<String, BTreeMap<u64, BTreeSet<VifId>>>,
     /// Networks that have VIFs on a bridge, active or not.
     pub(super) networks: BTreeMap<(String, NetworkKey), SharedNetwork>,
     common: Option<(OwnerTag, Arc<[Flow]>)>,
@@ -38,6 +44,14 @@ pub(in crate::plan) struct Switches {
     pub(super) lacking: usize,
     /// What VIFs and networks have.
     pub(super) held: Held,
+    /// Whether nobody has anything there who is not placed any more.
+    retained: bool,
+    /// What is named on switches.
+    pub(super) usage: BTreeMap<String, Usage>,
+    /// Networks that something has to be done for, or of which something is another since they were looked at.
+    restless: BTreeSet<(String, NetworkKey)>,
+    /// What all networks of a bridge were looked at with.
+    looked: BTreeMap<String, Looked>,
     /// How far numbers were given in this plan, by bridge.
     given: BTreeMap<String, Given>,
 }
@@ -113,12 +127,16 @@ impl Scene {
     }
 }
 
-/// The group that an action names.
-pub(super) fn group_of(action: &Action) -> Option<u32> {
-    match action {
-        Action::Group(id) => Some(*id),
-        _ => None,
-    }
+/// What the networks of a bridge are compared with: as long as all of it is the same for one, so is what follows.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) state: Arc<FlowState>,
+    pub(super) common: Result<Common, String>,
+    /// Which members the groups had that rules name.
+    pub(super) rule_groups: u64,
+    pub(super) limbo: BTreeSet<u32>,
+    pub(super) uplinks: BTreeMap<NetworkKey, Result<Uplink, String>>,
+    pub(super) colliding: BTreeSet<NetworkKey>,
 }
 
 /// Members of the groups that rules name.
@@ -127,12 +145,12 @@ pub(super) struct RuleGroups {
     made_from: Table<VifId, Vif>,
     conjunctions: BTreeMap<String, u32>,
     pub(super) members: BTreeMap<u32, Vec<IpNet>>,
+    /// Counts the members, whenever they are others.
+    pub(super) version: u64,
 }
 
 #[derive(Debug, Default)]
 struct Given {
-    /// Groups that are not free, once they were looked for.
-    groups: Option<BTreeSet<u32>>,
     /// Below these none is free.
     next_group: u32,
     next_meter: u32,
@@ -188,11 +206,9 @@ impl Switches {
         }
         let renumbered =
             self.groups.conjunctions.iter().any(|(name, id)| conjunctions.get(name).is_some_and(|is| is != id));
-        self.groups = RuleGroups {
-            made_from: desired.vifs.clone(),
-            conjunctions,
-            members: members.into_iter().map(|(id, addresses)| (id, addresses.into_iter().collect())).collect(),
-        };
+        let members = members.into_iter().map(|(id, addresses)| (id, addresses.into_iter().collect())).collect();
+        let version = self.groups.version + u64::from(self.groups.members != members);
+        self.groups = RuleGroups { made_from: desired.vifs.clone(), conjunctions, members, version };
         if renumbered {
             self.placed.iter().filter(|(_, placed)| placed.has_rules).map(|(id, _)| *id).collect()
         } else {
@@ -226,46 +242,61 @@ impl Switches {
             clean_on: None,
             has_rules: false,
         });
-        self.holders.entry((bridge.to_owned(), cookie)).or_default().insert(id);
+        if !self.holders.contains_key(bridge) {
+            self.holders.insert(bridge.to_owned(), BTreeMap::new());
+        }
+        if let Some(holders) = self.holders.get_mut(bridge) {
+            holders.entry(cookie.0).or_default().insert(id);
+        }
         let face = of.map_or_else(Face::default, |network| Face { vlan: network.vlan, label: network.label.clone() });
-        let shared = self.networks.entry((bridge.to_owned(), network)).or_default();
-        if shared.faces.get(&id) != Some(&face) {
+        let place = (bridge.to_owned(), network);
+        let shared = self.networks.entry(place.clone()).or_default();
+        let same = shared.faces.get(&id) == Some(&face);
+        if !same {
             shared.faces.insert(id, face);
-            self.version += 1;
         }
         // Until it is known to be one, which `join` says.
         let before = shared.members.remove(&id);
         self.touched.entry(id).or_insert(before);
+        if !same {
+            self.stir(place);
+        }
+    }
+
+    /// Something of a network is another.
+    fn stir(&mut self, place: (String, NetworkKey)) {
+        self.version += 1;
+        self.restless.insert(place);
     }
 
     /// A VIF is on no managed bridge.
     pub(in crate::plan) fn unplace(&mut self, id: VifId) {
         let Some(placed) = self.placed.remove(&id) else { return };
-        let holder = (placed.bridge.clone(), placed.cookie);
-        if let Some(holders) = self.holders.get_mut(&holder) {
-            holders.remove(&id);
-            if holders.is_empty() {
-                self.holders.remove(&holder);
+        self.retained = false;
+        if let Some(holders) = self.holders.get_mut(&placed.bridge)
+            && let Some(namesakes) = holders.get_mut(&placed.cookie.0)
+        {
+            namesakes.remove(&id);
+            if namesakes.is_empty() {
+                holders.remove(&placed.cookie.0);
             }
         }
         let place = (placed.bridge, placed.network);
-        if let Some(shared) = self.networks.get_mut(&place) {
-            shared.faces.remove(&id);
-            shared.members.remove(&id);
+        let Some(shared) = self.networks.get_mut(&place) else { return };
+        shared.faces.remove(&id);
+        shared.members.remove(&id);
+        if shared.faces.is_empty() {
+            self.networks.remove(&place);
+            self.restless.remove(&place);
             self.version += 1;
-            if shared.faces.is_empty() {
-                self.networks.remove(&place);
-            }
+        } else {
+            self.stir(place);
         }
-    }
-
-    pub(in crate::plan) fn is_placed(&self, id: VifId) -> bool {
-        self.placed.contains_key(&id)
     }
 
     /// Another VIF on the bridge with the same cookie, which came first.
     pub(super) fn namesake(&self, bridge: &str, cookie: Cookie, id: VifId) -> Option<VifId> {
-        let holders = self.holders.get(&(bridge.to_owned(), cookie))?;
+        let holders = self.holders.get(bridge)?.get(&cookie.0)?;
         holders.first().copied().filter(|first| *first != id)
     }
 
@@ -290,9 +321,10 @@ impl Switches {
         Arc::clone(placed.wanted.get_or_insert_with(|| pipeline::vif(facts).into()))
     }
 
-    /// Whether these very flows were found to be those wanted before.
-    pub(super) fn is_clean(&self, id: VifId, observed: Option<&Arc<FlowSet>>) -> bool {
-        let clean = self.placed.get(&id).and_then(|placed| placed.clean_on.as_ref());
+    /// Whether these very flows were found to be those that follow from these facts.
+    pub(super) fn is_clean(&self, id: VifId, facts: &PortFacts, observed: Option<&Arc<FlowSet>>) -> bool {
+        let placed = self.placed.get(&id).filter(|placed| placed.facts.as_ref() == Some(facts));
+        let clean = placed.and_then(|placed| placed.clean_on.as_ref());
         clean.zip(observed).is_some_and(|(clean, observed)| Arc::ptr_eq(clean, observed))
     }
 
@@ -315,29 +347,26 @@ impl Switches {
     pub(super) fn free_meter(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
         let given = self.given.entry(bridge.to_owned()).or_default();
         let free = |id: &u32| !state.meters.contains_key(id) && !self.held.has_meter(bridge, *id);
-        let id = (given.next_meter.max(*range.start())..=*range.end()).find(free)?;
-        given.next_meter = id + 1;
-        Some(id)
+        let id = (given.next_meter.max(*range.start())..=*range.end()).find(free);
+        given.next_meter = id.unwrap_or(*range.end()).saturating_add(1);
+        id
     }
 
     /// The lowest group of this range that no flow names and no network has, which it is not any more in this plan. One
     /// that is there and named by none is what is left of flows that somebody deleted.
-    pub(super) fn free_group(&mut self, bridge: &str, state: &FlowState, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(super) fn free_group(&mut self, bridge: &str, range: RangeInclusive<u32>) -> Option<u32> {
         let given = self.given.entry(bridge.to_owned()).or_default();
-        let taken = given.groups.get_or_insert_with(|| {
-            let sets = state.owned.values().chain(state.foreign.values()).flat_map(|set| set.values());
-            let named = sets.flat_map(|flow| &flow.instructions.apply).filter_map(group_of);
-            named.chain(self.held.groups_on(bridge)).collect()
-        });
-        let id = (given.next_group.max(*range.start())..=*range.end()).find(|id| !taken.contains(id))?;
-        given.next_group = id + 1;
-        Some(id)
+        let usage = self.usage.get(bridge);
+        let taken = |id| usage.is_some_and(|usage| usage.names_group(id)) || self.held.has_group(bridge, id);
+        let id = (given.next_group.max(*range.start())..=*range.end()).find(|id| !taken(*id));
+        given.next_group = id.unwrap_or(*range.end()).saturating_add(1);
+        id
     }
 
     /// The networks of a bridge.
     pub(super) fn networks_of<'a>(&'a self, bridge: &str) -> impl Iterator<Item = (NetworkKey, &'a SharedNetwork)> {
         let of = bridge.to_owned();
-        let first = (of.clone(), NetworkKey::Network(uuid::Uuid::nil()));
+        let first = (of.clone(), FIRST_KEY);
         self.networks
             .range(first..)
             .take_while(move |((name, _), _)| *name == of)
@@ -346,17 +375,77 @@ impl Switches {
 
     /// Ends the placing of VIFs.
     pub(super) fn placed_all(&mut self) {
-        let (placed, networks) = (&self.placed, &self.networks);
-        let is_on = |id, bridge: &str| placed.get(&id).is_some_and(|placed| placed.bridge == bridge);
-        self.held.retain(|id| placed.contains_key(&id), is_on, |place| networks.contains_key(place));
-        let touched = std::mem::take(&mut self.touched);
-        let is = |id: &VifId| {
-            let placed = self.placed.get(id)?;
-            self.networks.get(&(placed.bridge.clone(), placed.network))?.members.get(id)
-        };
-        if touched.iter().any(|(id, was)| was.as_ref() != is(id)) {
-            self.version += 1;
+        if !std::mem::replace(&mut self.retained, true) {
+            let (placed, networks) = (&self.placed, &self.networks);
+            let is_on = |id, bridge: &str| placed.get(&id).is_some_and(|placed| placed.bridge == bridge);
+            self.held.retain(|id| placed.contains_key(&id), is_on, |place| networks.contains_key(place));
         }
+        for (id, was) in std::mem::take(&mut self.touched) {
+            let Some(placed) = self.placed.get(&id) else { continue };
+            let place = (placed.bridge.clone(), placed.network);
+            let is = self.networks.get(&place).and_then(|network| network.members.get(&id));
+            if was.as_ref() != is {
+                self.stir(place);
+            }
+        }
+    }
+
+    /// The networks of a bridge that have to be looked at, beside `look` of which the others were looked at before.
+    pub(super) fn to_look_at(&self, bridge: &str, owner: OwnerTag, look: &Looked) -> BTreeSet<NetworkKey> {
+        let all = || self.networks_of(bridge).map(|(key, _)| key);
+        let Some(before) = self.looked.get(bridge) else { return all().collect() };
+        let (was, is) = (&before.state, &look.state);
+        if before.common != look.common || before.limbo != look.limbo || !was.foreign.is(&is.foreign) {
+            return all().collect();
+        }
+        let first = (bridge.to_owned(), FIRST_KEY);
+        let restless = self.restless.range(first..).take_while(|(of, _)| of == bridge);
+        let mut keys: BTreeSet<NetworkKey> = restless.map(|(_, key)| *key).collect();
+        is_another(&before.uplinks, &look.uplinks, &mut keys);
+        keys.extend(before.colliding.symmetric_difference(&look.colliding));
+        was.groups.differing(&is.groups, |id, _, _| keys.extend(self.held.group_of(bridge, *id)));
+        let mut cookies = BTreeSet::new();
+        was.owned.differing(&is.owned, |cookie, _, _| cookies.extend([*cookie]));
+        if !cookies.is_empty() {
+            keys.extend(all().filter(|key| cookies.contains(&Cookie::network(owner, *key).0)));
+        }
+        keys.retain(|key| self.networks.contains_key(&(bridge.to_owned(), *key)));
+        keys
+    }
+
+    /// A network was looked at: there was nothing to do for it, or there was.
+    pub(super) fn settle(&mut self, place: (String, NetworkKey), is_clean: bool) {
+        if is_clean {
+            self.restless.remove(&place)
+        } else {
+            self.restless.insert(place)
+        };
+    }
+
+    /// What the networks of a bridge were looked at with; nothing where they were not.
+    pub(super) fn looked(&mut self, bridge: &str, look: Option<Looked>) {
+        match look {
+            Some(look) => drop(self.looked.insert(bridge.to_owned(), look)),
+            None => {
+                self.looked.remove(bridge);
+                self.usage.remove(bridge);
+            }
+        }
+    }
+
+    /// How the flows that all on a bridge share were found, where they were all there and nothing of it is another.
+    pub(super) fn known_common(&self, bridge: &str, owner: OwnerTag, state: &FlowState) -> Option<Common> {
+        let before = self.looked.get(bridge)?;
+        let common = before.common.as_ref().ok().filter(|common| common.complete && common.groups)?;
+        let same = |cookie: Cookie| {
+            let (was, is) = (before.state.owned.get(&cookie.0), state.owned.get(&cookie.0));
+            was.zip(is).is_some_and(|(was, is)| Arc::ptr_eq(was, is)) || (was.is_none() && is.is_none())
+        };
+        let same = same(Cookie::bridge(owner))
+            && same(Cookie::groups(owner))
+            && before.state.foreign.is(&state.foreign)
+            && before.rule_groups == self.groups.version;
+        same.then_some(*common)
     }
 
     /// What everything that VIFs share on a bridge is made from.
@@ -386,10 +475,16 @@ impl Switches {
         }
     }
 
-    /// Whether flows of this cookie are of a VIF or network that is on the bridge.
-    pub(super) fn holds(&self, bridge: &str, cookie: Cookie) -> bool {
-        self.holders.contains_key(&(bridge.to_owned(), cookie))
+    /// VIFs on a bridge by their cookies.
+    pub(super) fn holders(&self, bridge: &str) -> Option<&BTreeMap<u64, BTreeSet<VifId>>> {
+        self.holders.get(bridge)
     }
+}
+
+/// The keys at which two maps differ.
+fn is_another<K: Copy + Ord, V: PartialEq>(before: &BTreeMap<K, V>, now: &BTreeMap<K, V>, keys: &mut BTreeSet<K>) {
+    keys.extend(before.keys().filter(|key| !now.contains_key(key)));
+    keys.extend(now.iter().filter(|(key, is)| before.get(key) != Some(is)).map(|(key, _)| *key));
 }
 
 impl SharedNetwork {

@@ -1,5 +1,6 @@
 //! What the VIFs of one network share on a bridge: where its broadcasts go, and what is not here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,13 +8,15 @@ use flows::{Bucket, FlowId, Group, GroupCommand};
 
 use super::super::compare::{Findings, Work};
 use super::super::inventory::Inventory;
-use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkKey, tables};
+use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkFlows, NetworkKey, tables};
+use super::super::removal::without;
 use super::super::{OPENFLOW, Verdict};
 use super::bridge::{Common, Condition};
-use super::memory::{Standing, group_of};
+use super::memory::{Looked, Standing};
+use super::usage::groups_of;
 use super::{Place, group_op, served, sharers, uplink, uplink_port};
 use crate::backend::openflow::FlowOp;
-use crate::model::{Desired, FlowSet, VifId};
+use crate::model::{Desired, FlowSet, View, VifId};
 
 impl Work<'_> {
     /// Plans everything that VIFs share on managed bridges. Answers the VIFs on which verdicts may be others for it.
@@ -33,39 +36,50 @@ impl Work<'_> {
             }
             self.switches.lacking = 0;
             let keys: Vec<NetworkKey> = self.switches.networks_of(&bridge).map(|(key, _)| key).collect();
-            if self.condition(&bridge) != Condition::Usable {
+            let usable = self.condition(&bridge) == Condition::Usable;
+            let Some(View::Ready(state)) = observed.flows.get(&bridge).filter(|_| usable) else {
                 for key in keys {
                     self.stand(&bridge, key, Standing::default(), &mut stirred);
                 }
+                self.switches.looked(&bridge, None);
                 self.switches.quieten(&bridge, None);
                 continue;
-            }
-            let common = self.common_flows(&bridge);
-            let limbo = self.limbo(&bridge, inventory);
-            let uplinks = self.uplinks(&bridge, &keys);
+            };
+            self.switches.usage.entry(bridge.clone()).or_default().follow(state);
+            let look = Looked {
+                state: Arc::clone(state),
+                common: self.common_flows(&bridge),
+                rule_groups: self.switches.groups.version,
+                limbo: self.limbo(&bridge, inventory),
+                uplinks: self.uplinks(&bridge, &keys),
+                colliding: colliding(&keys),
+            };
+            let keys = self.switches.to_look_at(&bridge, self.tag(), &look);
             // Numbers that the switch has are taken before new ones are given.
             for key in &keys {
-                self.prepare(&bridge, *key, uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied());
+                self.prepare(&bridge, *key, look.uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied());
             }
-            let colliding = colliding(&keys);
             for key in keys {
-                let mut standing = match (&common, colliding.contains(&key)) {
+                let lacking = self.switches.lacking;
+                let mut standing = match (&look.common, look.colliding.contains(&key)) {
                     (Err(trouble), _) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
                     (Ok(_), true) => {
                         let trouble = "another network has the same metadata on this bridge".to_owned();
                         Standing { trouble: Some(trouble), ..Standing::default() }
                     }
-                    (Ok(common), false) => self.network(&bridge, key, *common, &limbo),
+                    (Ok(common), false) => self.network(&bridge, key, *common, &look.limbo),
                 };
-                if let Some(Err(trouble)) = uplinks.get(&key) {
+                if let Some(Err(trouble)) = look.uplinks.get(&key) {
                     standing.trouble.get_or_insert_with(|| trouble.clone());
                 }
+                let is_clean = self.switches.lacking == lacking && standing.trouble.is_none();
+                self.switches.settle((bridge.clone(), key), is_clean);
                 self.stand(&bridge, key, standing, &mut stirred);
             }
             if absence_counts(self.inputs.desired) {
-                let kept = self.kept(&bridge, inventory);
-                self.sweep_flows(&bridge, &limbo, &kept);
+                self.sweep_flows(&bridge, &look.limbo, inventory);
             }
+            self.switches.looked(&bridge, Some(look));
             let quiet = self.switches.lacking == 0;
             self.switches.quieten(&bridge, scene.filter(|_| quiet));
         }
@@ -74,18 +88,20 @@ impl Work<'_> {
 
     /// Numbers of ports that stay although nothing is planned for them: their records are gone or cannot be honoured.
     fn limbo(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<u32> {
-        let unplaced = inventory.by_vif.iter().filter(|(id, _)| !self.switches.is_placed(**id));
+        let unplaced = without(&inventory.by_vif, &self.switches.placed);
         let ports = unplaced.flat_map(|(_, owned)| &owned.ports).filter(|(port, _)| port.bridge == bridge);
         ports.filter_map(|(_, interface)| u32::try_from(interface.as_ref()?.ofport?).ok()).collect()
     }
 
-    /// Cookies of VIFs that have a port on a bridge: their flows are not swept, whatever else becomes of them.
-    fn kept(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<Cookie> {
-        let tag = self.tag();
-        let there =
-            inventory.by_vif.iter().filter(|(_, owned)| owned.ports.iter().any(|(port, _)| port.bridge == bridge));
-        let networks = self.switches.networks_of(bridge).map(|(key, _)| Cookie::network(tag, key));
-        there.map(|(id, _)| Cookie::vif(tag, *id)).chain(networks).collect()
+    /// Cookies of VIFs that have a port on a bridge and are not placed there: their flows are not swept, whatever else
+    /// becomes of them.
+    pub(super) fn kept(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<Cookie> {
+        let placed = &self.switches.placed;
+        let there = inventory.by_vif.iter().filter(|(id, owned)| {
+            owned.ports.iter().any(|(port, _)| port.bridge == bridge)
+                && placed.get(id).is_none_or(|placed| placed.bridge != bridge)
+        });
+        there.map(|(id, _)| Cookie::vif(self.tag(), *id)).collect()
     }
 
     /// Where the networks of a bridge leave the host, those that do. Of several that would by the same port and VLAN, the
@@ -170,15 +186,15 @@ impl Work<'_> {
         // What flows on the switch name counts before there is anything else to go by, and unless another network has
         // it: it may be somebody's hand that named it.
         let mut groups = had.unwrap_or_else(|| {
-            let others: BTreeSet<u32> = self.switches.held.groups_on(bridge).collect();
             let mut seen = BTreeSet::new();
             let mut named = state.owned.get(&Cookie::network(owner, key).0).map(groups_named).unwrap_or_default();
-            named.retain(|id| range.contains(*id) && !others.contains(id) && seen.insert(*id));
+            let held = &self.switches.held;
+            named.retain(|id| range.contains(*id) && !held.has_group(bridge, *id) && seen.insert(*id));
             named
         });
         groups.truncate(needed);
         while groups.len() < needed {
-            match self.switches.free_group(bridge, state, range.first..=range.last) {
+            match self.switches.free_group(bridge, range.first..=range.last) {
                 Some(id) => groups.push(id),
                 None => break,
             }
@@ -194,13 +210,25 @@ impl Work<'_> {
     /// Plans a network's flows and groups; answers how they stand.
     fn network(&mut self, bridge: &str, key: NetworkKey, common: Common, limbo: &BTreeSet<u32>) -> Standing {
         let place = (bridge.to_owned(), key);
-        let state = self.state(bridge);
-        let (Some(network), Some(state)) = (self.switches.networks.get(&place), state) else {
-            return Standing::default();
-        };
-        let Some(facts) = network.facts.clone() else { return Standing::default() };
-        let wanted = network.wanted.clone();
-        let ids: Vec<VifId> = network.members.keys().copied().collect();
+        let Some(network) = self.switches.networks.get_mut(&place) else { return Standing::default() };
+        let Some(facts) = network.facts.take() else { return Standing::default() };
+        let wanted = std::mem::take(&mut network.wanted);
+        let standing = self.network_of(bridge, &facts, &wanted, common, limbo);
+        if let Some(network) = self.switches.networks.get_mut(&place) {
+            (network.facts, network.wanted) = (Some(facts), wanted);
+        }
+        standing
+    }
+
+    fn network_of(
+        &mut self,
+        bridge: &str,
+        facts: &NetworkFacts,
+        wanted: &NetworkFlows,
+        common: Common,
+        limbo: &BTreeSet<u32>,
+    ) -> Standing {
+        let Some(state) = self.state(bridge) else { return Standing::default() };
         let needed = pipeline::groups_needed(&facts.members, facts.uplink);
         if facts.groups.len() < needed {
             let trouble = format!("no group is free on bridge {bridge} (openflow.groups)");
@@ -210,31 +238,30 @@ impl Work<'_> {
             return Standing { trouble: Some(trouble), ..Standing::default() };
         }
         let mut ops: Vec<FlowOp> = Vec::new();
-        let mut stays = BTreeMap::new();
         for group in &wanted.groups {
             let there = state.groups.get(&group.id);
             let group = with_limbo(group, there.map(Arc::as_ref), limbo);
             match there {
-                None => ops.push(group_op(bridge, GroupCommand::Add, group.clone())),
+                None => ops.push(group_op(bridge, GroupCommand::Add, group.into_owned())),
                 Some(there) if same_group(there, &group) => {}
-                Some(_) => ops.push(group_op(bridge, GroupCommand::Modify, group.clone())),
+                Some(_) => ops.push(group_op(bridge, GroupCommand::Modify, group.into_owned())),
             }
-            stays.insert(group.id, group);
         }
-        let observed = state.owned.get(&Cookie::network(facts.owner, key).0);
-        let flows = self.bring_to(bridge, &wanted.flows, observed);
+        let cookie = Cookie::network(facts.owner, facts.key);
+        let flows = self.bring_to(bridge, &wanted.flows, state.owned.get(&cookie.0));
         let complete = flows.is_empty();
         ops.extend(flows);
-        self.share(&sharers(bridge, Cookie::network(facts.owner, key)), ops);
-        let there = stays.keys().filter_map(|id| state.groups.get(id)).map(AsRef::as_ref);
+        self.share(&sharers(bridge, cookie), ops);
+        let there = wanted.groups.iter().filter_map(|group| state.groups.get(&group.id)).map(AsRef::as_ref);
         let reached = pipeline::flooded(&facts.members, facts.uplink);
+        let members = self.switches.networks.get(&(bridge.to_owned(), facts.key)).map(|network| &network.members);
         Standing {
             complete: complete && common.complete,
             groups: common.groups,
             trouble: None,
             floods: needed > 0,
             served: served(there),
-            beyond: ids.into_iter().skip(reached).collect(),
+            beyond: members.into_iter().flat_map(BTreeMap::keys).skip(reached).copied().collect(),
         }
     }
 
@@ -306,16 +333,18 @@ fn colliding(keys: &[NetworkKey]) -> BTreeSet<NetworkKey> {
 
 /// The groups that a network's flows name, in their order.
 fn groups_named(set: &Arc<FlowSet>) -> Vec<u32> {
-    let actions = set.values().flat_map(|flow| &flow.instructions.apply);
-    actions.filter_map(group_of).collect()
+    set.values().flat_map(|flow| groups_of(flow)).collect()
 }
 
 /// A wanted group with what the one there has for ports that are nobody's at the moment.
-fn with_limbo(wanted: &Group, there: Option<&Group>, limbo: &BTreeSet<u32>) -> Group {
-    let kept = there.into_iter().flat_map(|group| &group.buckets);
-    let kept = kept.filter(|bucket| pipeline::served(bucket).is_some_and(|to| limbo.contains(&to)));
+fn with_limbo<'a>(wanted: &'a Group, there: Option<&Group>, limbo: &BTreeSet<u32>) -> Cow<'a, Group> {
+    let there = there.filter(|_| !limbo.is_empty()).into_iter().flat_map(|group| &group.buckets);
+    let kept: Vec<_> = there.filter(|bucket| pipeline::served(bucket).is_some_and(|to| limbo.contains(&to))).collect();
+    if kept.is_empty() {
+        return Cow::Borrowed(wanted);
+    }
     let buckets = wanted.buckets.iter().chain(kept).cloned().collect();
-    Group { buckets, ..wanted.clone() }
+    Cow::Owned(Group { id: wanted.id, kind: wanted.kind, buckets })
 }
 
 /// Whether two groups do the same. All buckets of theirs are gone through, in whatever order.
