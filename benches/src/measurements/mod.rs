@@ -8,6 +8,7 @@ mod framing;
 mod idle;
 mod plan;
 mod plug;
+mod restart;
 mod snapshot;
 pub mod stage;
 mod start;
@@ -38,6 +39,7 @@ pub const ALL: &[Measurement] = &[
         about: "10,000 and 100,000 flows: by bundle, and compared",
         run: flow_tables::measure,
     },
+    Measurement { name: "restart", about: "flows back after ovs-vswitchd started anew", run: restart::measure },
     Measurement { name: "snapshot", about: "15 MB of database into the replica", run: snapshot::measure },
     Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
     Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
