@@ -7,7 +7,7 @@ use flows::session::{self, CallError, Refusal};
 use flows::{FlowCommand, FlowId, FlowMod, GroupCommand, MeterCommand, MeterMod};
 
 use super::FlowChange;
-use crate::backend::{Attributed, Outcome};
+use crate::backend::{Attributed, Outcome, Party};
 
 /// When an operation of a batch is done. A deleted group or meter takes the flows with it that use it, and Open vSwitch
 /// takes no meters in a bundle; so everything comes before what uses it and goes after.
@@ -57,13 +57,21 @@ pub(super) struct Batch {
     outcomes: Vec<Outcome>,
     /// Places in `ops` in the order in which they are done.
     order: Vec<usize>,
+    /// On whose behalf the bundles to come are, the next one last; `None` is everybody of whom nothing was refused.
+    bundles: Vec<Option<BTreeSet<Party>>>,
+    /// Bundles that were refused.
+    refusals: usize,
 }
+
+/// So many bundles may be refused until the rest waits for the next batch: one where everybody is refused would take as
+/// many bundles as it has parties.
+const MOST_REFUSALS: usize = 32;
 
 impl Batch {
     pub(super) fn new(ops: Vec<Attributed<FlowChange>>) -> Self {
         let mut order: Vec<usize> = (0..ops.len()).collect();
         order.sort_by_key(|place| Stage::of(&ops[*place].op));
-        Batch { outcomes: vec![Outcome::Untried; ops.len()], order, ops }
+        Batch { outcomes: vec![Outcome::Untried; ops.len()], order, ops, bundles: vec![None], refusals: 0 }
     }
 
     /// The operations of these stages that may be done, in order: nobody's whose operation was refused before. What one
@@ -78,7 +86,8 @@ impl Batch {
             .collect();
         let due = |place: &usize| {
             let op = &self.ops[*place];
-            stages.contains(&Stage::of(&op.op)) && !refused.contains(&op.party)
+            let untried = self.outcomes[*place] == Outcome::Untried;
+            untried && stages.contains(&Stage::of(&op.op)) && !refused.contains(&op.party)
         };
         self.order.iter().copied().filter(due).collect()
     }
@@ -105,16 +114,26 @@ impl Batch {
         (places, meters)
     }
 
-    /// What is done at once, and the places.
-    pub(super) fn bundle(&self) -> (Vec<usize>, Vec<Message>) {
-        let places = self.places(Stage::Groups..=Stage::GroupDeletions);
-        let message = |place: &usize| match &self.ops[*place].op {
-            FlowChange::Flow(change) => Some(Message::FlowMod(change.clone())),
-            FlowChange::Group(change) => Some(Message::GroupMod(change.clone())),
-            FlowChange::Meter(_) | FlowChange::FlushZone(_) | FlowChange::Announce(_) => None,
-        };
-        let messages = places.iter().filter_map(message).collect();
-        (places, messages)
+    /// What is done at once, and the places: everything, and where that was refused what is left of it, in parts. Nothing
+    /// when there is no more.
+    pub(super) fn bundle(&mut self) -> (Vec<usize>, Vec<Message>) {
+        while let Some(parties) = self.bundles.pop() {
+            let mut places = self.places(Stage::Groups..=Stage::GroupDeletions);
+            if let Some(parties) = parties {
+                places.retain(|place| parties.contains(&self.ops[*place].party));
+            }
+            if places.is_empty() {
+                continue;
+            }
+            let message = |place: &usize| match &self.ops[*place].op {
+                FlowChange::Flow(change) => Some(Message::FlowMod(change.clone())),
+                FlowChange::Group(change) => Some(Message::GroupMod(change.clone())),
+                FlowChange::Meter(_) | FlowChange::FlushZone(_) | FlowChange::Announce(_) => None,
+            };
+            let messages = places.iter().filter_map(message).collect();
+            return (places, messages);
+        }
+        Default::default()
     }
 
     /// Announcements on behalf of those of whom everything was done.
@@ -166,11 +185,39 @@ impl Batch {
                         named = true;
                     }
                 }
-                if !named {
-                    let words = refusals.first().map_or_else(String::new, |refusal| refusal.error.to_string());
-                    self.all(places, &Outcome::BatchFailed(words));
-                }
+                let words = refusals.first().map_or_else(String::new, |refusal| refusal.error.to_string());
+                self.again(places, named, &words);
             }
+        }
+    }
+
+    /// What becomes of the others after a refused bundle. Open vSwitch names the first operation that it refuses and looks
+    /// no further. One bad party is left out, and everything else is one bundle again; after that they are halved, so
+    /// that each bundle that is refused finds a further one, and what is sent in all grows with the depth of that.
+    fn again(&mut self, places: &[usize], named: bool, words: &str) {
+        self.refusals += 1;
+        let blamed: BTreeSet<_> = places
+            .iter()
+            .filter(|place| self.outcomes[**place] != Outcome::Untried)
+            .map(|place| &self.ops[*place].party)
+            .collect();
+        let others: BTreeSet<&Party> = places.iter().map(|place| &self.ops[*place].party).collect();
+        let mut others: Vec<Party> = others.difference(&blamed).map(|party| (*party).clone()).collect();
+        // What VIFs rely on comes before them, and what nobody wants any more goes last.
+        others.sort_by_key(|party| match party {
+            Party::Sharers(..) => 0,
+            Party::Vif(_) => 1,
+            Party::All => 2,
+        });
+        if !named && others.len() < 2 {
+            self.all(places, &Outcome::Failed(words.to_owned()));
+        } else if self.refusals >= MOST_REFUSALS {
+            self.bundles.clear();
+        } else if named && self.refusals == 1 {
+            self.bundles.push(None);
+        } else {
+            let second = others.split_off(others.len() / 2);
+            self.bundles.extend([second, others].map(|half| Some(half.into_iter().collect())));
         }
     }
 
@@ -261,7 +308,7 @@ mod tests {
 
     #[test]
     fn everything_comes_before_what_uses_it_and_goes_after() {
-        let batch = Batch::new(vec![
+        let mut batch = Batch::new(vec![
             of(1, meter(MeterCommand::Delete, 9)),
             of(1, group(GroupCommand::Delete, 9)),
             of(1, flow(FlowCommand::Add, "table=1,in_port=1 actions=drop")),
@@ -301,6 +348,55 @@ mod tests {
         let outcomes = batch.into_outcomes();
         assert!(matches!(outcomes[0], Outcome::Failed(_)));
         assert_eq!(outcomes[1..], [Outcome::Done, Outcome::Untried, Outcome::Done]);
+    }
+
+    /// A switch that names the first operation of a bad party, or nobody. Answers how many bundles it was sent, and how many
+    /// messages.
+    fn send(batch: &mut Batch, bad: &BTreeSet<u128>, names: bool) -> (usize, usize) {
+        let (mut bundles, mut sent) = (0, 0);
+        loop {
+            let (places, messages) = batch.bundle();
+            if places.is_empty() {
+                return (bundles, sent);
+            }
+            (bundles, sent) = (bundles + 1, sent + messages.len());
+            let is_bad = |place: &usize| bad.contains(&batch.ops[*place].party.vif().unwrap().0.as_u128());
+            let outcome = match places.iter().position(is_bad) {
+                None => session::Outcome::Committed,
+                Some(place) if names => session::Outcome::Refused(vec![refused(place)]),
+                Some(_) => session::Outcome::Refused(vec![Refusal { index: None, ..refused(0) }]),
+            };
+            batch.bundled(&places, outcome);
+        }
+    }
+
+    #[test]
+    fn several_refused_parties_are_found_in_one_batch_and_everybody_else_is_served() {
+        let ops = || -> Vec<_> {
+            let text = |op| format!("table=1,in_port={op} actions=drop");
+            (0..2000).map(|op: u128| of(op / 2, flow(FlowCommand::Add, &text(op)))).collect()
+        };
+        let [some, few] =
+            [&[3, 4, 500, 501, 502, 700, 999][..], &[3, 700]].map(|bad| BTreeSet::from_iter(bad.iter().copied()));
+        for (bad, names, most_bundles) in [(some, true, 2 * 7 + 1), (few, false, 2 * 10 * 2 + 1)] {
+            let mut batch = Batch::new(ops());
+            let (bundles, sent) = send(&mut batch, &bad, names);
+            assert!(bundles <= most_bundles, "{bundles} bundles");
+            assert!(sent < 2000 * 12, "{sent} messages");
+            for (op, outcome) in (0u128..).zip(batch.into_outcomes()) {
+                let (bad, failed) = (bad.contains(&(op / 2)), matches!(outcome, Outcome::Failed(_)));
+                assert!(
+                    if bad { failed || outcome == Outcome::Untried } else { outcome == Outcome::Done },
+                    "{op}: {outcome:?}"
+                );
+                assert!(!bad || op % 2 == 1 || failed, "{op}: {outcome:?}");
+            }
+        }
+        // One alone is left out, and the others are one bundle.
+        assert_eq!(send(&mut Batch::new(ops()), &BTreeSet::from([7]), true), (2, 2000 + 1998));
+        // Where all are bad not all of them are tried.
+        let (bundles, _) = send(&mut Batch::new(ops()), &(0..1000).collect(), true);
+        assert_eq!(bundles, MOST_REFUSALS);
     }
 
     #[test]

@@ -338,8 +338,11 @@ impl Switch {
         }
         for stage in [Stage::MetersFirst, Stage::Groups, Stage::MetersLast] {
             if stage == Stage::Groups {
-                let (places, messages) = batch.bundle();
-                if !messages.is_empty() {
+                loop {
+                    let (places, messages) = batch.bundle();
+                    if messages.is_empty() {
+                        break;
+                    }
                     let outcome = self.meanwhile(handle.bundle(messages)).await?;
                     batch.bundled(&places, outcome);
                 }

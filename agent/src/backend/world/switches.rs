@@ -84,7 +84,8 @@ impl World {
         Arc::make_mut(self.switches.entry(bridge.to_owned()).or_insert_with(|| Arc::new(Picture::new(owner))))
     }
 
-    /// Does a batch as the OpenFlow backend does: for each bridge zones and meters first, one bundle, meters last.
+    /// Does a batch as the OpenFlow backend does: for each bridge zones and meters first, one bundle without those who are
+    /// refused, meters last.
     pub fn apply_flows(&mut self, batch: &[Attributed<FlowOp>]) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Untried; batch.len()];
         let bridges: BTreeSet<&str> = batch.iter().map(|op| op.op.bridge.as_str()).collect();
@@ -105,25 +106,25 @@ impl World {
                     refused.insert(&batch[place].party);
                 }
             }
-            let bundle: Vec<usize> =
-                bundle.into_iter().filter(|place| !refused.contains(&batch[*place].party)).collect();
-            let mut next = self.clone();
-            let failure = bundle.iter().find_map(|place| match next.one(bridge, &batch[*place]) {
-                Outcome::Done => None,
-                outcome => Some((*place, outcome)),
-            });
-            match failure {
-                Some((place, outcome)) => {
-                    outcomes[place] = outcome;
-                    continue;
-                }
-                None => {
+            loop {
+                let bundle = || bundle.iter().filter(|place| !refused.contains(&batch[**place].party));
+                let mut next = self.clone();
+                let failure = bundle().find_map(|place| match next.one(bridge, &batch[*place]) {
+                    Outcome::Done => None,
+                    outcome => Some((*place, outcome)),
+                });
+                let Some((place, outcome)) = failure else {
                     *self = next;
-                    bundle.iter().for_each(|place| outcomes[*place] = Outcome::Done);
-                }
+                    bundle().for_each(|place| outcomes[*place] = Outcome::Done);
+                    break;
+                };
+                outcomes[place] = outcome;
+                refused.insert(&batch[place].party);
             }
             for place in last {
-                outcomes[place] = self.one(bridge, &batch[place]);
+                if !refused.contains(&batch[place].party) {
+                    outcomes[place] = self.one(bridge, &batch[place]);
+                }
             }
         }
         outcomes
