@@ -241,9 +241,14 @@ impl<S: Source> Reconciler<S> {
         let observed =
             Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone(), flows };
         if self.clashes.refresh(&intake, &observed, &control.settings) {
-            for changed in self.teller.changed(&intake.desired) {
-                self.holds.forget(changed);
-                self.quarrels.forget(changed);
+            let changed = self.teller.changed(&intake.desired, OwnerTag::of(&control.settings.agent));
+            for vif in changed.vifs {
+                self.holds.forget(vif);
+                self.quarrels.forget(vif);
+            }
+            if !changed.shared.is_empty() {
+                self.holds.forget_sharers(&changed.shared);
+                self.quarrels.forget_sharers(&changed.shared);
             }
         }
         let in_flight = [self.links.in_flight(), self.ovs.in_flight(), self.flows.in_flight()];
@@ -362,7 +367,8 @@ impl<S: Source> Reconciler<S> {
                 self.holds.peer_refused(report.backend, error, now);
             }
         }
-        self.note_outcomes(report.backend, report.parties.into_iter().zip(report.outcomes), &report.prints, now);
+        let outcomes = report.parties.into_iter().zip(report.outcomes);
+        self.note_outcomes(report.backend, outcomes, &report.prints, &report.words, now);
         if let Some(release) = self.release.take_if(|release| release.begun && report.failed) {
             let _ = release.reply.send(Err("an object could not be released: see the log".to_owned()));
         }
@@ -374,6 +380,7 @@ impl<S: Source> Reconciler<S> {
         backend: BackendName,
         outcomes: impl Iterator<Item = (Party, Outcome)>,
         prints: &BTreeMap<Party, u64>,
+        words: &dyn Fn(&Party) -> String,
         now: Instant,
     ) {
         self.quarrels.cool(now);
@@ -399,9 +406,9 @@ impl<S: Source> Reconciler<S> {
                         Temper::Calm => self.holds.succeeded(party, backend),
                         Temper::Tense => {}
                         Temper::Quarrel => {
-                            let error = "somebody else changes back what vifd sets".to_owned();
-                            tracing::warn!(vif, backend, error, "left alone for a while");
-                            self.holds.refused(party, backend, error, now);
+                            let what = words(&party);
+                            tracing::warn!(vif, backend, what, "somebody else undoes it: left alone for a while");
+                            self.holds.quarrelled(party, backend, what, now);
                         }
                     }
                 }

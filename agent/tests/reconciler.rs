@@ -7,14 +7,15 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use flows::FlowId;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use vifd::backend::ovs::StringMap;
 use vifd::backend::stage::Stage;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{Desired, Vif, VifId};
-use vifd::plan::pipeline::{Cookie, OwnerTag};
+use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
 use vifd::plan::{ManagedBridge, MaxRemovals, Settings};
 use vifd::reconciler::{self, Command, Control, Joints};
 use vifd::record;
@@ -30,13 +31,31 @@ fn id(number: u32) -> VifId {
 }
 
 fn vif(number: u32) -> Arc<Vif> {
+    vif_with(number, &json!({"bridge": "br-int", "mtu": 1450}), &json!({}))
+}
+
+fn vif_with(number: u32, network: &Value, policy: &Value) -> Arc<Vif> {
     let vif = json!({
         "type": "openvswitch", "id": id(number), "vif_name": format!("tap{number}"),
         "address": format!("52:54:00:00:{:02x}:{:02x}", number >> 8, number & 255),
-        "network": {"bridge": "br-int", "mtu": 1450},
+        "network": network,
         "port_profile": {"type": "openvswitch", "create_port": true, "create_tap": true},
     });
-    Arc::new(record::decode(json!({"vif": vif}).to_string().as_bytes()).unwrap().vif)
+    Arc::new(record::decode(json!({"vif": vif, "policy": policy}).to_string().as_bytes()).unwrap().vif)
+}
+
+/// One of the VIFs that share a network.
+fn vif_among(number: u32, policy: &Value) -> Arc<Vif> {
+    let network = json!({
+        "id": NETWORK, "bridge": "br-int", "subnets": [{"ips": [{"address": format!("10.0.0.{number}")}]}],
+    });
+    vif_with(number, &network, policy)
+}
+
+const NETWORK: &str = "9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a11";
+
+fn network_cookie() -> Cookie {
+    Cookie::network(OwnerTag::of(&settings().agent), NetworkKey::Network(NETWORK.parse().unwrap()))
 }
 
 /// A source that has what the test gives it, and notes what it is told.
@@ -119,7 +138,11 @@ impl Scene {
     }
 
     fn want(&self, numbers: impl IntoIterator<Item = u32>) {
-        let vifs: BTreeMap<VifId, Arc<Vif>> = numbers.into_iter().map(vif).map(|vif| (vif.id, vif)).collect();
+        self.want_these(numbers.into_iter().map(vif));
+    }
+
+    fn want_these(&self, vifs: impl IntoIterator<Item = Arc<Vif>>) {
+        let vifs: BTreeMap<VifId, Arc<Vif>> = vifs.into_iter().map(|vif| (vif.id, vif)).collect();
         self.intake.send_modify(|intake| {
             intake.desired = Arc::new(Desired { synced: true, vifs: vifs.into(), ..Desired::default() });
             intake.revision += 1;
@@ -387,6 +410,81 @@ async fn a_flow_that_the_switch_refuses_holds_its_vif_alone() {
     // And it comes right by itself once the refusal is over.
     scene.stage.change(|world| world.refused_cookies.clear());
     scene.until("all are ready", all_ready(20)).await;
+}
+
+fn flows_ready(status: &HostStatus, number: u32) -> Option<Truth> {
+    status.vifs.get(&id(number))?.condition(ConditionKind::FlowsReady).map(|condition| condition.status)
+}
+
+#[tokio::test]
+async fn flows_of_groups_that_are_refused_are_missed_by_those_whose_rules_name_them() {
+    let refusal = (Cookie::groups(OwnerTag::of(&settings().agent)).0, "OFPFMFC_TABLE_FULL".to_owned());
+    let member = json!({"groups": ["web"]});
+    let naming = json!({"rules": [{"direction": "ingress", "remote_group": "web"}]});
+    let mut scene = managed(|world| world.refused_cookies.extend([refusal.clone()]));
+    let vifs = || [vif_among(1, &naming), vif_among(2, &member)];
+    scene.want_these(vifs());
+    let refused = |status: &HostStatus| {
+        status.vifs.get(&id(1)).is_some_and(|vif| vif.reason == "Refused")
+            && status.vifs.get(&id(2)).is_some_and(|vif| vif.phase == Phase::Ready)
+    };
+    let status = scene.until("the groups are refused", refused).await;
+    assert_eq!((flows_ready(&status, 1), flows_ready(&status, 2)), (Some(Truth::False), Some(Truth::True)));
+    assert!(status.vifs[&id(1)].message.contains("OFPFMFC_TABLE_FULL"), "{}", status.vifs[&id(1)].message);
+    scene.stage.change(|world| world.refused_cookies.clear());
+    let status = scene.until("both are ready", all_ready(2)).await;
+    assert_eq!(flows_ready(&status, 1), Some(Truth::True));
+    // And when it is somebody who joins a group whose address is refused.
+    scene.stage.change(|world| world.refused_cookies.extend([refusal.clone()]));
+    scene.want_these(vifs().into_iter().chain([vif_among(3, &member)]));
+    let status = scene.until("the groups are refused again", |status| refused(status) && status.vifs.len() == 3).await;
+    assert_eq!((flows_ready(&status, 1), flows_ready(&status, 2)), (Some(Truth::False), Some(Truth::True)));
+}
+
+#[tokio::test]
+async fn what_a_network_was_refused_says_nothing_of_other_records() {
+    let mut scene = managed(|world| {
+        world.refused_cookies.extend([(network_cookie().0, "OFPFMFC_TABLE_FULL".to_owned())]);
+    });
+    scene.want_these([1, 2].map(|number| vif_among(number, &json!({}))));
+    let held = |status: &HostStatus| status.vifs.values().filter(|vif| vif.reason == "Refused").count() == 2;
+    scene.until("the network is held", held).await;
+    // For one second, for two, and now for four.
+    tokio::time::sleep(Duration::from_millis(3300)).await;
+    scene.stage.change(|world| world.refused_cookies.clear());
+    scene.until("it is held still", held).await;
+    let start = std::time::Instant::now();
+    scene.want_these([1, 2].map(|number| vif_among(number, &json!({"groups": ["web"]}))));
+    scene.until("both are ready", all_ready(2)).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// The switch refuses nothing, and it is not said that it did.
+#[tokio::test]
+async fn who_undoes_what_vifd_does_is_let_be_and_what_he_undid_is_told() {
+    let mut scene = managed(|_| {});
+    scene.want_these([1, 2].map(|number| vif_among(number, &json!({}))));
+    scene.until("both are ready", all_ready(2)).await;
+    let flood = |world: &World| {
+        let flows = world.flows();
+        let network = flows["br-int"].ready().unwrap().owned.get(&network_cookie().0).cloned();
+        network.and_then(|set| set.keys().find(|id| id.table == 40).cloned())
+    };
+    let quarrel = |status: &HostStatus| status.vifs.values().all(|vif| vif.reason == "Quarrel");
+    let fight = async {
+        while !quarrel(&scene.status.borrow_and_update()) {
+            let id: Option<FlowId> = scene.stage.look(flood);
+            if let Some(id) = id {
+                scene.stage.change(|world| world.delete_flow("br-int", &id));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), fight).await.expect("a quarrel");
+    let status = scene.status.borrow().clone();
+    let message = &status.vifs[&id(1)].message;
+    assert!(message.contains("somebody else undoes what vifd does again and again: on br-int: add flow"), "{message}");
+    assert!(message.contains("table=40") && !message.contains("refused"), "{message}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ pub mod stage;
 pub mod unixctl;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::hash::Hash;
 
@@ -33,6 +34,12 @@ impl Party {
             Party::Vif(id) => Some(*id),
             Party::Sharers(..) | Party::All => None,
         }
+    }
+
+    /// Whether these are sharers of flows with one of these cookies.
+    #[must_use]
+    pub fn shares(&self, cookies: &BTreeSet<u64>) -> bool {
+        matches!(self, Party::Sharers(_, cookie) if cookies.contains(cookie))
     }
 }
 

@@ -583,7 +583,7 @@ impl<'a> Work<'a> {
             [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty()), (OPENFLOW, !found.flows.is_empty())];
         for (backend, any) in any {
             if let Some(hold) = self.inputs.holds.in_force(Some(id), backend, self.now).filter(|_| any) {
-                held.get_or_insert(Verdict::Held { error: hold.error.clone(), backend, until: hold.until });
+                held.get_or_insert(Verdict::of_hold(hold, backend));
                 match backend {
                     LINKS => found.links.clear(),
                     OVSDB => found.ovs.clear(),

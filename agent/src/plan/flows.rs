@@ -8,6 +8,7 @@
 //!   switch ──► flows with the VIF's cookie ─────┘
 //! ```
 
+mod bearers;
 mod bridge;
 mod held;
 mod intended;
@@ -24,9 +25,11 @@ use flows::diff::diff_flows;
 use flows::message::PacketOut;
 use flows::{Action, Flow, FlowId, GroupMod, MeterCommand, MeterMod, PortNo};
 
+use self::bearers::Bearer;
 pub(super) use self::bridge::Condition;
 use self::held::Way;
 pub use self::intended::{FlowsOf, Intended};
+use self::memory::Face;
 pub(super) use self::memory::Switches;
 pub(super) use self::zones::Zones;
 use super::blueprint::{Blueprint, WantedPort};
@@ -52,8 +55,8 @@ pub(super) struct Place {
     pub(super) network: NetworkKey,
     /// What stands for its port; absent for an inactive VIF, which needs nothing of its network.
     pub(super) id: Option<u32>,
-    /// Whether its rules name groups, whose members are flows of their own.
-    pub(super) by_groups: bool,
+    /// The groups that its rules name, whose members are flows of their own.
+    pub(super) groups: Vec<u32>,
 }
 
 impl<'a> Work<'a> {
@@ -82,7 +85,8 @@ impl<'a> Work<'a> {
         found.flows_ready = Some(false);
         sight.switch(bridge);
         let cookie = Cookie::vif(self.tag(), id);
-        self.switches.place(id, (bridge, network), cookie, vif.network.as_ref());
+        let face = settings.bridges.get(bridge).map_or_else(Face::default, |managed| face(managed, vif));
+        self.switches.place(id, (bridge, network), cookie, face);
         let state = match self.condition(bridge) {
             Condition::Usable => self.state(bridge),
             Condition::Unseen => {
@@ -102,14 +106,20 @@ impl<'a> Work<'a> {
             }
         };
         sight.cookie(bridge, cookie);
-        if let Some(other) = self.switches.namesake(bridge, cookie, id) {
+        let Some(state) = state else { return };
+        let of_network = Cookie::network(self.tag(), network);
+        for (bearer, of) in [(Bearer::Vif(id), cookie), (Bearer::Network(network), of_network)] {
+            let Some(other) = self.switches.bearers.before(bearer) else { continue };
             sight.glimpse();
             found.conflict.get_or_insert(format!(
-                "VIF {other} has the same cookie {cookie} on bridge {bridge}: one of the two needs another id"
+                "{bearer} would have cookie {of}, which is that of {other}: one of the two needs another id"
             ));
+            // What has its own cookie on the switch is the other one's. By its network's, packets of two would be one's.
+            if of == of_network {
+                found.flows.extend(self.bring_to(bridge, &[], state.owned.get(&cookie.0)));
+            }
             return;
         }
-        let Some(state) = state else { return };
         if found.flows.iter().any(|op| op.bridge == bridge) {
             // With a port that is given up all of them go first: one that came meanwhile would keep it.
             return;
@@ -146,9 +156,9 @@ impl<'a> Work<'a> {
             found.conflict.get_or_insert(clash);
             return;
         }
-        let by_groups = facts.rules.as_ref().is_some_and(|rules| !rules.conjunctions.is_empty());
+        let groups = facts.rules.iter().flat_map(|rules| rules.conjunctions.values().copied()).collect();
         let at = facts.active.then(|| facts.at.id());
-        found.place = Some(Place { bridge: bridge.to_owned(), network, id: at, by_groups });
+        found.place = Some(Place { bridge: bridge.to_owned(), network, id: at, groups });
         self.switches.join(id, Member::of(&facts));
         for meter in pipeline::meters(&vif.policy.rate, facts.meters) {
             sight.meter(bridge, meter.id);
@@ -351,6 +361,8 @@ impl<'a> Work<'a> {
             None => Err(Naming::Unseen),
             Some(state) => match state.owned.get(&Cookie::vif(self.tag(), id).0) {
                 None => Ok(()),
+                // They are another owner's with the same cookie.
+                Some(_) if self.switches.bearers.before(Bearer::Vif(id)).is_some() => Ok(()),
                 Some(set) => Err(Naming::By(self.bring_to(bridge, &[], Some(set)))),
             },
         }
@@ -401,6 +413,16 @@ fn uplink<'a>(managed: &'a ManagedBridge, network: NetworkKey, label: Option<&st
     named.or_else(|| managed.uplinks.iter().find(|uplink| uplink.networks.iter().any(|name| name == "*")))
 }
 
+/// How a VIF's network leaves a bridge, by the VIF's record.
+fn face(managed: &ManagedBridge, vif: &Vif) -> Face {
+    let network = vif.network.as_ref();
+    let label = network.and_then(|network| network.label.as_deref());
+    let Some(uplink) = uplink(managed, NetworkKey::of(vif), label) else { return Face::default() };
+    let place = managed.uplinks.iter().position(|other| std::ptr::eq(other, uplink));
+    // Where it does not leave, no VLAN is anything.
+    Face { uplink: place, vlan: network.and_then(|network| network.vlan) }
+}
+
 /// The number of an uplink's port, when it is on the bridge and can be used.
 fn uplink_port(bridge: &str, port: Option<&Port>, interface: Option<&Interface>) -> Option<u16> {
     let (port, interface) = port.zip(interface)?;
@@ -409,11 +431,6 @@ fn uplink_port(bridge: &str, port: Option<&Port>, interface: Option<&Interface>)
         .ofport
         .filter(|number| usable && (1..=GREATEST_PORT).contains(number))
         .and_then(|number| u16::try_from(number).ok())
-}
-
-/// The places that a group's buckets send to.
-fn served<'a>(groups: impl Iterator<Item = &'a flows::Group>) -> BTreeSet<u32> {
-    groups.flat_map(|group| &group.buckets).filter_map(pipeline::served).collect()
 }
 
 fn group_op(bridge: &str, command: flows::GroupCommand, group: flows::Group) -> FlowOp {

@@ -1,6 +1,6 @@
 //! Holds: a VIF whose operation was refused is left alone for a while, alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{BackendName, LINKS, OPENFLOW, OVSDB};
@@ -20,10 +20,21 @@ fn pause(before: u32) -> Duration {
     FIRST.saturating_mul(1 << before.min(16)).min(LONGEST)
 }
 
+/// Why somebody is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer refused an operation.
+    Refused,
+    /// The peer does what it is told, and somebody else undoes it again and again.
+    Quarrel,
+}
+
 /// One hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
-    /// What the peer said.
+    /// Why.
+    pub cause: Cause,
+    /// What the peer said, or what was undone.
     pub error: String,
     /// When to try again.
     pub until: Instant,
@@ -46,16 +57,29 @@ impl Holds {
         self.entries.get(&(party.into(), backend)).filter(|hold| hold.until > now)
     }
 
+    /// Whether `party` was refused the last time, held for it at the moment or being tried again.
+    #[must_use]
+    pub fn is_refused(&self, party: impl Into<Party>, backend: BackendName) -> bool {
+        self.entries.contains_key(&(party.into(), backend))
+    }
+
     /// The peer refused: hold, longer each time.
     pub fn refused(&mut self, party: impl Into<Party>, backend: BackendName, error: String, now: Instant) {
-        self.hold(party.into(), backend, error, now, |refusals| pause(refusals - 1));
+        self.hold(party.into(), backend, Cause::Refused, error, now, |refusals| pause(refusals - 1));
+    }
+
+    /// Somebody undoes what is done: hold, longer each time. `what` was done once more.
+    pub fn quarrelled(&mut self, party: impl Into<Party>, backend: BackendName, what: String, now: Instant) {
+        self.hold(party.into(), backend, Cause::Quarrel, what, now, |refusals| pause(refusals - 1));
     }
 
     /// A guard did not hold: at first that means only to plan again.
     pub fn conflicted(&mut self, party: impl Into<Party>, backend: BackendName, error: String, now: Instant) {
-        self.hold(party.into(), backend, error, now, |refusals| match refusals.checked_sub(QUICK_CONFLICTS + 1) {
-            None => Duration::ZERO,
-            Some(more) => pause(more),
+        self.hold(party.into(), backend, Cause::Refused, error, now, |refusals| {
+            match refusals.checked_sub(QUICK_CONFLICTS + 1) {
+                None => Duration::ZERO,
+                Some(more) => pause(more),
+            }
         });
     }
 
@@ -63,6 +87,7 @@ impl Holds {
         &mut self,
         party: Party,
         backend: BackendName,
+        cause: Cause,
         error: String,
         now: Instant,
         pause: impl Fn(u32) -> Duration,
@@ -70,7 +95,7 @@ impl Holds {
         // A network that is not there any more is not tried again, and nobody says so.
         self.entries.retain(|(party, _), hold| party.vif().is_some() || hold.until + LONGEST > now);
         let refusals = self.entries.get(&(party.clone(), backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
-        self.entries.insert((party, backend), Hold { error, until: now + pause(refusals), refusals });
+        self.entries.insert((party, backend), Hold { cause, error, until: now + pause(refusals), refusals });
     }
 
     /// The operation went through.
@@ -82,7 +107,7 @@ impl Holds {
     pub fn peer_refused(&mut self, backend: BackendName, error: String, now: Instant) {
         let refusals = self.peers.get(backend).map_or(0, |hold| hold.refusals).saturating_add(1);
         let pause = pause(refusals - 1);
-        self.peers.insert(backend, Hold { error, until: now + pause, refusals });
+        self.peers.insert(backend, Hold { cause: Cause::Refused, error, until: now + pause, refusals });
     }
 
     /// The peer does what it is asked again.
@@ -101,6 +126,11 @@ impl Holds {
         for backend in [LINKS, OVSDB, OPENFLOW] {
             self.entries.remove(&(Party::Vif(vif), backend));
         }
+    }
+
+    /// The same of what VIFs share, by the cookies of the flows, on whatever bridge.
+    pub fn forget_sharers(&mut self, cookies: &BTreeSet<u64>) {
+        self.entries.retain(|(party, _), _| !party.shares(cookies));
     }
 
     /// The peer is another one, which has refused nothing yet.

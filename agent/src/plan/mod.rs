@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 pub use self::flows::{FlowsOf, Intended};
-pub use holds::{Hold, Holds};
+pub use holds::{Cause, Hold, Holds};
 pub use memo::Memo;
 pub use release::release;
 pub use settings::{FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, Settings, Uplink, VIF, ZONE};

@@ -146,7 +146,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     let any = [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty()), (OPENFLOW, !flows.is_empty())];
     for (backend, any) in any {
         if let Some(hold) = work.inputs.holds.in_force(Some(id), backend, work.now).filter(|_| any) {
-            verdict = Verdict::Held { error: hold.error.clone(), backend, until: hold.until };
+            verdict = Verdict::of_hold(hold, backend);
             match backend {
                 LINKS => links.clear(),
                 OVSDB => ovs.clear(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::holds::{Cause, Hold};
 use crate::model::MacAddr;
 
 /// Name of a backend, as in metrics: `ovsdb`, `links`, `openflow`.
@@ -44,11 +45,13 @@ pub enum Verdict {
         /// One sentence.
         reason: String,
     },
-    /// An operation was refused; it is tried again at `until`.
+    /// An operation was refused, or is undone by somebody again and again; it is tried again at `until`.
     Held {
-        /// The peer's words.
+        /// Which of the two.
+        cause: Cause,
+        /// The peer's words, or what was undone.
         error: String,
-        /// Which backend refused.
+        /// Which backend it is for.
         backend: BackendName,
         /// When it is tried again.
         until: Instant,
@@ -59,6 +62,12 @@ pub enum Verdict {
     RemovalStopped,
     /// Left alone on request (`vifd pause`).
     Paused,
+}
+
+impl Verdict {
+    pub(super) fn of_hold(hold: &Hold, backend: BackendName) -> Self {
+        Verdict::Held { cause: hold.cause, error: hold.error.clone(), backend, until: hold.until }
+    }
 }
 
 /// What a VIF waits for.

@@ -3,7 +3,7 @@
 //! quarrel up, time cools it down; while it is hot the VIF is left alone, longer each time. What is done for the first
 //! time is work and no quarrel, however much of it there is: a network's group of receivers is another with every VIF.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::backend::Party;
@@ -81,6 +81,11 @@ impl Quarrels {
         for backend in [LINKS, OVSDB, OPENFLOW] {
             self.entries.remove(&(Party::Vif(vif), backend));
         }
+    }
+
+    /// The same of what VIFs share, by the cookies of the flows, on whatever bridge.
+    pub(super) fn forget_sharers(&mut self, cookies: &BTreeSet<u64>) {
+        self.entries.retain(|(party, _), _| !party.shares(cookies));
     }
 
     /// The peer is another one, which has nothing of what was set before.

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use crate::backend::Attributed;
 use crate::metrics;
 use crate::model::table::{pack, worth_packing};
-use crate::model::{Desired, Observed, Table, Vif, VifId};
+use crate::model::{Desired, Observed, Policy, Table, Vif, VifId};
+use crate::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
 use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
@@ -54,6 +55,15 @@ pub(super) struct Teller {
     unseen: BTreeSet<VifId>,
 }
 
+/// What is another for other records.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// VIFs with a new record.
+    pub(super) vifs: Vec<VifId>,
+    /// Cookies of flows that VIFs share and that are made from records which came, changed or went.
+    pub(super) shared: BTreeSet<u64>,
+}
+
 impl Teller {
     pub(super) fn new(status: watch::Sender<Arc<HostStatus>>) -> Self {
         Teller {
@@ -68,10 +78,20 @@ impl Teller {
         }
     }
 
-    /// VIFs whose record is another than the one last told of.
-    pub(super) fn changed(&self, desired: &Desired) -> Vec<VifId> {
-        let mut changed = Vec::new();
-        self.intake.desired.vifs.differing(&desired.vifs, |id, _, is| changed.extend(is.map(|_| *id)));
+    /// What records have changed since those that were last told of.
+    pub(super) fn changed(&self, desired: &Desired, owner: OwnerTag) -> Changed {
+        let mut changed = Changed::default();
+        self.intake.desired.vifs.differing(&desired.vifs, |id, was, is| {
+            changed.vifs.extend(is.map(|_| *id));
+            for vif in was.into_iter().chain(is) {
+                changed.shared.insert(Cookie::network(owner, NetworkKey::of(vif)).0);
+                let Policy { groups, group_members, rules, .. } = &vif.policy;
+                let names = rules.iter().flatten().any(|rule| rule.remote_group.is_some());
+                if names || !groups.is_empty() || !group_members.is_empty() {
+                    changed.shared.insert(Cookie::groups(owner).0);
+                }
+            }
+        });
         changed
     }
 

@@ -2,6 +2,7 @@
 //! the operation at fault is found.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use crate::metrics;
 use crate::model::VifId;
 use crate::plan::BackendName;
 
+/// Characters of an operation that are told.
+const MOST_WORDS: usize = 300;
+
 /// What became of a batch.
 pub(super) struct Report {
     pub(super) backend: BackendName,
@@ -22,6 +26,8 @@ pub(super) struct Report {
     pub(super) outcomes: Vec<Outcome>,
     /// What was done, by on whose behalf: the same number for the same operations.
     pub(super) prints: BTreeMap<Party, u64>,
+    /// What was done on behalf of somebody, in words.
+    pub(super) words: Box<dyn Fn(&Party) -> String + Send>,
     /// From handing it over to having its effects in the view.
     pub(super) took: Duration,
     /// Whether any of it was refused.
@@ -44,7 +50,7 @@ pub(super) struct Worker<Op> {
     in_flight: BTreeSet<VifId>,
 }
 
-impl<Op: Clone + Send + 'static> Worker<Op> {
+impl<Op: Clone + Display + Send + Sync + 'static> Worker<Op> {
     /// Starts the worker; it ends when it is dropped.
     pub(super) fn spawn<B: Backend<Op = Op>>(mut backend: B, reports: mpsc::Sender<Report>) -> Self {
         // At most one batch and a few resyncs are ever in it.
@@ -105,7 +111,7 @@ impl<Op: Clone + Send + 'static> Worker<Op> {
     }
 }
 
-async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Report {
+async fn work<B: Backend<Op: Display + Sync + 'static>>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Report {
     let start = Instant::now();
     let parties: Vec<Party> = batch.iter().map(|op| op.party.clone()).collect();
     let mut prints: BTreeMap<Party, DefaultHasher> = BTreeMap::new();
@@ -113,23 +119,40 @@ async fn work<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Rep
         op.op.hash(prints.entry(op.party.clone()).or_default());
     }
     let prints = prints.into_iter().map(|(party, hasher)| (party, hasher.finish())).collect();
-    let outcomes = isolate(backend, batch).await;
+    let outcomes = isolate(backend, &batch).await;
     let failed = outcomes
         .iter()
         .any(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::BatchFailed(_) | Outcome::PeerFailed(_)));
-    Report { backend: B::NAME, parties, outcomes, prints, took: start.elapsed(), failed }
+    let words = Box::new(move |party: &Party| words(&batch, party));
+    Report { backend: B::NAME, parties, outcomes, prints, words, took: start.elapsed(), failed }
+}
+
+/// The first operation on behalf of a party, and how many more there are.
+fn words<Op: Display>(batch: &[Attributed<Op>], party: &Party) -> String {
+    let mut of = batch.iter().filter(|op| op.party == *party);
+    let Some(first) = of.next() else { return String::new() };
+    let mut words = first.op.to_string();
+    // A group has more members than anybody reads.
+    if let Some((end, _)) = words.char_indices().nth(MOST_WORDS) {
+        words.truncate(end);
+        words.push('…');
+    }
+    match of.count() {
+        0 => words,
+        more => format!("{words} (and {more} more)"),
+    }
 }
 
 /// Applies `batch`; what is refused without a culprit is halved, party by party, until there is one.
-async fn isolate<B: Backend>(backend: &mut B, batch: Vec<Attributed<B::Op>>) -> Vec<Outcome> {
-    let mut outcomes = backend.apply(batch.clone()).await;
+async fn isolate<B: Backend<Op: Sync>>(backend: &mut B, batch: &[Attributed<B::Op>]) -> Vec<Outcome> {
+    let mut outcomes = backend.apply(batch.to_vec()).await;
     // Ranges of `batch` that were refused as a whole.
     let mut refused = Vec::new();
     if is_refused_whole(&outcomes) {
         refused.push(0..batch.len());
     }
     while let Some(range) = refused.pop() {
-        let Some(middle) = split(&batch, range.clone()) else { continue };
+        let Some(middle) = split(batch, range.clone()) else { continue };
         for half in [range.start..middle, middle..range.end] {
             let answers = backend.apply(batch[half.clone()].to_vec()).await;
             if is_refused_whole(&answers) {
@@ -192,7 +215,7 @@ mod tests {
         let mut backend = Mute { bad: bad.clone(), batches: 0 };
         let batch: Vec<_> =
             (0..1000).map(|op| Attributed { party: VifId(Uuid::from_u128(op / 2)).into(), op }).collect();
-        let outcomes = isolate(&mut backend, batch).await;
+        let outcomes = isolate(&mut backend, &batch).await;
         for (op, outcome) in (0u128..).zip(&outcomes) {
             // A VIF's two operations stand and fall together.
             let held = bad.contains(&op) || bad.contains(&(op ^ 1));

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Condition, ConditionKind, Phase, Truth, VifStatus, Word};
 use crate::model::{Vif, VifId};
-use crate::plan::{Facts, Judgement, Missing, Verdict};
+use crate::plan::{Cause, Facts, Judgement, Missing, Verdict};
 use crate::source::Rejection;
 
 /// All that is known of one VIF.
@@ -112,9 +112,14 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
         }
         Verdict::Failed { reason } => told(Phase::Failed, "DeviceFailed", format!("{}: {reason}", object(facts))),
         Verdict::FlowsFailed { reason } => told(Phase::Failed, "FlowsFailed", format!("{}: {reason}", object(facts))),
-        Verdict::Held { error, backend, until } => {
+        Verdict::Held { cause, error, backend, until } => {
             let next = today + until.saturating_duration_since(now);
             let next = humantime::format_rfc3339_seconds(next);
+            if *cause == Cause::Quarrel {
+                let message =
+                    format!("somebody else undoes what vifd does again and again: {error}; left alone until {next}");
+                return told(Phase::Failed, "Quarrel", message);
+            }
             told(Phase::Failed, "Refused", format!("{} refused: {error}; tried again at {next}", peer(backend)))
         }
         Verdict::Removing if !subject.enforce => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::model::Vif;
-use crate::plan::{Judgement, LINKS, Missing, OVSDB, Verdict};
+use crate::plan::{Cause, Judgement, LINKS, Missing, OVSDB, Verdict};
 use crate::source::Rejection;
 
 fn vif() -> Vif {
@@ -93,7 +93,18 @@ fn every_verdict() {
         Verdict::Conflict { reason: "port tap1 on bridge br-ex is not vifd's".into() },
         Verdict::Failed { reason: "could not open network device tap1 (No such device)".into() },
         Verdict::FlowsFailed { reason: "no conntrack zone is free (openflow.zones)".into() },
-        Verdict::Held { error: "constraint violation".into(), backend: OVSDB, until: now + Duration::from_secs(4) },
+        Verdict::Held {
+            cause: Cause::Refused,
+            error: "constraint violation".into(),
+            backend: OVSDB,
+            until: now + Duration::from_secs(4),
+        },
+        Verdict::Held {
+            cause: Cause::Quarrel,
+            error: "change port tap1: external_ids:iface-id=7".into(),
+            backend: OVSDB,
+            until: now + Duration::from_secs(4),
+        },
         Verdict::Removing,
         Verdict::RemovalStopped,
         Verdict::Paused,
@@ -103,7 +114,8 @@ fn every_verdict() {
     for verdict in verdicts {
         let wanted = !matches!(verdict, Verdict::Removing | Verdict::RemovalStopped);
         let name = match &verdict {
-            Verdict::Held { .. } => "Held".into(),
+            Verdict::Held { cause: Cause::Refused, .. } => "Held".into(),
+            Verdict::Held { cause: Cause::Quarrel, .. } => "Held, Quarrel".into(),
             other => format!("{other:?}"),
         };
         let judgement = judgement(verdict);

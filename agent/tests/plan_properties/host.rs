@@ -305,7 +305,7 @@ impl Host {
     }
 
     /// Does the first `links` link operations, and the transaction if `ovs`, each checked for what it touches.
-    fn round(&mut self, links: usize, ovs: bool, flows: bool) -> usize {
+    pub(super) fn round(&mut self, links: usize, ovs: bool, flows: bool) -> usize {
         let plan = self.plan();
         let before = self.world.clone();
         let (link_batch, ovs_batch) = plan.batches(true);

@@ -6,6 +6,7 @@
 
 mod host;
 mod memory;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -81,12 +81,14 @@ impl Condition {
 }
 
 /// What is there of the flows that all on a bridge share.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Common {
-    /// Those that every bridge has.
+    /// Whether everything is.
+    pub(super) all: bool,
+    /// Whether those that every bridge has are.
     pub(super) complete: bool,
-    /// Those of the members of groups that rules name.
-    pub(super) groups: bool,
+    /// Groups that rules name and of which they are not.
+    pub(super) groups: BTreeSet<u32>,
 }
 
 /// Whether what stands at a place is a network's and no VIF's.
@@ -151,9 +153,21 @@ impl Work<'_> {
             return Err(clash);
         }
         let ops = self.bring_to(bridge, &groups, state.owned.get(&Cookie::groups(tag).0));
-        let groups = ops.is_empty();
-        self.share(&sharers(bridge, Cookie::groups(tag)), ops);
-        Ok(Common { complete, groups })
+        let party = sharers(bridge, Cookie::groups(tag));
+        let refused = self.inputs.holds.is_refused(party.clone(), OPENFLOW) || self.inputs.orders.paused;
+        // Members come and go, which makes the rules of others no less in force. What all of a group's flows lead to does
+        // not, and came with those that the group had then.
+        let of = |op: &FlowOp| match &op.change {
+            FlowChange::Flow(change) => change.flow.matching.exact(flows::Field::CONJ_ID),
+            _ => None,
+        };
+        let lacking: BTreeSet<u32> = match ops.is_empty() {
+            false if refused => self.switches.groups.members.keys().copied().collect(),
+            _ => ops.iter().filter_map(of).filter_map(|id| u32::try_from(id).ok()).collect(),
+        };
+        let all = complete && ops.is_empty();
+        self.share(&party, ops);
+        Ok(Common { all, complete, groups: lacking })
     }
 
     /// Adds operations that are for several VIFs, unless such were refused these lately.

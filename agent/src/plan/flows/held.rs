@@ -1,10 +1,11 @@
 //! What VIFs and networks have on managed bridges: numbers that somebody had to choose. It is found on the switch when
-//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. This is
-//! all that a planner remembers and that a plan may be another for.
+//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. This, and
+//! who of several came first to a number (`bearers`), is all that a planner remembers and that a plan may be another for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pipeline::{MeterIds, NetworkKey, Uplink};
+use super::memory::Face;
 use crate::model::VifId;
 
 /// Who has what.
@@ -16,6 +17,8 @@ pub(in crate::plan) struct Held {
     grouped: BTreeMap<String, BTreeMap<u32, NetworkKey>>,
     /// Port and VLAN of a network's uplink on a bridge: two networks cannot have the same.
     uplinks: BTreeMap<(String, NetworkKey), Uplink>,
+    /// How a network leaves a bridge: records may disagree.
+    faces: BTreeMap<(String, NetworkKey), Face>,
     /// Zones of VIFs, and whether flows with them were seen.
     zones: BTreeMap<VifId, (u16, bool)>,
     /// The same the other way round.
@@ -81,6 +84,16 @@ impl Held {
             Some(uplink) => drop(self.uplinks.insert(place, uplink)),
             None => drop(self.uplinks.remove(&place)),
         }
+    }
+
+    /// How a network leaves its bridge, once that was decided.
+    pub(super) fn face(&self, place: &(String, NetworkKey)) -> Option<Face> {
+        self.faces.get(place).copied()
+    }
+
+    /// A network leaves its bridge this way from now on.
+    pub(super) fn set_face(&mut self, place: (String, NetworkKey), face: Face) {
+        self.faces.insert(place, face);
     }
 
     /// The zone that a VIF has.
@@ -176,6 +189,7 @@ impl Held {
         let gone: Vec<_> = self.groups.keys().filter(|place| !network(place)).cloned().collect();
         gone.iter().for_each(|place| self.drop_groups(place));
         self.uplinks.retain(|place, _| network(place));
+        self.faces.retain(|place, _| network(place));
         let gone: Vec<VifId> = self.zones.keys().filter(|id| !is_there(**id)).copied().collect();
         for id in gone {
             self.set_zone(id, None);

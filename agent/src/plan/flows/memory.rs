@@ -1,4 +1,5 @@
-//! What is kept of flows from one plan to the next. Nothing of it is needed, `held` aside: it can all be found again.
+//! What is kept of flows from one plan to the next. Nothing of it is needed, `held` and `bearers` aside: it can all be
+//! found again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -12,11 +13,12 @@ use super::super::Inputs;
 use super::super::pipeline::{
     self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts, Uplink,
 };
+use super::bearers::Bearers;
 use super::bridge::{Common, Condition};
 use super::held::Held;
 use super::network::absence_counts;
 use super::usage::Usage;
-use crate::model::{Desired, FlowSet, FlowState, Interface, Network, Port, Rule, Table, View, Vif, VifId};
+use crate::model::{Desired, FlowSet, FlowState, Interface, Port, Rule, Table, View, Vif, VifId};
 
 /// No key comes before this one.
 const FIRST_KEY: NetworkKey = NetworkKey::Network(uuid::Uuid::nil());
@@ -27,7 +29,9 @@ pub(in crate::plan) struct Switches {
     /// Of every managed bridge.
     pub(in crate::plan) conditions: BTreeMap<String, Condition>,
     pub(super) placed: BTreeMap<VifId, Placed>,
-    /// VIFs by bridge and cookie: more than one are namesakes.
+    /// Whose the numbers of flows are.
+    pub(super) bearers: Bearers,
+    /// VIFs by bridge and cookie.
     holders: BTreeMap<String, BTreeMap<u64, BTreeSet<VifId>>>,
     /// Networks that have VIFs on a bridge, active or not.
     pub(super) networks: BTreeMap<(String, NetworkKey), SharedNetwork>,
@@ -73,36 +77,44 @@ pub(super) struct Placed {
 /// A network on a bridge.
 #[derive(Debug, Default)]
 pub(super) struct SharedNetwork {
-    /// VLAN and label as each record has them: the first one's count.
-    faces: BTreeMap<VifId, Face>,
+    /// As each record has it.
+    pub(super) faces: BTreeMap<VifId, Face>,
     pub(super) members: BTreeMap<VifId, Member>,
     pub(super) facts: Option<NetworkFacts>,
     pub(super) wanted: NetworkFlows,
     pub(super) standing: Standing,
 }
 
-/// What a network's flows have to know of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How a network leaves a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Face {
+    /// Which of the uplinks in the bridge's configuration; absent where it does not leave.
+    pub(super) uplink: Option<usize>,
+    /// VLAN there.
     pub(super) vlan: Option<u16>,
-    pub(super) label: Option<String>,
 }
 
 /// How a network's shared flows are, as far as verdicts on its VIFs depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// Whether the network's and the bridge's flows are all there.
+    /// Whether those of the network's and the bridge's flows are there that do not name members.
     pub(super) complete: bool,
-    /// Whether the members of all groups that rules name are there.
-    pub(super) groups: bool,
+    /// Whether some of what is not there was refused.
+    pub(super) refused: bool,
+    /// Groups of rules of which the flows are not there.
+    pub(super) groups: BTreeSet<u32>,
     /// Why they cannot be.
     pub(super) trouble: Option<String>,
-    /// Whether the network is flooded by groups.
+    /// Whether there is somebody to flood the network for.
     pub(super) floods: bool,
-    /// Places that the groups on the switch send to.
+    /// Places that floods go to as they are to.
     pub(super) served: BTreeSet<u32>,
+    /// Places that do not get what is for an address which others use too.
+    pub(super) uncopied: BTreeSet<u32>,
     /// Members that floods do not reach, since there are too many.
     pub(super) beyond: BTreeSet<VifId>,
+    /// How it leaves the bridge, whatever one of its records says.
+    pub(super) face: Face,
 }
 
 /// What the shared flows of a bridge are made from.
@@ -136,7 +148,8 @@ pub(super) struct Looked {
     pub(super) rule_groups: u64,
     pub(super) limbo: BTreeSet<u32>,
     pub(super) uplinks: BTreeMap<NetworkKey, Result<Uplink, String>>,
-    pub(super) colliding: BTreeSet<NetworkKey>,
+    /// Networks whose number is somebody else's.
+    pub(super) numberless: BTreeSet<NetworkKey>,
 }
 
 /// Members of the groups that rules name.
@@ -167,12 +180,13 @@ impl Placed {
 impl Switches {
     /// Nothing but what VIFs and networks have.
     pub(in crate::plan) fn forgetful(&self) -> Self {
-        Switches { held: self.held.clone(), ..Switches::default() }
+        Switches { held: self.held.clone(), bearers: self.bearers.clone(), ..Switches::default() }
     }
 
     /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.
     pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
         self.given.clear();
+        self.bearers.follow(&inputs.desired.vifs);
         let now: BTreeMap<String, Condition> =
             inputs.settings.bridges.keys().map(|name| (name.clone(), Condition::of(inputs, name))).collect();
         let before = std::mem::replace(&mut self.conditions, now);
@@ -223,13 +237,7 @@ impl Switches {
     }
 
     /// A VIF is to be on a bridge. It is a member of its network only when it has joined again.
-    pub(super) fn place(
-        &mut self,
-        id: VifId,
-        (bridge, network): (&str, NetworkKey),
-        cookie: Cookie,
-        of: Option<&Network>,
-    ) {
+    pub(super) fn place(&mut self, id: VifId, (bridge, network): (&str, NetworkKey), cookie: Cookie, face: Face) {
         if self.placed.get(&id).is_some_and(|placed| placed.bridge != bridge || placed.network != network) {
             self.unplace(id);
         }
@@ -248,7 +256,6 @@ impl Switches {
         if let Some(holders) = self.holders.get_mut(bridge) {
             holders.entry(cookie.0).or_default().insert(id);
         }
-        let face = of.map_or_else(Face::default, |network| Face { vlan: network.vlan, label: network.label.clone() });
         let place = (bridge.to_owned(), network);
         let shared = self.networks.entry(place.clone()).or_default();
         let same = shared.faces.get(&id) == Some(&face);
@@ -292,12 +299,6 @@ impl Switches {
         } else {
             self.stir(place);
         }
-    }
-
-    /// Another VIF on the bridge with the same cookie, which came first.
-    pub(super) fn namesake(&self, bridge: &str, cookie: Cookie, id: VifId) -> Option<VifId> {
-        let holders = self.holders.get(bridge)?.get(&cookie.0)?;
-        holders.first().copied().filter(|first| *first != id)
     }
 
     /// A VIF's member of its network; none for an inactive one.
@@ -402,10 +403,18 @@ impl Switches {
         let restless = self.restless.range(first..).take_while(|(of, _)| of == bridge);
         let mut keys: BTreeSet<NetworkKey> = restless.map(|(_, key)| *key).collect();
         is_another(&before.uplinks, &look.uplinks, &mut keys);
-        keys.extend(before.colliding.symmetric_difference(&look.colliding));
+        keys.extend(before.numberless.symmetric_difference(&look.numberless));
         was.groups.differing(&is.groups, |id, _, _| keys.extend(self.held.group_of(bridge, *id)));
         let mut cookies = BTreeSet::new();
-        was.owned.differing(&is.owned, |cookie, _, _| cookies.extend([*cookie]));
+        was.owned.differing(&is.owned, |cookie, was, is| {
+            cookies.extend([*cookie]);
+            // Who comes into use has a say in whether there is something to flood.
+            if admitted_to(was) != admitted_to(is)
+                && let Some(vifs) = self.holders.get(bridge).and_then(|holders| holders.get(cookie))
+            {
+                keys.extend(vifs.iter().filter_map(|id| self.placed.get(id)).map(|placed| placed.network));
+            }
+        });
         if !cookies.is_empty() {
             keys.extend(all().filter(|key| cookies.contains(&Cookie::network(owner, *key).0)));
         }
@@ -436,7 +445,7 @@ impl Switches {
     /// How the flows that all on a bridge share were found, where they were all there and nothing of it is another.
     pub(super) fn known_common(&self, bridge: &str, owner: OwnerTag, state: &FlowState) -> Option<Common> {
         let before = self.looked.get(bridge)?;
-        let common = before.common.as_ref().ok().filter(|common| common.complete && common.groups)?;
+        let common = before.common.as_ref().ok().filter(|common| common.all)?;
         let same = |cookie: Cookie| {
             let (was, is) = (before.state.owned.get(&cookie.0), state.owned.get(&cookie.0));
             was.zip(is).is_some_and(|(was, is)| Arc::ptr_eq(was, is)) || (was.is_none() && is.is_none())
@@ -445,7 +454,7 @@ impl Switches {
             && same(Cookie::groups(owner))
             && before.state.foreign.is(&state.foreign)
             && before.rule_groups == self.groups.version;
-        same.then_some(*common)
+        same.then(|| common.clone())
     }
 
     /// What everything that VIFs share on a bridge is made from.
@@ -487,8 +496,8 @@ fn is_another<K: Copy + Ord, V: PartialEq>(before: &BTreeMap<K, V>, now: &BTreeM
     keys.extend(now.iter().filter(|(key, is)| before.get(key) != Some(is)).map(|(key, _)| *key));
 }
 
-impl SharedNetwork {
-    pub(super) fn face(&self) -> Face {
-        self.faces.values().next().cloned().unwrap_or_default()
-    }
+/// The network, by its metadata, that a VIF with these flows is let into.
+pub(super) fn admitted_to(set: Option<&Arc<FlowSet>>) -> Option<u64> {
+    let mut metadata = set.into_iter().flat_map(|set| set.values()).map(|flow| flow.instructions.metadata.as_deref());
+    metadata.find_map(|metadata| metadata.map(|(number, _)| *number))
 }

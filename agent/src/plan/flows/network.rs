@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flows::{Bucket, FlowId, Group, GroupCommand};
+use flows::{Action, Bucket, Flow, FlowId, Group, GroupCommand, GroupKind};
 
 use super::super::compare::{Findings, Work};
 use super::super::inventory::Inventory;
@@ -12,11 +12,11 @@ use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkFlows, NetworkKe
 use super::super::removal::without;
 use super::super::{OPENFLOW, Verdict};
 use super::bridge::{Common, Condition};
-use super::memory::{Looked, Standing};
+use super::memory::{Face, Looked, Standing, admitted_to};
 use super::usage::groups_of;
-use super::{Place, group_op, served, sharers, uplink, uplink_port};
-use crate::backend::openflow::FlowOp;
-use crate::model::{Desired, FlowSet, View, VifId};
+use super::{Bearer, Place, group_op, sharers, uplink_port};
+use crate::backend::openflow::{FlowChange, FlowOp};
+use crate::model::{Desired, FlowSet, FlowState, View, VifId};
 
 impl Work<'_> {
     /// Plans everything that VIFs share on managed bridges. Answers the VIFs on which verdicts may be others for it.
@@ -46,32 +46,42 @@ impl Work<'_> {
                 continue;
             };
             self.switches.usage.entry(bridge.clone()).or_default().follow(state);
+            // The VIFs of one that has somebody else's number have no flows.
+            let is_numberless = |key: &NetworkKey| self.switches.bearers.before(Bearer::Network(*key)).is_some();
+            let numberless: BTreeSet<NetworkKey> = keys.iter().filter(|key| is_numberless(key)).copied().collect();
+            let keys: Vec<NetworkKey> = keys.into_iter().filter(|key| !numberless.contains(key)).collect();
+            for key in &keys {
+                self.settle_face(&bridge, *key);
+            }
             let look = Looked {
                 state: Arc::clone(state),
                 common: self.common_flows(&bridge),
                 rule_groups: self.switches.groups.version,
                 limbo: self.limbo(&bridge, inventory),
                 uplinks: self.uplinks(&bridge, &keys),
-                colliding: colliding(&keys),
+                numberless,
             };
-            let keys = self.switches.to_look_at(&bridge, self.tag(), &look);
+            let mut keys = self.switches.to_look_at(&bridge, self.tag(), &look);
+            for key in &look.numberless {
+                if keys.remove(key) {
+                    self.switches.settle((bridge.clone(), *key), true);
+                    self.stand(&bridge, *key, Standing::default(), &mut stirred);
+                }
+            }
             // Numbers that the switch has are taken before new ones are given.
             for key in &keys {
                 self.prepare(&bridge, *key, look.uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied());
             }
             for key in keys {
                 let lacking = self.switches.lacking;
-                let mut standing = match (&look.common, look.colliding.contains(&key)) {
-                    (Err(trouble), _) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
-                    (Ok(_), true) => {
-                        let trouble = "another network has the same metadata on this bridge".to_owned();
-                        Standing { trouble: Some(trouble), ..Standing::default() }
-                    }
-                    (Ok(common), false) => self.network(&bridge, key, *common, &look.limbo),
+                let mut standing = match &look.common {
+                    Err(trouble) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
+                    Ok(common) => self.network(&bridge, key, common, &look.limbo),
                 };
                 if let Some(Err(trouble)) = look.uplinks.get(&key) {
                     standing.trouble.get_or_insert_with(|| trouble.clone());
                 }
+                standing.face = self.switches.held.face(&(bridge.clone(), key)).unwrap_or_default();
                 let is_clean = self.switches.lacking == lacking && standing.trouble.is_none();
                 self.switches.settle((bridge.clone(), key), is_clean);
                 self.stand(&bridge, key, standing, &mut stirred);
@@ -143,8 +153,31 @@ impl Work<'_> {
 
     /// The uplink of a network as configuration and records have it.
     fn uplink_wanted(&self, bridge: &str, key: NetworkKey) -> Option<pipeline::Uplink> {
-        let face = self.switches.networks.get(&(bridge.to_owned(), key))?.face();
-        let configured = uplink(self.inputs.settings.bridges.get(bridge)?, key, face.label.as_deref())?;
+        let face = self.switches.held.face(&(bridge.to_owned(), key))?;
+        self.uplink_at(bridge, face)
+    }
+
+    /// Notes how a network leaves a bridge. Where its records disagree, one that was added or changed does not move all
+    /// others: as it does already, by what is known or by its flow for what comes from there; else as the first says.
+    fn settle_face(&mut self, bridge: &str, key: NetworkKey) {
+        let place = (bridge.to_owned(), key);
+        let Some(network) = self.switches.networks.get(&place) else { return };
+        let Some(first) = network.faces.values().next().copied() else { return };
+        let had = self.switches.held.face(&place);
+        let face = had.filter(|had| network.faces.values().any(|face| face == had)).unwrap_or_else(|| {
+            if network.faces.values().all(|face| *face == first) {
+                return first;
+            }
+            let faces: BTreeSet<Face> = network.faces.values().copied().collect();
+            let uplink = |face: &Face| self.uplink_at(bridge, *face);
+            let has_flow = |face: &Face| uplink(face).is_some_and(|to| self.has_flow_of_uplink(bridge, key, to));
+            faces.into_iter().find(has_flow).unwrap_or(first)
+        });
+        self.switches.held.set_face(place, face);
+    }
+
+    fn uplink_at(&self, bridge: &str, face: Face) -> Option<pipeline::Uplink> {
+        let configured = self.inputs.settings.bridges.get(bridge)?.uplinks.get(face.uplink?)?;
         let ovs = self.inputs.observed.ovs.ready()?;
         let port = ovs.ports.get(configured.port.as_str()).map(AsRef::as_ref);
         let port = uplink_port(bridge, port, ovs.interfaces.get(configured.port.as_str()).map(AsRef::as_ref))?;
@@ -208,7 +241,7 @@ impl Work<'_> {
     }
 
     /// Plans a network's flows and groups; answers how they stand.
-    fn network(&mut self, bridge: &str, key: NetworkKey, common: Common, limbo: &BTreeSet<u32>) -> Standing {
+    fn network(&mut self, bridge: &str, key: NetworkKey, common: &Common, limbo: &BTreeSet<u32>) -> Standing {
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get_mut(&place) else { return Standing::default() };
         let Some(facts) = network.facts.take() else { return Standing::default() };
@@ -225,7 +258,7 @@ impl Work<'_> {
         bridge: &str,
         facts: &NetworkFacts,
         wanted: &NetworkFlows,
-        common: Common,
+        common: &Common,
         limbo: &BTreeSet<u32>,
     ) -> Standing {
         let Some(state) = self.state(bridge) else { return Standing::default() };
@@ -248,20 +281,33 @@ impl Work<'_> {
             }
         }
         let cookie = Cookie::network(facts.owner, facts.key);
-        let flows = self.bring_to(bridge, &wanted.flows, state.owned.get(&cookie.0));
-        let complete = flows.is_empty();
+        let observed = state.owned.get(&cookie.0);
+        let flows = self.bring_to(bridge, &wanted.flows, observed);
+        // Who joins or leaves changes where copies go, and nothing for those who get them already.
+        let names_members = |op: &FlowOp| match &op.change {
+            FlowChange::Flow(change) => {
+                [tables::FLOOD, tables::SHARED_ADDRESS].contains(&tables::Place::of(&change.flow))
+            }
+            _ => true,
+        };
+        let complete = flows.iter().all(names_members);
         ops.extend(flows);
-        self.share(&sharers(bridge, cookie), ops);
-        let there = wanted.groups.iter().filter_map(|group| state.groups.get(&group.id)).map(AsRef::as_ref);
+        let party = sharers(bridge, cookie);
+        let refused = !ops.is_empty() && self.inputs.holds.is_refused(party.clone(), OPENFLOW);
+        self.share(&party, ops);
         let reached = pipeline::flooded(&facts.members, facts.uplink);
-        let members = self.switches.networks.get(&(bridge.to_owned(), facts.key)).map(|network| &network.members);
+        let network = self.switches.networks.get(&(bridge.to_owned(), facts.key));
+        let members = || network.into_iter().flat_map(|network| network.members.keys());
         Standing {
             complete: complete && common.complete,
-            groups: common.groups,
+            refused,
+            groups: common.groups.clone(),
             trouble: None,
-            floods: needed > 0,
-            served: served(there),
-            beyond: members.into_iter().flat_map(BTreeMap::keys).skip(reached).copied().collect(),
+            floods: needed > 0 && is_used(facts, members(), state),
+            served: served(wanted, observed, state),
+            uncopied: uncopied(&wanted.flows, observed),
+            beyond: members().skip(reached).copied().collect(),
+            face: Face::default(),
         }
     }
 
@@ -273,20 +319,31 @@ impl Work<'_> {
         if before == *now {
             return;
         }
-        let all = (before.complete, before.groups, &before.trouble, before.floods)
-            != (now.complete, now.groups, &now.trouble, now.floods);
+        let all = (before.complete, before.refused, &before.groups, &before.trouble, before.floods)
+            != (now.complete, now.refused, &now.groups, &now.trouble, now.floods);
         let other = |(id, member): &(&VifId, &pipeline::Member)| {
             all || before.served.contains(&member.at.id()) != now.served.contains(&member.at.id())
+                || before.uncopied.contains(&member.at.id()) != now.uncopied.contains(&member.at.id())
                 || before.beyond.contains(*id) != now.beyond.contains(*id)
         };
         stirred.extend(network.members.iter().filter(other).map(|(id, _)| *id));
+        let other = |face: &Face| (*face == before.face) != (*face == now.face);
+        stirred.extend(network.faces.iter().filter(|(_, face)| other(face)).map(|(id, _)| *id));
     }
 
     /// Whether what a VIF's network has to have for it is there; `found` says what is not.
     pub(in crate::plan) fn stands(&self, place: &Place, id: VifId, found: &mut Findings) -> bool {
+        let network = self.switches.networks.get(&(place.bridge.clone(), place.network));
+        if let Some(words) = self.disagreement(place, id) {
+            // What it has stays, as with everything in conflict. An inactive one is kept from sending.
+            found.conflict.get_or_insert(words);
+            if place.id.is_some() {
+                found.flows.clear();
+            }
+            return false;
+        }
         // An inactive VIF needs nothing of its network.
         let Some(at) = place.id else { return true };
-        let network = self.switches.networks.get(&(place.bridge.clone(), place.network));
         let Some(standing) = network.map(|network| &network.standing) else { return false };
         if let Some(trouble) = &standing.trouble {
             found.conflict.get_or_insert_with(|| trouble.clone());
@@ -303,8 +360,31 @@ impl Work<'_> {
             return true;
         }
         standing.complete
-            && (standing.groups || !place.by_groups)
+            && !standing.refused
+            && place.groups.iter().all(|group| !standing.groups.contains(group))
+            && !standing.uncopied.contains(&at)
             && (!standing.floods || standing.served.contains(&at))
+    }
+
+    /// What a VIF's record says of how its network leaves the bridge, where that is not so.
+    fn disagreement(&self, place: &Place, id: VifId) -> Option<String> {
+        let network = self.switches.networks.get(&(place.bridge.clone(), place.network))?;
+        let (is, says) = (self.switches.held.face(&(place.bridge.clone(), place.network))?, *network.faces.get(&id)?);
+        if is == says {
+            return None;
+        }
+        let managed = self.inputs.settings.bridges.get(&place.bridge)?;
+        if is.uplink == says.uplink {
+            let vlan = |vlan: Option<u16>| vlan.map_or_else(|| "none".to_owned(), |vlan| vlan.to_string());
+            let has = is.vlan.map_or_else(|| "no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
+            return Some(format!("the network has {has} here, the record says {}", vlan(says.vlan)));
+        }
+        let port = |uplink: Option<usize>| {
+            let uplink = uplink.and_then(|place| managed.uplinks.get(place));
+            uplink.map_or_else(|| "no uplink".to_owned(), |uplink| format!("uplink {}", uplink.port))
+        };
+        let (has, would) = (port(is.uplink), port(says.uplink));
+        Some(format!("the network has {has} here, by the label in the record it would have {would}"))
     }
 
     /// The verdict on a VIF whose own flows are there and whose network's are not, where it is that they were refused.
@@ -313,7 +393,7 @@ impl Work<'_> {
         let shared = [Cookie::network(tag, place.network), Cookie::bridge(tag), Cookie::groups(tag)];
         let held = |cookie: &Cookie| self.inputs.holds.in_force(sharers(&place.bridge, *cookie), OPENFLOW, self.now);
         let hold = shared.iter().find_map(held)?;
-        Some(Verdict::Held { error: hold.error.clone(), backend: OPENFLOW, until: hold.until })
+        Some(Verdict::of_hold(hold, OPENFLOW))
     }
 }
 
@@ -322,18 +402,54 @@ pub(super) fn absence_counts(desired: &Desired) -> bool {
     desired.synced && (!desired.vifs.is_empty() || !desired.deleted.is_empty())
 }
 
-/// Networks whose numbers are the same.
-fn colliding(keys: &[NetworkKey]) -> BTreeSet<NetworkKey> {
-    let mut by_number: BTreeMap<u64, Vec<NetworkKey>> = BTreeMap::new();
-    for key in keys {
-        by_number.entry(key.metadata()).or_default().push(*key);
-    }
-    by_number.into_values().filter(|keys| keys.len() > 1).flatten().collect()
-}
-
 /// The groups that a network's flows name, in their order.
 fn groups_named(set: &Arc<FlowSet>) -> Vec<u32> {
     set.values().flat_map(|flow| groups_of(flow)).collect()
+}
+
+/// Whether two of a network's places are in use, so that there is something to flood: a VIF when its flows are there.
+fn is_used<'a>(facts: &NetworkFacts, members: impl Iterator<Item = &'a VifId>, state: &FlowState) -> bool {
+    let flows = |id: &VifId| state.owned.get(&Cookie::vif(facts.owner, *id).0);
+    let vifs = members.filter(|id| admitted_to(flows(id)) == Some(facts.key.metadata()));
+    vifs.take(2).count() + usize::from(facts.uplink.is_some()) >= 2
+}
+
+/// The places that a network is flooded to as they are to be: by the groups that its flow on the switch names.
+fn served(wanted: &NetworkFlows, observed: Option<&Arc<FlowSet>>, state: &FlowState) -> BTreeSet<u32> {
+    let Some(flood) = wanted.flows.iter().find(|flow| tables::Place::of(flow) == tables::FLOOD) else {
+        return BTreeSet::new();
+    };
+    let there = observed.and_then(|set| set.get(&FlowId::of(flood))).map(AsRef::as_ref);
+    let group_of = |action: &Action| match action {
+        Action::Group(id) => Some(*id),
+        _ => None,
+    };
+    let but_groups = |flow: &Flow| -> Vec<Action> {
+        flow.instructions.apply.iter().filter(|action| group_of(action).is_none()).cloned().collect()
+    };
+    let Some(there) = there.filter(|there| but_groups(there) == but_groups(flood)) else { return BTreeSet::new() };
+    let named = there.instructions.apply.iter().filter_map(group_of).filter_map(|id| state.groups.get(&id));
+    let named = named.filter(|group| group.kind == GroupKind::All).flat_map(|group| &group.buckets);
+    let named: BTreeMap<u32, &Bucket> = named.filter_map(|bucket| Some((pipeline::served(bucket)?, bucket))).collect();
+    let buckets = wanted.groups.iter().flat_map(|group| &group.buckets);
+    let served = buckets.filter_map(|bucket| Some((pipeline::served(bucket)?, bucket)));
+    served.filter(|(to, bucket)| named.get(to) == Some(bucket)).map(|(to, _)| to).collect()
+}
+
+/// The places that one of these flows copies to, and the one on the switch does not.
+fn uncopied(wanted: &[Flow], observed: Option<&Arc<FlowSet>>) -> BTreeSet<u32> {
+    let shared = wanted.iter().filter(|flow| tables::Place::of(flow) == tables::SHARED_ADDRESS);
+    let mut uncopied = BTreeSet::new();
+    for flow in shared {
+        let there = observed.and_then(|set| set.get(&FlowId::of(flow))).map(|flow| &flow.instructions);
+        if there == Some(&flow.instructions) {
+            continue;
+        }
+        let copies = |action: &&Action| there.is_some_and(|there| there.apply.contains(action));
+        let missing = flow.instructions.apply.iter().filter(|action| !copies(action));
+        uncopied.extend(missing.filter_map(pipeline::copied_to));
+    }
+    uncopied
 }
 
 /// A wanted group with what the one there has for ports that are nobody's at the moment.

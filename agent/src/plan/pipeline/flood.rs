@@ -55,7 +55,20 @@ fn bucket(to: u32, table: u8) -> Bucket {
 /// for a bucket that is not of our making.
 #[must_use]
 pub fn served(bucket: &Bucket) -> Option<u32> {
-    match &bucket.actions[..] {
+    receiver(&bucket.actions)
+}
+
+/// The same of a copy for an address of several VIFs.
+#[must_use]
+pub fn copied_to(action: &Action) -> Option<u32> {
+    match action {
+        Action::Clone(actions) => receiver(actions),
+        _ => None,
+    }
+}
+
+fn receiver(actions: &[Action]) -> Option<u32> {
+    match actions {
         [Action::SetField(to), Action::Resubmit { .. }] if to.field() == TO => u32::try_from(to.numbers().0).ok(),
         _ => None,
     }

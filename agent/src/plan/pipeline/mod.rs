@@ -37,7 +37,7 @@ pub use cookie::{Cookie, NetworkKey, OwnerTag};
 pub use facts::{
     Attachment, DhcpServers, Member, MeterIds, NetworkFacts, PortFacts, RuleFacts, Uplink, member_addresses,
 };
-pub use flood::{flooded, groups_needed, served};
+pub use flood::{copied_to, flooded, groups_needed, served};
 pub use rate::meters;
 pub use rules::groups;
 pub use tables::{Counts, Place, Reason};
