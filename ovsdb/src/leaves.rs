@@ -46,6 +46,40 @@ impl<'a, K, V> IntoIterator for &'a Leaves<K, V> {
     }
 }
 
+/// A place between the entries of a map.
+struct Cursor<'a, K, V> {
+    /// This leaf and those after it.
+    leaves: &'a [Leaf<K, V>],
+    /// Where in the first of them.
+    at: usize,
+}
+
+impl<'a, K, V> Cursor<'a, K, V> {
+    fn at_start(map: &'a Leaves<K, V>) -> Self {
+        Cursor { leaves: &map.leaves, at: 0 }
+    }
+
+    /// The leaf at whose beginning this is.
+    fn whole_leaf(&self) -> Option<&'a Leaf<K, V>> {
+        self.leaves.first().filter(|_| self.at == 0)
+    }
+
+    fn entry(&self) -> Option<&'a (K, V)> {
+        self.leaves.first().map(|leaf| &leaf[self.at])
+    }
+
+    fn step(&mut self) {
+        self.at += 1;
+        if self.leaves.first().is_some_and(|leaf| leaf.len() == self.at) {
+            self.skip_leaf();
+        }
+    }
+
+    fn skip_leaf(&mut self) {
+        (self.leaves, self.at) = (self.leaves.get(1..).unwrap_or_default(), 0);
+    }
+}
+
 impl<K, V> Leaves<K, V> {
     /// How many entries there are.
     #[must_use]
@@ -96,6 +130,45 @@ impl<K, V> Leaves<K, V> {
 }
 
 impl<K: Ord, V> Leaves<K, V> {
+    /// Calls `each` with every key at which this and `now` hold different values, in order, and with the two values.
+    /// `same` is asked where both have one. Leaves that the two share are not looked into, so of two of which one was
+    /// made from the other it costs what changed and a look at every leaf.
+    pub fn differing<'a>(
+        &'a self,
+        now: &'a Self,
+        same: impl Fn(&V, &V) -> bool,
+        mut each: impl FnMut(&'a K, Option<&'a V>, Option<&'a V>),
+    ) {
+        let (mut before, mut now) = (Cursor::at_start(self), Cursor::at_start(now));
+        loop {
+            while let (Some(was), Some(is)) = (before.whole_leaf(), now.whole_leaf())
+                && Arc::ptr_eq(was, is)
+            {
+                before.skip_leaf();
+                now.skip_leaf();
+            }
+            let (was, is) = (before.entry(), now.entry());
+            let order = match (was, is) {
+                (None, None) => return,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((was, _)), Some((is, _))) => was.cmp(is),
+            };
+            let was = was.filter(|_| order.is_le());
+            let is = is.filter(|_| order.is_ge());
+            if was.is_some() {
+                before.step();
+            }
+            if is.is_some() {
+                now.step();
+            }
+            let differ = was.zip(is).is_none_or(|((_, was), (_, is))| !same(was, is));
+            if differ && let Some((key, _)) = was.or(is) {
+                each(key, was.map(|(_, value)| value), is.map(|(_, value)| value));
+            }
+        }
+    }
+
     /// The value at this key.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
@@ -228,6 +301,30 @@ mod tests {
                 }
             }
         }
+
+        #[test]
+        fn two_differ_in_what_was_changed_between_them(
+            before in prop::collection::vec((0u16..600, any::<u8>()), 0..1000),
+            changes in prop::collection::vec((0u16..600, prop::option::weighted(0.5, any::<u8>())), 0..300),
+        ) {
+            let mut map = Leaves::default();
+            for (key, value) in before {
+                map.insert(key, value);
+            }
+            let before = map.clone();
+            for (key, value) in changes {
+                match value {
+                    Some(value) => map.insert(key, value),
+                    None => map.remove(&key),
+                };
+            }
+            let mut told = Vec::new();
+            before.differing(&map, |was, is| was == is, |key, was, is| told.push((*key, was.copied(), is.copied())));
+            let differing = (0..600).filter(|key| before.get(key) != map.get(key));
+            let expected: Vec<_> =
+                differing.map(|key| (key, before.get(&key).copied(), map.get(&key).copied())).collect();
+            prop_assert_eq!(told, expected);
+        }
     }
 
     thread_local!(static COPIES: Cell<usize> = const { Cell::new(0) });
@@ -268,6 +365,30 @@ mod tests {
             ] {
                 assert!(entries <= FULL && leaves <= 2, "{entries} entries and {leaves} leaves of 10,000 entries");
             }
+        }
+    }
+
+    #[test]
+    fn what_two_share_is_not_looked_into() {
+        let mut map: Leaves<u32, u32> = Leaves::default();
+        (0..10_000).for_each(|key| assert_eq!(map.insert(2 * key, key), None));
+        for (key, value) in [(5_000, Some(1)), (5_001, Some(1)), (6_000, None)] {
+            let mut next = map.clone();
+            match value {
+                Some(value) => next.insert(key, value),
+                None => next.remove(&key),
+            };
+            let (asked, told) = (Cell::new(0), Cell::new(0));
+            let same = |was: &u32, is: &u32| {
+                asked.set(asked.get() + 1);
+                was == is
+            };
+            map.differing(&next, same, |at, _, _| {
+                assert_eq!(*at, key);
+                told.set(told.get() + 1);
+            });
+            assert_eq!(told.get(), 1);
+            assert!(asked.get() <= FULL, "{} of 10,000 looked at", asked.get());
         }
     }
 

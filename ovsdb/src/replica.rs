@@ -91,6 +91,12 @@ impl<T> Rows<T> {
         }
     }
 
+    /// Calls `each` with the identity of every row that is another in `now`, or is not in one of the two. A row that did
+    /// not change is the very one that it was.
+    pub fn differing<'a>(&'a self, now: &'a Self, mut each: impl FnMut(Uuid, Option<&'a Arc<T>>, Option<&'a Arc<T>>)) {
+        self.0.differing(&now.0, Arc::ptr_eq, |uuid, was, is| each(*uuid, was, is));
+    }
+
     /// Takes a row out.
     pub fn take(&mut self, uuid: Uuid) -> Option<Arc<T>> {
         self.0.remove(&uuid)
