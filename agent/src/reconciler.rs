@@ -287,6 +287,21 @@ impl<S: Source> Reconciler<S> {
         }
         self.newer_marks = plan.newer_marks;
         self.stopped.clone_from(&plan.stopped_removals);
+        if control.enforce && (self.may_write)() {
+            let (links, ovs) = plan.batches(!self.waited_for_links);
+            if self.holds.of_peer(LINKS, now).is_none() {
+                self.links.hand(links);
+            }
+            if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.hand(ovs) {
+                self.waited_for_links = false;
+            }
+            if self.holds.of_peer(OPENFLOW, now).is_none() {
+                self.flows.hand(plan.flows.clone());
+            }
+        } else if let Some(release) = self.release.take() {
+            let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
+        }
+        // Last of all: to tell of a host of thousands takes longer than to plan it, and nobody's port waits for it.
         let scene = telling::Scene {
             intake: &intake,
             observed: &observed,
@@ -297,20 +312,6 @@ impl<S: Source> Reconciler<S> {
             sessions: (self.sessions)(),
         };
         self.teller.tell(&scene, now, SystemTime::now());
-        if control.enforce && (self.may_write)() {
-            let (links, ovs) = plan.batches(!self.waited_for_links);
-            if self.holds.of_peer(LINKS, now).is_none() {
-                self.links.hand(links);
-            }
-            if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.hand(ovs) {
-                self.waited_for_links = false;
-            }
-            if self.holds.of_peer(OPENFLOW, now).is_none() {
-                self.flows.hand(plan.flows);
-            }
-        } else if let Some(release) = self.release.take() {
-            let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
-        }
     }
 
     /// A switch that comes up has no flows, whoever takes them back, and has refused none.
