@@ -283,6 +283,28 @@ fn a_group_that_somebody_elses_flow_names_stays() {
     assert!(state.groups.contains_key(&1));
 }
 
+/// Within a `clone`, and in a group's own bucket.
+#[test]
+fn a_group_that_others_come_to_by_a_detour_is_theirs() {
+    let mut case = managed([guest(A, 1, true)]);
+    case.world.ovs.bridges.clear();
+    case.world.ovs.ports.clear();
+    case.world.ovs.interfaces.clear();
+    case.converge();
+    for group in ["group_id=2,type=all,bucket=actions=drop", "group_id=1,type=all,bucket=actions=group:2"] {
+        case.world.add_group("br-int", group.parse().unwrap());
+    }
+    let detour: flows::Flow = "cookie=7,table=200,priority=1 actions=clone(group:1)".parse().unwrap();
+    case.world.add_flow("br-int", detour);
+    let other = guest(B, 2, true);
+    case.desired.vifs.insert(other.id, other);
+    case.converge();
+    let flows = case.world.flows();
+    let groups = &flows["br-int"].ready().unwrap().groups;
+    assert_eq!(groups.keys().copied().collect::<Vec<_>>(), [1, 2, 3], "{}", case.text);
+    assert_eq!(groups[&1].buckets.len(), 1, "{}", case.text);
+}
+
 fn at<'a>(flows: &'a vifd::model::SwitchStates, table: u8, says: &str) -> Vec<&'a flows::Flow> {
     let owned = flows["br-int"].ready().unwrap().owned.values().flat_map(|set| set.values());
     owned.map(AsRef::as_ref).filter(|flow| flow.table == table && flow.to_string().contains(says)).collect()

@@ -17,7 +17,6 @@ mod network;
 mod usage;
 mod zones;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -371,17 +370,6 @@ impl<'a> Work<'a> {
     /// What is on the switch of a bridge, where it can be seen.
     pub(super) fn state(&self, bridge: &str) -> Option<&'a FlowState> {
         self.inputs.observed.flows.get(bridge)?.ready()
-    }
-
-    /// Numbers of the ports of a bridge's uplinks, of those that can be used.
-    pub(super) fn uplink_ports(&self, bridge: &str) -> BTreeSet<u32> {
-        let managed = self.inputs.settings.bridges.get(bridge);
-        let Some(ovs) = self.inputs.observed.ovs.ready() else { return BTreeSet::new() };
-        let port = |uplink: &Uplink| {
-            let port = ovs.ports.get(uplink.port.as_str()).map(AsRef::as_ref);
-            uplink_port(bridge, port, ovs.interfaces.get(uplink.port.as_str()).map(AsRef::as_ref))
-        };
-        managed.into_iter().flat_map(|managed| &managed.uplinks).filter_map(port).map(u32::from).collect()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
     let desired = inputs.desired;
     let views_ready = missing_view(inputs.observed).is_none();
     // What is to be preserved keeps its marks, so that the VIF finds it again when it comes back.
-    let unwanted: Vec<(VifId, &Owned)> = without(&inventory.by_vif, &desired.vifs)
+    let unwanted: Vec<(VifId, &Owned)> = without(&inventory.by_vif, desired.vifs.keys())
         .filter(|(id, owned)| !owned.preserve && !desired.unreadable.contains(id))
         .map(|(id, owned)| (*id, owned))
         .collect();
@@ -87,12 +87,12 @@ fn missing_view(observed: &Observed) -> Option<Missing> {
     }
 }
 
-/// The entries of `all` whose keys `some` does not have, by one walk over the keys of both.
-pub(super) fn without<'a, K: Ord, A, B>(
+/// The entries of `all` whose keys are not among `others`, which are in order: by one walk over both.
+pub(super) fn without<'a, 'b, K: Ord + 'b, A>(
     all: &'a BTreeMap<K, A>,
-    some: &BTreeMap<K, B>,
+    others: impl Iterator<Item = &'b K>,
 ) -> impl Iterator<Item = (&'a K, &'a A)> {
-    let mut others = some.keys().peekable();
+    let mut others = others.peekable();
     all.iter().filter(move |(key, _)| {
         while others.next_if(|other| other < key).is_some() {}
         others.peek() != Some(key)

@@ -1,10 +1,10 @@
 //! A managed bridge: whether its flows may be vifd's, what makes it a bridge of flows, and the flows that all VIFs on it
 //! share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flows::{Bucket, Group, GroupCommand, Meter, MeterCommand, MeterMod};
+use flows::{Action, Bucket, Group, GroupCommand, Meter, MeterCommand, MeterMod};
 
 use super::super::compare::Work;
 use super::super::inventory::Inventory;
@@ -184,11 +184,10 @@ impl Work<'_> {
         let settings = self.inputs.settings;
         let Some(state) = self.state(bridge) else { return };
         let mut ops = Vec::new();
-        let mut of_limbo = BTreeSet::new();
         for (cookie, set) in self.strays(bridge, state, inventory) {
             // Of a port that stays without a record it is not known what its network is.
             if !limbo.is_empty() && set.values().any(|flow| is_shared(tables::Place::of(flow))) {
-                of_limbo.extend(set.values().flat_map(|flow| groups_of(flow)));
+                ops.extend(self.floods_of_limbo(bridge, state, set, limbo));
             } else {
                 ops.extend(self.bring_to(bridge, &[], state.owned.get(&cookie)));
             }
@@ -197,16 +196,6 @@ impl Work<'_> {
         let usage = self.switches.usage.get(bridge).unwrap_or(&nothing);
         let held = &self.switches.held;
         let nobodys = |id: &u32| settings.groups.contains(*id) && !held.has_group(bridge, *id);
-        // Who is not in limbo is where he is served now, and no more where he was.
-        let stay: BTreeSet<u32> = limbo.iter().copied().chain(self.uplink_ports(bridge)).collect();
-        for group in of_limbo.iter().filter(|id| nobodys(id)).filter_map(|id| state.groups.get(id)) {
-            let stays = |bucket: &&Bucket| pipeline::served(bucket).is_some_and(|to| stay.contains(&to));
-            let buckets: Box<[Bucket]> = group.buckets.iter().filter(stays).cloned().collect();
-            if buckets.len() < group.buckets.len() {
-                let group = Group { buckets, ..Group::clone(group) };
-                ops.push(group_op(bridge, GroupCommand::Modify, group));
-            }
-        }
         // With a group or a meter go the flows that name it, whoever's they are. Our own that name one nobody wants go in
         // the same bundle, unless they are kept for a port without a record.
         let named = |id: u32| usage.is_used_by_others(id) || (!limbo.is_empty() && usage.is_used_by_us(id));
@@ -226,13 +215,33 @@ impl Work<'_> {
         self.share(&Party::All, ops);
     }
 
+    /// Takes those out of the floods of a network without VIFs who are no more on it: all but ports without records, and
+    /// what its own flows have for its uplink.
+    fn floods_of_limbo(&self, bridge: &str, state: &FlowState, set: &FlowSet, limbo: &BTreeSet<u32>) -> Vec<FlowOp> {
+        let nobodys =
+            |id: &u32| self.inputs.settings.groups.contains(*id) && !self.switches.held.has_group(bridge, *id);
+        let groups: BTreeSet<u32> = set.values().flat_map(|flow| groups_of(flow)).filter(nobodys).collect();
+        let outputs = set.values().flat_map(|flow| &flow.instructions.apply).filter_map(|action| match action {
+            Action::Output { port, .. } => Some(port.0),
+            _ => None,
+        });
+        let stay: BTreeSet<u32> = limbo.iter().copied().chain(outputs).collect();
+        let stays = |bucket: &&Bucket| pipeline::served(bucket).is_some_and(|to| stay.contains(&to));
+        let fewer = |group: &Arc<Group>| {
+            let buckets: Box<[Bucket]> = group.buckets.iter().filter(stays).cloned().collect();
+            let group = Group { id: group.id, kind: group.kind, buckets };
+            group_op(bridge, GroupCommand::Modify, group)
+        };
+        let groups = groups.iter().filter_map(|id| state.groups.get(id));
+        groups.filter(|group| !group.buckets.iter().all(|bucket| stays(&bucket))).map(fewer).collect()
+    }
+
     /// Flows with our tag that are of nobody who is on the bridge, by cookie.
     fn strays<'s>(&self, bridge: &str, state: &'s FlowState, inventory: &Inventory) -> Vec<(u64, &'s Arc<FlowSet>)> {
         let tag = self.tag();
-        let nobody = BTreeMap::new();
         let networks = self.switches.networks_of(bridge).map(|(key, _)| Cookie::network(tag, key).0);
         let of_several: BTreeSet<u64> = networks.chain([Cookie::bridge(tag).0, Cookie::groups(tag).0]).collect();
-        let no_vifs = without(&state.owned, self.switches.holders(bridge).unwrap_or(&nobody));
+        let no_vifs = without(&state.owned, self.switches.cookies_of(bridge));
         let mut strays: Vec<(u64, &Arc<FlowSet>)> =
             no_vifs.filter(|(cookie, _)| !of_several.contains(*cookie)).map(|(cookie, set)| (*cookie, set)).collect();
         if !strays.is_empty() {

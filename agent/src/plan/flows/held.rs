@@ -59,7 +59,9 @@ impl Held {
     fn drop_groups(&mut self, place: &(String, NetworkKey)) {
         let groups = self.groups.remove(place).unwrap_or_default();
         if let Some(grouped) = self.grouped.get_mut(&place.0) {
-            grouped.retain(|id, _| !groups.contains(id));
+            for id in groups {
+                grouped.remove(&id);
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub(in crate::plan) struct Switches {
     /// Whose the numbers of flows are.
     pub(super) bearers: Bearers,
     /// VIFs by bridge and cookie.
-    holders: BTreeMap<String, BTreeMap<u64, BTreeSet<VifId>>>,
+    holders: BTreeMap<String, BTreeSet<(u64, VifId)>>,
     /// Networks that have VIFs on a bridge, active or not.
     pub(super) networks: BTreeMap<(String, NetworkKey), SharedNetwork>,
     common: Option<(OwnerTag, Arc<[Flow]>)>,
@@ -250,12 +250,7 @@ impl Switches {
             clean_on: None,
             has_rules: false,
         });
-        if !self.holders.contains_key(bridge) {
-            self.holders.insert(bridge.to_owned(), BTreeMap::new());
-        }
-        if let Some(holders) = self.holders.get_mut(bridge) {
-            holders.entry(cookie.0).or_default().insert(id);
-        }
+        self.holders.entry(bridge.to_owned()).or_default().insert((cookie.0, id));
         let place = (bridge.to_owned(), network);
         let shared = self.networks.entry(place.clone()).or_default();
         let same = shared.faces.get(&id) == Some(&face);
@@ -280,13 +275,8 @@ impl Switches {
     pub(in crate::plan) fn unplace(&mut self, id: VifId) {
         let Some(placed) = self.placed.remove(&id) else { return };
         self.retained = false;
-        if let Some(holders) = self.holders.get_mut(&placed.bridge)
-            && let Some(namesakes) = holders.get_mut(&placed.cookie.0)
-        {
-            namesakes.remove(&id);
-            if namesakes.is_empty() {
-                holders.remove(&placed.cookie.0);
-            }
+        if let Some(holders) = self.holders.get_mut(&placed.bridge) {
+            holders.remove(&(placed.cookie.0, id));
         }
         let place = (placed.bridge, placed.network);
         let Some(shared) = self.networks.get_mut(&place) else { return };
@@ -410,9 +400,11 @@ impl Switches {
             cookies.extend([*cookie]);
             // Who comes into use has a say in whether there is something to flood.
             if admitted_to(was) != admitted_to(is)
-                && let Some(vifs) = self.holders.get(bridge).and_then(|holders| holders.get(cookie))
+                && let Some(holders) = self.holders.get(bridge)
             {
-                keys.extend(vifs.iter().filter_map(|id| self.placed.get(id)).map(|placed| placed.network));
+                let first = (*cookie, VifId(uuid::Uuid::nil()));
+                let vifs = holders.range(first..).take_while(|(of, _)| of == cookie);
+                keys.extend(vifs.filter_map(|(_, id)| self.placed.get(id)).map(|placed| placed.network));
             }
         });
         if !cookies.is_empty() {
@@ -484,9 +476,9 @@ impl Switches {
         }
     }
 
-    /// VIFs on a bridge by their cookies.
-    pub(super) fn holders(&self, bridge: &str) -> Option<&BTreeMap<u64, BTreeSet<VifId>>> {
-        self.holders.get(bridge)
+    /// Cookies of the VIFs on a bridge, in their order.
+    pub(super) fn cookies_of(&self, bridge: &str) -> impl Iterator<Item = &u64> {
+        self.holders.get(bridge).into_iter().flatten().map(|(cookie, _)| cookie)
     }
 }
 

@@ -98,7 +98,7 @@ impl Work<'_> {
 
     /// Numbers of ports that stay although nothing is planned for them: their records are gone or cannot be honoured.
     fn limbo(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<u32> {
-        let unplaced = without(&inventory.by_vif, &self.switches.placed);
+        let unplaced = without(&inventory.by_vif, self.switches.placed.keys());
         let ports = unplaced.flat_map(|(_, owned)| &owned.ports).filter(|(port, _)| port.bridge == bridge);
         ports.filter_map(|(_, interface)| u32::try_from(interface.as_ref()?.ofport?).ok()).collect()
     }
@@ -119,6 +119,9 @@ impl Work<'_> {
     fn uplinks(&mut self, bridge: &str, keys: &[NetworkKey]) -> BTreeMap<NetworkKey, Result<pipeline::Uplink, String>> {
         let mut wanting: BTreeMap<(u16, Option<u16>), Vec<NetworkKey>> = BTreeMap::new();
         let mut uplinks = BTreeMap::new();
+        if self.inputs.settings.bridges.get(bridge).is_none_or(|managed| managed.uplinks.is_empty()) {
+            return uplinks;
+        }
         for key in keys {
             match self.uplink_wanted(bridge, *key) {
                 Some(uplink) => wanting.entry((uplink.port, uplink.vlan)).or_default().push(*key),
