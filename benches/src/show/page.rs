@@ -36,7 +36,11 @@ fn text(run: &Run) -> String {
          {} processors ({}), Linux {}, {}. The load average of a minute was {least:.1} to {most:.1} meanwhile.\n\n",
         machine.processors, machine.processor, machine.kernel, machine.ovs,
     );
-    text.push_str("## Aims\n\n");
+    text.push_str(
+        "## Aims\n\n\
+         Where one is missed, the time was looked for and ways were tried: [ADR 9](adr/0009-bulk-removal.md) (unplug), \
+         [ADR 12](adr/0012-the-tap-first.md) (plug), [ADR 13](adr/0013-what-a-change-costs.md) (drift, snapshot).\n\n",
+    );
     for finding in run.findings.iter().filter(|finding| !finding.aims.is_empty()) {
         let _ = write!(text, "{}\n\n{}\n", finding.title, table::aims(&finding.aims, Style::Markdown));
     }
