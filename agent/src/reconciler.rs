@@ -13,6 +13,7 @@
 
 pub mod orders;
 mod quarrels;
+mod repairs;
 mod telling;
 mod worker;
 
@@ -26,12 +27,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use self::orders::OrderBook;
 use self::quarrels::{Quarrels, Temper};
+use self::repairs::Repairs;
 use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
-use crate::backend::{Backend, Outcome, Party};
+use crate::backend::{Attributed, Backend, Outcome, Party};
 use crate::metrics;
 use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, SwitchStates, View, Vif, VifId};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
@@ -130,6 +132,8 @@ struct Reconciler<S> {
     waited_for_links: bool,
     /// Objects of a later release that have been told of.
     newer_marks: usize,
+    /// Bridges of somebody else that have been told of.
+    unmanaged: BTreeSet<String>,
 }
 
 /// A release under way.
@@ -179,6 +183,7 @@ where
         wake_at: None,
         waited_for_links: false,
         newer_marks: 0,
+        unmanaged: BTreeSet::new(),
     };
     // Half the time that is allowed, so that one late beat is not a death.
     let mut heartbeat = interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2));
@@ -286,20 +291,39 @@ impl<S: Source> Reconciler<S> {
             tracing::warn!(objects = plan.newer_marks, "made by a later release of vifd and left alone");
         }
         self.newer_marks = plan.newer_marks;
+        // What is not seen says nothing: a session that comes back is no news.
+        if observed.ovs.ready().is_some() {
+            for (bridge, reason) in plan.unmanaged.iter().filter(|(bridge, _)| !self.unmanaged.contains(*bridge)) {
+                tracing::warn!(bridge, "vifd does not manage it, although it is configured to: {reason}");
+            }
+            self.unmanaged = plan.unmanaged.keys().cloned().collect();
+        }
         self.stopped.clone_from(&plan.stopped_removals);
+        let mut repairs = Repairs::default();
         if control.enforce && (self.may_write)() {
             let (links, ovs) = plan.batches(!self.waited_for_links);
-            if self.holds.of_peer(LINKS, now).is_none() {
+            let drifted = |id| {
+                self.teller.has_drifted(id, intake.desired.vifs.get(&id), plan.judgements.get(&id).map(AsRef::as_ref))
+            };
+            if self.holds.of_peer(LINKS, now).is_none() && self.links.takes(&links) {
+                repairs.links(&links, drifted);
                 self.links.hand(links);
             }
-            if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.hand(ovs) {
+            if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.takes(&ovs) {
+                repairs.ovs(&ovs, drifted);
+                tell_takeovers(&ovs, &observed);
+                self.ovs.hand(ovs);
                 self.waited_for_links = false;
             }
-            if self.holds.of_peer(OPENFLOW, now).is_none() {
+            if self.holds.of_peer(OPENFLOW, now).is_none() && self.flows.takes(&plan.flows) {
+                repairs.flows(&plan.flows, drifted);
                 self.flows.hand(plan.flows.clone());
             }
         } else if let Some(release) = self.release.take() {
             let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
+        }
+        for (vif, sentence) in repairs.into_sentences() {
+            tracing::info!(%vif, "repaired: {sentence}");
         }
         // Last of all: to tell of a host of thousands takes longer than to plan it, and nobody's port waits for it.
         let scene = telling::Scene {
@@ -450,6 +474,27 @@ impl<S: Source> Reconciler<S> {
             }
             Command::BridgesOf(network, reply) => drop(reply.send(self.memo.bridges_of(network))),
         }
+    }
+}
+
+/// Says what goes with the bridges of others that are taken over.
+fn tell_takeovers(batch: &[Attributed<OvsOp>], observed: &Observed) {
+    for op in batch {
+        let OvsOp::SecureBridge { name, marks, .. } = &op.op else { continue };
+        // With our mark on it, it was ours before.
+        if !marks.is_empty() {
+            continue;
+        }
+        let state = observed.flows.get(name).and_then(|view| view.ready());
+        let foreign = state.into_iter().flat_map(|state| state.foreign.values()).flat_map(|set| set.values());
+        // The one that Open vSwitch makes on a bridge that switches by itself is nobody's.
+        let flows = foreign.filter(|flow| flow.priority > 0 || flow.cookie != 0).count();
+        tracing::warn!(
+            bridge = name,
+            flows,
+            "takes over a bridge of somebody else (takeover = true): its fail_mode is set to secure, by which Open \
+             vSwitch drops all flows on it"
+        );
     }
 }
 

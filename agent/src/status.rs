@@ -106,6 +106,8 @@ pub struct HostStatus {
     /// VIFs that cannot be seen at the moment, because a peer is away: what is told of them is what was seen last, and
     /// nobody's wait ends on it.
     pub unseen: BTreeSet<VifId>,
+    /// Bridges that the configuration gives to vifd and somebody else has, with a sentence on who and what to do.
+    pub unmanaged: BTreeMap<String, String>,
 }
 
 impl HostStatus {

@@ -11,13 +11,16 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use vifd::backend::openflow::{FlowChange, FlowOp};
-use vifd::backend::ovs::StringMap;
+use vifd::backend::ovs::{OvsOp, StringMap};
 use vifd::backend::world::World;
 use vifd::backend::{Attributed, Outcome};
 use vifd::config::Config;
 use vifd::model::{Bridge, Desired, FileOwner, LinkKind, MacAddr, Observed, Table, View, Vif, VifId};
 use vifd::plan::pipeline::{Cookie, OwnerTag};
-use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, Memo, Orders, Settings, Uplink, plan, release};
+use vifd::plan::{
+    Clash, Facts, Holds, Inputs, Judgement, ManagedBridge, Memo, Missing, Orders, Settings, Uplink, Verdict, plan,
+    release,
+};
 use vifd::record;
 
 const A: &str = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
@@ -519,6 +522,31 @@ fn flows_of_a_port_that_is_given_up_go_and_none_come() {
 }
 
 #[test]
+fn a_bridge_is_taken_over_when_it_is_seen_what_goes_with_it() {
+    let mut case = managed([]);
+    case.settings.bridges.get_mut("br-int").unwrap().takeover = true;
+    let secured = |case: &Case| {
+        let mut once = Memo::default();
+        let inputs = Inputs {
+            desired: &case.desired,
+            clashes: &BTreeMap::new(),
+            observed: &case.world.observed(),
+            holds: &Holds::default(),
+            orders: &case.orders,
+            in_flight: &BTreeSet::new(),
+            settings: &case.settings,
+        };
+        let plan = plan(inputs, &mut once, Instant::now());
+        assert_eq!(plan.unmanaged, BTreeMap::new());
+        plan.ovs.iter().any(|op| matches!(op.op, OvsOp::SecureBridge { .. }))
+    };
+    case.world.managed.clear();
+    assert!(!secured(&case), "its switch is not seen yet");
+    case.world.managed.insert("br-int".into());
+    assert!(secured(&case));
+}
+
+#[test]
 fn a_bridge_that_is_somebody_elses_is_not_managed() {
     let mut text = String::new();
     let mut claim = |what: &str, change: &dyn Fn(&mut World)| {
@@ -683,6 +711,54 @@ fn vhostuser_without_dpdk_is_what_open_vswitch_says() {
     case.say("plug");
     case.converge();
     insta::assert_snapshot!(case.text);
+}
+
+/// The judgement on a VIF in a single plan.
+fn judged(case: &Case, id: &str) -> Judgement {
+    let clashes = record::clashes(&case.desired.vifs, &[], case.settings.per_port_bridge);
+    let inputs = Inputs {
+        desired: &case.desired,
+        clashes: &clashes,
+        observed: &case.world.observed(),
+        holds: &Holds::default(),
+        orders: &case.orders,
+        in_flight: &BTreeSet::new(),
+        settings: &case.settings,
+    };
+    Judgement::clone(&plan(inputs, &mut Memo::default(), Instant::now()).judgements[&id.parse().unwrap()])
+}
+
+#[test]
+fn a_bridge_that_ovs_vswitchd_does_not_make_is_what_its_ports_wait_for() {
+    let mut case = Case::new([guest(A, 1, true)]);
+    case.world.unmade.insert("br-int".into());
+    case.converge();
+    let missing = Missing::Bridge { bridge: "br-int".into(), datapath_type: "netdev".into() };
+    assert_eq!(judged(&case, A).verdict, Verdict::Waiting(missing));
+    case.world.unmade.clear();
+    case.world.switch();
+    assert_eq!(judged(&case, A).verdict, Verdict::Ready);
+}
+
+#[test]
+fn what_a_record_that_cannot_be_honoured_leaves_as_it_was_is_told() {
+    let mut case = Case::new([guest(A, 1, true), guest(B, 2, true)]);
+    case.converge();
+    let good = judged(&case, A);
+    let mut clashing = Vif::clone(&guest(A, 1, true));
+    clashing.address = guest(B, 2, true).address;
+    let later = json!({"type": "direct", "dev_address": "0000:03:00.1", "network": null, "port_profile": null});
+    for update in [Arc::new(clashing), record(A, &later)] {
+        case.desired.vifs.insert(update.id, update);
+        let wrong = judged(&case, A);
+        assert!(matches!(wrong.verdict, Verdict::Rejected { .. }), "{wrong:?}");
+        assert!(wrong.facts.ofport.is_some());
+        assert_eq!(wrong.facts, good.facts);
+    }
+    // And nothing where there is nothing.
+    let mut case = Case::new([record(A, &later)]);
+    case.converge();
+    assert_eq!(*judged(&case, A).facts, Facts::default());
 }
 
 #[test]

@@ -165,6 +165,75 @@ fn what_is_somebody_elses_is_counted_and_told() -> Result<()> {
     Ok(())
 }
 
+/// A reload with more or fewer managed bridges.
+fn reload(vifd: &mut Vifd, more: &str) -> Result<()> {
+    vifd.config.more = more.to_owned();
+    vifd.write_config()?;
+    vifd.signal(Signal::SIGHUP)
+}
+
+#[test]
+fn what_is_configured_and_cannot_be_is_told() -> Result<()> {
+    let mut scene = scene()?;
+    let logged = |vifd: &Vifd, word: &str| -> Result<Option<()>> {
+        Ok(std::fs::read_to_string(vifd.log_file())?.lines().any(|line| line.contains(word)).then_some(()))
+    };
+
+    // A bridge of somebody else, before any VIF comes to it.
+    let (ovs, vifd) = (&scene.ovs, &mut scene.vifd);
+    ovs.vsctl(["add-br", "br-their", "--", "set", "Bridge", "br-their", "datapath_type=netdev"])?;
+    let switch = format!("unix:{}", ovs.run_directory().join("br-their.mgmt").display());
+    ovs.ofctl(["-O", "OpenFlow14", "add-flow", &switch, "table=3,priority=7,actions=drop"])?;
+    let theirs = format!("{MANAGED}[[bridge]]\nname = \"br-their\"\nflows = \"managed\"\ndatapath_type = \"netdev\"\n");
+    reload(vifd, &theirs)?;
+    vifd.until("the log has it", |vifd| {
+        logged(vifd, "bridge br-their was not made by vifd and forwards without flows")
+    })?;
+    let remedy = "set fail_mode=secure on it, or set takeover = true under [[bridge]] br-their";
+    for verb in ["flows", "status", "doctor"] {
+        let text = String::from_utf8(scene.vifd.cli(&[verb])?.stdout)?;
+        assert!(text.contains("br-their was not made by vifd") && text.contains(remedy), "{verb}: {text}");
+    }
+    // It is told what goes when it is taken over.
+    reload(&mut scene.vifd, &format!("{theirs}takeover = true\n"))?;
+    scene.vifd.until("the log has it", |vifd| logged(vifd, "takes over a bridge of somebody else"))?;
+    let log = std::fs::read_to_string(scene.vifd.log_file())?;
+    let line = log.lines().find(|line| line.contains("takes over a bridge of somebody else")).unwrap_or_default();
+    assert!(line.contains("WARN") && line.contains("br-their") && line.contains("flows=1"), "{line}");
+    scene.vifd.until("it is managed", |vifd| {
+        let bridges: Value = serde_json::from_str(&vifd.api("GET", "/v1/bridges", None)?.body)?;
+        let theirs = bridges.as_array().into_iter().flatten().find(|bridge| bridge["bridge"] == "br-their");
+        Ok(theirs
+            .is_some_and(|bridge| bridge["flows"].as_u64() > Some(0) && bridge["unmanaged"].is_null())
+            .then_some(()))
+    })?;
+
+    // A bridge that ovs-vswitchd cannot make.
+    let nowhere = guest_record(15, 3)?.with_network("bridge", "br-two").with_profile("datapath_type", "nonsense");
+    scene.vifd.put(&nowhere)?;
+    let status = scene.vifd.wait_until(&nowhere.id(), "its bridge", |status| status["reason"] == "WaitingForBridge")?;
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("bridge br-two (datapath_type nonsense)") && message.contains("its log"), "{message}");
+
+    // An update that clashes with another VIF leaves what is there, and says so.
+    let (a, b) = (&scene.a.record, &scene.b.record);
+    let (id, name) = (b.id(), b.vif_name());
+    let port = port(&scene.b, &scene.vifd)?;
+    scene.vifd.put(&b.clone().with("address", a.mac()))?;
+    let status = scene.vifd.wait_until(&id, "refused", |status| status["reason"] == "CannotBeHonoured")?;
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with(&format!("port {name} on bridge br-int is left as it was")), "{message}");
+    assert_eq!((&status["facts"]["ofport"], &status["facts"]["mac"]), (&Value::from(port), &Value::from(b.mac())));
+    assert!(scene.cli(&["describe", &name])?.contains(&format!("ofport          {port}\n")));
+    assert!(scene.a.reaches(&scene.b)?);
+    scene.vifd.put(b)?;
+    scene.vifd.wait_for(&id, "ready")?;
+
+    // What is mended is in the log, a line for all flows of a VIF.
+    scene.ofctl(&["del-flows"], &format!("table=20,reg5={port:#x}"))?;
+    scene.vifd.until("the repair is logged", |vifd| logged(vifd, "repaired: 1 flow put back"))
+}
+
 /// A record with a policy.
 fn with_policy(mut record: Record, policy: Value) -> Record {
     record.0["policy"] = policy;

@@ -95,7 +95,20 @@ fn what_others_break_is_mended() -> Result<()> {
         |ovs, name| ovs.namespace().run("ip", ["link", "set", name, "down"]).map(drop),
         |ovs, name| Ok(ovs.namespace().link(name)?.is_some_and(|link| link.up)),
     )?;
-    scene.mended("a deleted bridge", |ovs, _| vsctl(ovs, &["del-br", "br-int"]), usable)
+    scene.mended("a deleted bridge", |ovs, _| vsctl(ovs, &["del-br", "br-int"]), usable)?;
+
+    // What was mended can be found again.
+    let log = std::fs::read_to_string(scene.vifd.log_file())?;
+    let name = scene.record.vif_name();
+    for mended in [
+        format!("repaired: port {name} was gone from bridge br-int: made again"),
+        format!("repaired: change interface {name}: external_ids:iface-id={id}"),
+        format!("tap {name} was gone: made again"),
+        format!("change link {name}: mtu 1450"),
+    ] {
+        assert!(log.contains(&mended), "{mended:?} is not in\n{log}");
+    }
+    Ok(())
 }
 
 /// Whether packets can pass: the userspace datapath moves those of a netdev through a packet socket on it. It does not

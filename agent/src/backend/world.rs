@@ -27,6 +27,8 @@ pub struct World {
     pub ovs: OvsState,
     /// Whether ovs-vswitchd has DPDK.
     pub dpdk: bool,
+    /// Bridges that ovs-vswitchd cannot make: it leaves their ports as they are.
+    pub unmade: BTreeSet<String>,
     /// Names of ports and taps whose operations are refused, with the words of the refusal.
     pub refused: BTreeMap<String, String>,
     /// Modifying operations done so far.
@@ -372,7 +374,10 @@ impl World {
         let names: BTreeSet<Text> = self.ovs.interfaces.keys().cloned().collect();
         let numbers = self.ovs.interfaces.values().filter_map(|interface| interface.ofport);
         let mut last = numbers.max().unwrap_or(0).max(0);
-        for name in &names {
+        let unmade =
+            |name: &Text| self.ovs.ports.get(name).is_some_and(|port| self.unmade.contains(port.bridge.as_str()));
+        let made: Vec<Text> = names.iter().filter(|name| !unmade(name)).cloned().collect();
+        for name in &made {
             let Some(interface) = self.ovs.interfaces.get(name) else { continue };
             let fault = match interface.kind.as_str() {
                 "" if !self.kernel.links.contains_key(name.as_str()) => {

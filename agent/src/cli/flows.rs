@@ -53,6 +53,9 @@ fn summary(bridges: &[BridgeFlows], output: &Output) -> String {
         ]
     });
     let mut text = output.table(&HEADER, rows);
+    for bridge in bridges.iter().filter(|bridge| !bridge.unmanaged.is_empty()) {
+        let _ = writeln!(text, "\n{}", output.paint.bad(&format!("Not managed: {}", bridge.unmanaged)));
+    }
     for bridge in bridges.iter().filter(|bridge| bridge.foreign_above > 0) {
         let _ = writeln!(
             text,
@@ -187,6 +190,14 @@ mod tests {
             ..BridgeFlows::default()
         };
         let away = BridgeFlows { bridge: "br-dmz".into(), detail: "connecting".into(), ..BridgeFlows::default() };
-        insta::assert_snapshot!(summary(&[away, good], &Output::plain()));
+        let theirs = BridgeFlows {
+            bridge: "br-their".into(),
+            up: true,
+            detail: "synchronised".into(),
+            unmanaged:
+                "bridge br-their has a controller: take it off, or set takeover = true under [[bridge]] br-their".into(),
+            ..BridgeFlows::default()
+        };
+        insta::assert_snapshot!(summary(&[away, good, theirs], &Output::plain()));
     }
 }

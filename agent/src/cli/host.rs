@@ -52,12 +52,15 @@ async fn draw_once(client: &Client, whole: bool, output: &Output) -> Result<(), 
     let canvas = Canvas { width: output.width, paint: output.paint, all: whole };
     // What an older agent does not know is not drawn.
     let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
-    output.answer(&answer, || draw(&host, &vifs, canvas) + &above(&bridges, output.paint))
+    output.answer(&answer, || draw(&host, &vifs, canvas) + &of_others(&bridges, output.paint))
 }
 
-/// Flows of others by which packets may go although every VIF is ready.
-fn above(bridges: &[BridgeFlows], paint: Paint) -> String {
+/// Bridges that somebody else has, and flows of others by which packets may go although every VIF is ready.
+fn of_others(bridges: &[BridgeFlows], paint: Paint) -> String {
     let mut text = String::new();
+    for BridgeFlows { unmanaged, .. } in bridges.iter().filter(|bridge| !bridge.unmanaged.is_empty()) {
+        let _ = writeln!(text, "\n{} not managed: {unmanaged}", paint.bad("✗"));
+    }
     for BridgeFlows { bridge, foreign_above, .. } in bridges.iter().filter(|bridge| bridge.foreign_above > 0) {
         let flows = if *foreign_above == 1 { "flow of somebody else stands" } else { "flows of somebody else stand" };
         let _ = writeln!(text, "\n{} {bridge}: {foreign_above} {flows} above vifd's (`vifd doctor`)", paint.bad("✗"));
@@ -111,9 +114,9 @@ fn plan_text(plan: &PlanView, output: &Output) -> String {
         }
     }
     if !plan.paused_vifs.is_empty() {
-        text.push_str("\nPaused until `vifd resume VIF`:\n");
+        text.push_str("\nPaused, each until\n");
         for id in &plan.paused_vifs {
-            let _ = writeln!(text, "  {id}");
+            let _ = writeln!(text, "  vifd resume {id}");
         }
     }
     let mut unready = plan.unready.iter().filter(|vif| !plan.stopped_removals.contains(&vif.vif)).peekable();
@@ -199,8 +202,10 @@ mod tests {
             foreign_above,
             ..BridgeFlows::default()
         };
-        let text = above(&[bridge("br-a", 0), bridge("br-b", 1), bridge("br-c", 2)], Paint(false));
-        let expected = "\n✗ br-b: 1 flow of somebody else stands above vifd's (`vifd doctor`)\n\
+        let theirs = BridgeFlows { unmanaged: "bridge br-d is OVN's".into(), ..bridge("br-d", 0) };
+        let text = of_others(&[bridge("br-a", 0), bridge("br-b", 1), bridge("br-c", 2), theirs], Paint(false));
+        let expected = "\n✗ not managed: bridge br-d is OVN's\n\
+                        \n✗ br-b: 1 flow of somebody else stands above vifd's (`vifd doctor`)\n\
                         \n✗ br-c: 2 flows of somebody else stand above vifd's (`vifd doctor`)\n";
         assert_eq!(text, expected);
     }

@@ -40,6 +40,7 @@ pub(super) async fn examine(config: &Config, socket: &Path) -> Vec<Finding> {
             });
             findings.push(readiness(host));
             let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
+            findings.extend(bridges.iter().filter_map(unmanaged));
             findings.extend(bridges.iter().filter_map(others));
             if held == Some(false) {
                 let message = format!("the agent that answers does not hold {}", lock.display());
@@ -98,6 +99,19 @@ fn readiness(host: &HostSummary) -> Finding {
     Finding::fail("readiness", host.not_ready.join("; "), remedy)
 }
 
+/// A bridge that is configured to be managed, and is somebody else's.
+fn unmanaged(bridge: &BridgeFlows) -> Option<Finding> {
+    if bridge.unmanaged.is_empty() {
+        return None;
+    }
+    // The remedy is the last of the sentence; where there is none, two agents are configured for one bridge.
+    let (message, remedy) = bridge
+        .unmanaged
+        .rsplit_once(": ")
+        .unwrap_or((&bridge.unmanaged, "leave it to whoever has it, or see that only one has it"));
+    Some(Finding::fail("bridge", format!("{message}, so vifd makes no flows there"), remedy))
+}
+
 /// Flows of somebody else by which packets may go instead of by vifd's.
 fn others(bridge: &BridgeFlows) -> Option<Finding> {
     let first = bridge.above.first()?;
@@ -142,6 +156,17 @@ mod tests {
         assert_eq!(group("root"), None);
         let finding = group("no-such-group-here").unwrap();
         assert!(finding.message.contains("no-such-group-here") && finding.remedy.contains("groupadd"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_bridge_of_somebody_else_is_told_with_what_to_do() {
+        assert_eq!(unmanaged(&BridgeFlows::default()), None);
+        let of = |unmanaged: &str| BridgeFlows { unmanaged: unmanaged.into(), ..BridgeFlows::default() };
+        let finding = unmanaged(&of("bridge br-a has a controller: take it off, or the like")).unwrap();
+        assert_eq!(finding.message, "bridge br-a has a controller, so vifd makes no flows there");
+        assert_eq!(finding.remedy, "take it off, or the like");
+        let finding = unmanaged(&of("bridge br-a belongs to agent \"other\"")).unwrap();
+        assert!(finding.message.contains("belongs to agent") && finding.remedy.contains("only one"), "{finding:?}");
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub struct BridgeFlows {
     pub up: bool,
     /// How the session with it is.
     pub detail: String,
+    /// Why vifd does not manage it although it is configured to, and what to do; empty when it does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unmanaged: String,
     /// Flows of vifd's.
     pub flows: usize,
     /// Groups in vifd's range.
@@ -114,6 +117,7 @@ impl BridgeFlows {
             bridge: bridge.to_owned(),
             up: true,
             detail: String::new(),
+            unmanaged: String::new(),
             flows: state.owned.values().map(|set| set.len()).sum(),
             groups: state.groups.keys().filter(|id| groups.contains(**id)).count(),
             meters: state.meters.keys().filter(|id| meters.contains(**id)).count(),
@@ -156,12 +160,14 @@ impl Inspector {
     pub fn bridges(&self) -> Vec<BridgeFlows> {
         let settings = self.eyes.control.borrow().settings.clone();
         let states = self.eyes.states.borrow().clone();
+        let status = self.eyes.status.borrow().clone();
         let one = |bridge: &String| {
             let session = self.session(bridge);
             let state = states.ready().and_then(|states| states.get(bridge)?.ready());
             let counted = state.map(|state| BridgeFlows::count(bridge, state, [settings.groups, settings.meters]));
             let counted = counted.unwrap_or_else(|| BridgeFlows { bridge: bridge.clone(), ..BridgeFlows::default() });
-            BridgeFlows { up: session.up, detail: session.detail, ..counted }
+            let unmanaged = status.unmanaged.get(bridge).cloned().unwrap_or_default();
+            BridgeFlows { up: session.up, detail: session.detail, unmanaged, ..counted }
         };
         settings.bridges.keys().map(one).collect()
     }

@@ -247,6 +247,12 @@ impl Interface {
         let made = self.ofport.is_some_and(|number| number > 0) && self.ifindex.is_some_and(|index| index > 0);
         (!(made && error.contains("No such device"))).then_some(error)
     }
+
+    /// Its type as people know it: an empty column means `system`.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        if self.kind.is_empty() { "system" } else { &self.kind }
+    }
 }
 
 /// A row of table QoS.

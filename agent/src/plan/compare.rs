@@ -9,7 +9,7 @@ use flows::FlowId;
 
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
 use super::flows::{Naming, Place, Switches, Zones};
-use super::inventory::{Inventory, port_owner};
+use super::inventory::{Inventory, Owned, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
 use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
@@ -60,6 +60,13 @@ pub(super) struct Findings {
     pub(super) place: Option<Place>,
     pub(super) vhost_connected: Option<bool>,
     pub(super) facts: Facts,
+}
+
+impl Findings {
+    /// Something that is wanted is not there.
+    fn unseen(&mut self, what: &'static str) {
+        self.facts.unseen.push(what.into());
+    }
 }
 
 /// A VIF whose verdict waits for what it shares with others.
@@ -122,14 +129,14 @@ impl<'a> Work<'a> {
             |field: &str, reason: &str| Verdict::Rejected { field: field.to_owned(), reason: reason.to_owned() };
         if let Some(clash) = self.inputs.clashes.get(&id) {
             self.switches.unplace(id);
-            self.judge(id, rejected(&clash.field, &clash.reason), Facts::default());
+            self.judge(id, rejected(&clash.field, &clash.reason), self.left(id));
             return None;
         }
         let blueprint = match blueprint {
             Ok(blueprint) => blueprint,
             Err(wrong) => {
                 self.switches.unplace(id);
-                self.judge(id, rejected(&wrong.field, &wrong.reason), Facts::default());
+                self.judge(id, rejected(&wrong.field, &wrong.reason), self.left(id));
                 return None;
             }
         };
@@ -165,6 +172,11 @@ impl<'a> Work<'a> {
             self.flows(id, vif, blueprint, &mut sight, &mut found);
         }
         Some(Half { id, found, looks: sight.into_looks() })
+    }
+
+    /// What there is of a VIF whose record cannot be honoured: it stays as it was.
+    fn left(&self, id: VifId) -> Facts {
+        self.inventory.by_vif.get(&id).map(Owned::facts).unwrap_or_default()
     }
 
     /// A verdict on a VIF for which nothing is done.
@@ -220,6 +232,7 @@ impl<'a> Work<'a> {
         found.link_ready = Some(false);
         let settings = self.inputs.settings;
         let Some(link) = sight.link(&wanted.name) else {
+            found.unseen("netdev");
             match self.port_in_the_way(id, &wanted.name, sight) {
                 None => {}
                 Some(InTheWay::Vif(other)) => {
@@ -367,7 +380,13 @@ impl<'a> Work<'a> {
     fn bridges(&mut self, id: VifId, blueprint: &Blueprint, sight: &mut Sight<'_>, found: &mut Findings) {
         let settings = self.inputs.settings;
         for wanted in &blueprint.bridges {
-            if sight.has_bridge(&wanted.name) || self.inserted_bridges.contains(&wanted.name) {
+            if sight.has_bridge(&wanted.name) {
+                continue;
+            }
+            if found.facts.bridge.as_ref() == Some(&wanted.name) {
+                found.unseen("bridge");
+            }
+            if self.inserted_bridges.contains(&wanted.name) {
                 continue;
             }
             if let Some(port) = sight.port(&wanted.name) {
@@ -400,6 +419,9 @@ impl<'a> Work<'a> {
         let settings = self.inputs.settings;
         let interface = sight.interface(&wanted.name);
         let Some(port) = sight.port(&wanted.name) else {
+            if first {
+                found.unseen("port");
+            }
             match (wanted.maker, interface) {
                 (_, Some(_)) => {
                     let of = sight.port_with(&wanted.name);
@@ -607,7 +629,7 @@ impl<'a> Work<'a> {
             || (shared_missing.is_some() && held.is_none());
         let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
         let verdict = if paused && working {
-            Verdict::Paused
+            Verdict::Paused { all: self.inputs.orders.paused }
         } else if let Some(reason) = found.conflict {
             Verdict::Conflict { reason }
         } else if let Some(held) = held {

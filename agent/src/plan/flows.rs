@@ -228,6 +228,7 @@ impl<'a> Work<'a> {
                 }
                 return None;
             };
+            found.facts.zone = Some(zone);
             let conjunctions = self.switches.conjunctions_of(rules);
             facts.rules = Some(RuleFacts { zone, rules: rules.clone(), conjunctions });
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::blueprint::Layout;
-use super::{Owner, Settings};
+use super::{Facts, Owner, Settings};
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Bridge, Interface, Link, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
@@ -234,6 +234,27 @@ impl Inventory {
 type PortRows<'a> = (&'a Arc<Port>, Option<&'a Arc<Interface>>);
 
 impl Owned {
+    /// What it shows of a VIF of which no record tells, or none that can be honoured.
+    pub(super) fn facts(&self) -> Facts {
+        // Of a VIF with a bridge of its own, the guest's port and not those that join the bridges.
+        let is_patch = |interface: &Option<Arc<Interface>>| interface.as_ref().is_some_and(|of| of.kind == "patch");
+        let ports = || self.ports.iter();
+        let port = ports().find(|(_, interface)| !is_patch(interface)).or_else(|| ports().next());
+        let interface = port.and_then(|(_, interface)| interface.as_deref());
+        let tap = self.taps.first();
+        let mac = interface.and_then(|interface| interface.external_ids.get("attached-mac")?.parse().ok());
+        Facts {
+            bridge: port.map(|(port, _)| port.bridge.to_string()),
+            port: port.map(|(port, _)| port.name.to_string()),
+            ofport: interface.and_then(|interface| interface.ofport),
+            interface_type: interface.map(Interface::type_name).map(str::to_owned),
+            netdev: tap.map(|tap| tap.name.clone()),
+            mac: mac.or_else(|| tap.and_then(|tap| tap.mac)),
+            mtu: tap.map(|tap| tap.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
+            ..Facts::default()
+        }
+    }
+
     fn is_preserved(&self, settings: &Settings) -> bool {
         let preserved = |owner| matches!(owner, Owner::Us { preserve: true, .. });
         let port = |(port, interface): &(Arc<Port>, Option<Arc<Interface>>)| {

@@ -105,6 +105,8 @@ pub struct Plan {
     pub stopped_removals: Vec<VifId>,
     /// Objects that carry marks of a later format: left alone, reported.
     pub newer_marks: usize,
+    /// Bridges that the configuration gives to vifd and somebody else has, with a sentence on who and what to do.
+    pub unmanaged: BTreeMap<String, String>,
     /// When to plan again although nothing happened.
     pub wake_at: Option<Instant>,
 }
@@ -151,6 +153,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
         conclude(&mut work, memo, half);
     }
     work.managed_bridges();
+    work.plan.unmanaged = work.switches.unmanaged();
     memo.leaving = removal::remove(&mut work, &inventory, |bridge| memo.is_wanted(bridge));
     memo.switches = std::mem::take(&mut work.switches);
     let mut plan = work.finish();

@@ -48,10 +48,10 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
                 Some(ref missing) if !inputs.orders.stopped.contains(&id) => Verdict::Waiting(missing.clone()),
                 _ => Verdict::RemovalStopped,
             };
-            work.judge(id, verdict, facts(owned));
+            work.judge(id, verdict, owned.facts());
         } else if inputs.in_flight.contains(&id) {
             // What is being made now is not seen yet, and has to go as well.
-            work.judge(id, Verdict::Removing, facts(owned));
+            work.judge(id, Verdict::Removing, owned.facts());
         } else {
             remove_vif(work, id, owned);
         }
@@ -99,17 +99,6 @@ pub(super) fn without<'a, 'b, K: Ord + 'b, A>(
     })
 }
 
-/// What there is of a VIF whose record is gone.
-fn facts(owned: &Owned) -> Facts {
-    let port = owned.ports.first().map(|(port, _)| port);
-    Facts {
-        bridge: port.map(|port| port.bridge.to_string()),
-        port: port.map(|port| port.name.to_string()),
-        netdev: owned.taps.first().map(|tap| tap.name.clone()),
-        ..Facts::default()
-    }
-}
-
 /// Ports first; then, when no row names them, taps and the VIF's own bridge.
 fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     let (mut links, mut ovs, mut flows) = (Vec::new(), Vec::new(), Vec::new());
@@ -155,12 +144,12 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
         }
     }
     if work.inputs.orders.pauses(id) {
-        verdict = Verdict::Paused;
+        verdict = Verdict::Paused { all: work.inputs.orders.paused };
     } else {
         work.emit(Some(id), links, ovs);
         work.emit_flows(&id.into(), flows);
     }
-    work.judge(id, verdict, facts(owned));
+    work.judge(id, verdict, owned.facts());
 }
 
 /// The socket of a port that Open vSwitch listens on and cannot remove, because it is not running.

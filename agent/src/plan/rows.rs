@@ -129,8 +129,7 @@ pub(super) fn usable(
     let link = sight.link(&wanted.name);
     if first {
         found.facts.ofport = interface.ofport;
-        found.facts.interface_type =
-            Some(if interface.kind.is_empty() { "system".to_owned() } else { interface.kind.to_string() });
+        found.facts.interface_type = Some(interface.type_name().to_owned());
         // The kernel's word first: Open vSwitch hears of a change from it.
         found.facts.mtu = link.map(|link| link.mtu).or(interface.mtu);
         found.port_ready = Some(usable);
@@ -156,7 +155,14 @@ pub(super) fn usable(
             found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
         }
         (Some(error), _) => {
-            found.failed.get_or_insert(format!("Open vSwitch on port {}: {error}", wanted.name));
+            // The VIF's own port is named by whoever tells of it.
+            let which = if first { String::new() } else { format!(" of port {}", wanted.name) };
+            // What it says of a type that it does not have is that something could not be added.
+            let cure = match wanted.kind.starts_with("dpdk") {
+                true => format!("; type {} is there with DPDK alone (`vifd doctor`)", wanted.kind),
+                false => String::new(),
+            };
+            found.failed.get_or_insert(format!("Open vSwitch says{which}: {error}{cure}"));
         }
         (None, Some(-1)) => {
             found.failed.get_or_insert(format!(
@@ -165,7 +171,11 @@ pub(super) fn usable(
             ));
         }
         _ => {
-            found.unanswered.get_or_insert(Missing::Ofport(wanted.name.clone()));
+            let missing = match sight.unmade(&wanted.bridge) {
+                Some(datapath_type) => Missing::Bridge { bridge: wanted.bridge.clone(), datapath_type },
+                None => Missing::Ofport(wanted.name.clone()),
+            };
+            found.unanswered.get_or_insert(missing);
         }
     }
 }

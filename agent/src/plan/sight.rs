@@ -80,6 +80,17 @@ impl<'a> Sight<'a> {
         self.ovs.and_then(|ovs| ovs.bridges.get(bridge)).is_some_and(|bridge| bridge.is_userspace())
     }
 
+    /// The datapath type of a bridge that ovs-vswitchd has not made: then its local port, which has its name, has no
+    /// number.
+    pub(super) fn unmade(&mut self, bridge: &str) -> Option<String> {
+        if self.interface(bridge)?.ofport.is_some_and(|ofport| ofport >= 0) {
+            return None;
+        }
+        self.fleeting = true;
+        let datapath_type = &self.ovs?.bridges.get(bridge)?.datapath_type;
+        Some(if datapath_type.is_empty() { "system".to_owned() } else { datapath_type.to_string() })
+    }
+
     /// Whether ovs-vswitchd has yet to carry out something, such as the deletion of a port.
     pub(super) fn vswitchd_is_behind(&mut self) -> bool {
         self.fleeting = true;

@@ -1,5 +1,6 @@
 //! What the planner says of one VIF.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,7 +62,10 @@ pub enum Verdict {
     /// Nobody wants it any more, but removals are stopped: see `max_removals`.
     RemovalStopped,
     /// Left alone on request (`vifd pause`).
-    Paused,
+    Paused {
+        /// Whether everything is; otherwise this VIF by itself.
+        all: bool,
+    },
 }
 
 impl Verdict {
@@ -90,6 +94,13 @@ pub enum Missing {
     Netdev(String),
     /// ovs-vswitchd has not answered for this port yet.
     Ofport(String),
+    /// ovs-vswitchd has not made the bridge of the port.
+    Bridge {
+        /// Name of the bridge.
+        bridge: String,
+        /// Its `datapath_type`, `system` when that is empty.
+        datapath_type: String,
+    },
     /// An object that another VIF of ours still has; the sentence says which.
     Busy(String),
     /// The switch of this bridge cannot be seen: its session is being made, or saved flows are being put back.
@@ -120,7 +131,7 @@ pub struct Judgement {
     pub facts: Arc<Facts>,
 }
 
-/// What was seen of a VIF on the host.
+/// What was seen of a VIF on the host, and where what is wanted of it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Open vSwitch bridge.
@@ -147,4 +158,10 @@ pub struct Facts {
     /// MTU in force, octets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// Connection tracking zone of its rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
+    /// Which of `bridge`, `port` and `netdev` are wanted and were not seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Cow<'static, str>>,
 }

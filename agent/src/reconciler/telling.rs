@@ -95,6 +95,15 @@ impl Teller {
         changed
     }
 
+    /// Whether a VIF was ready, as told, and by a new plan is not, with the very same record: what that does for it is a
+    /// repair.
+    pub(super) fn has_drifted(&self, id: VifId, record: Option<&Arc<Vif>>, judgement: Option<&Judgement>) -> bool {
+        let Some((told, record)) = self.told.get(&id).zip(record) else { return false };
+        (told.status.phase == Phase::Ready || told.drifted_since.is_some())
+            && told.vif.as_ref().is_some_and(|known| Arc::ptr_eq(known, record))
+            && judgement.is_some_and(|of| of.verdict != Verdict::Ready)
+    }
+
     pub(super) fn tell(&mut self, scene: &Scene<'_>, now: Instant, today: SystemTime) {
         let Scene { intake, plan, .. } = scene;
         let ids = self.differing(scene);
@@ -134,6 +143,7 @@ impl Teller {
             holds: scene.holds.count(now),
             sessions: scene.sessions.clone(),
             unseen: self.unseen.clone(),
+            unmanaged: plan.unmanaged.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }

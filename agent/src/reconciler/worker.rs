@@ -71,18 +71,22 @@ impl<Op: Clone + Display + Send + Sync + 'static> Worker<Op> {
         Worker { tasks, task, name: B::NAME, busy: false, in_flight: BTreeSet::new() }
     }
 
-    /// Hands over a batch, unless there is none or one is still under way: then its report leads to a new plan.
-    /// Answers whether it did.
-    pub(super) fn hand(&mut self, batch: Vec<Attributed<Op>>) -> bool {
-        if self.busy || batch.is_empty() {
-            return false;
+    /// Whether a batch can be handed over: there is one, and none is still under way. Otherwise the report of that leads
+    /// to a new plan.
+    pub(super) fn takes(&self, batch: &[Attributed<Op>]) -> bool {
+        !self.busy && !batch.is_empty()
+    }
+
+    /// Hands over a batch, if it is taken.
+    pub(super) fn hand(&mut self, batch: Vec<Attributed<Op>>) {
+        if !self.takes(&batch) {
+            return;
         }
         metrics::batch(self.name);
         metrics::writes(self.name, batch.len());
         self.in_flight = batch.iter().filter_map(|op| op.party.vif()).collect();
         // The task ends only with us, or by a panic, after which nothing is handed out any more.
         self.busy = self.tasks.send(Task::Batch(batch)).is_ok();
-        self.busy
     }
 
     /// VIFs of the batch under way.

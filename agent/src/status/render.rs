@@ -105,10 +105,15 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
         }
         Verdict::Rejected { field, reason } => {
             let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
-            told(Phase::Failed, "CannotBeHonoured", format!("the record cannot be honoured: {field}{reason}"))
+            // An update: what the record before it made is not touched.
+            let left = match facts.port.is_some() || facts.netdev.is_some() {
+                true => format!("; {} is left as it was", object(facts)),
+                false => String::new(),
+            };
+            told(Phase::Failed, "CannotBeHonoured", format!("the record cannot be honoured: {field}{reason}{left}"))
         }
         Verdict::Conflict { reason } => {
-            told(Phase::Conflict, "Conflict", format!("{reason}; it is left alone until its owner removes it"))
+            told(Phase::Conflict, "Conflict", format!("{reason}; it is left alone until that changes"))
         }
         Verdict::Failed { reason } => told(Phase::Failed, "DeviceFailed", format!("{}: {reason}", object(facts))),
         Verdict::FlowsFailed { reason } => told(Phase::Failed, "FlowsFailed", format!("{}: {reason}", object(facts))),
@@ -135,13 +140,22 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
             );
             told(Phase::Removing, "RemovalStopped", message)
         }
-        Verdict::Paused if subject.vif.is_none() => {
-            let message = format!("paused: {} has no record any more and stays until `vifd resume`", object(facts));
-            told(Phase::Removing, "Paused", message)
-        }
-        Verdict::Paused => {
-            let message = format!("paused: {} needs work and is left as it is until `vifd resume`", object(facts));
-            told(Phase::Waiting, "Paused", message)
+        Verdict::Paused { all } => {
+            let resume = match all {
+                true => "vifd resume".to_owned(),
+                false => format!("vifd resume {}", name(subject.id, facts)),
+            };
+            match subject.vif {
+                Some(_) => {
+                    let message = format!("paused: {} needs work and is left as it is until `{resume}`", object(facts));
+                    told(Phase::Waiting, "Paused", message)
+                }
+                None => {
+                    let message =
+                        format!("paused: {} has no record any more and stays until `{resume}`", object(facts));
+                    told(Phase::Removing, "Paused", message)
+                }
+            }
         }
     }
 }
@@ -163,6 +177,11 @@ fn object(facts: &Facts) -> String {
         Facts { bridge: Some(bridge), .. } => format!("the VIF on bridge {bridge}"),
         _ => "the VIF".into(),
     }
+}
+
+/// What a command line takes for the VIF.
+fn name(id: VifId, facts: &Facts) -> String {
+    facts.port.as_ref().or(facts.netdev.as_ref()).map_or_else(|| id.to_string(), Clone::clone)
 }
 
 fn usable(judgement: &Judgement) -> String {
@@ -211,6 +230,13 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
             ("WaitingForNetdev", format!("waiting for the hypervisor to make device {netdev} when the guest starts"))
         }
         Missing::Ofport(port) => ("WaitingForOfport", format!("waiting for ovs-vswitchd to take in port {port}")),
+        Missing::Bridge { bridge, datapath_type } => (
+            "WaitingForBridge",
+            format!(
+                "waiting for ovs-vswitchd to make bridge {bridge} (datapath_type {datapath_type}): where it cannot, its \
+                 log says why"
+            ),
+        ),
         Missing::Busy(sentence) => ("WaitingForOther", sentence.clone()),
         Missing::Switch(bridge) => (
             "WaitingForSwitch",

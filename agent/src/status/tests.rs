@@ -36,6 +36,7 @@ fn facts() -> Facts {
         socket: None,
         mac: Some("52:54:00:12:34:56".parse().unwrap()),
         mtu: Some(1500),
+        ..Facts::default()
     }
 }
 
@@ -82,6 +83,7 @@ fn every_verdict() {
         Missing::HypervisorPort { port: "tap1".into(), bridge: "br-int".into() },
         Missing::Netdev("tap1".into()),
         Missing::Ofport("tap1".into()),
+        Missing::Bridge { bridge: "br-int".into(), datapath_type: "system".into() },
         Missing::Busy("port tap1 is still VIF 7's".into()),
         Missing::VhostLink("vhu1".into()),
     ];
@@ -107,7 +109,8 @@ fn every_verdict() {
         },
         Verdict::Removing,
         Verdict::RemovalStopped,
-        Verdict::Paused,
+        Verdict::Paused { all: true },
+        Verdict::Paused { all: false },
     ]);
     let vif = vif();
     let mut told = BTreeMap::new();
@@ -196,7 +199,7 @@ fn what_did_not_change_keeps_its_time() {
     assert_eq!(third.since, day(20));
     assert_eq!(third.condition(ConditionKind::Accepted).unwrap().since, day(0));
     assert_eq!(third.condition(ConditionKind::PortReady).unwrap().since, day(20));
-    let paused = of(Verdict::Paused, Some(&third), 30);
+    let paused = of(Verdict::Paused { all: true }, Some(&third), 30);
     assert_eq!((paused.phase, &*paused.reason, paused.since), (Phase::Waiting, "Paused", day(30)));
     assert_eq!(*paused.facts, facts());
 }

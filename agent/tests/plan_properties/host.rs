@@ -289,7 +289,7 @@ impl Host {
         let memoised = plan(inputs, &mut self.memo, self.now);
         let fresh = plan(inputs, &mut forgetful, self.now);
         // All of it, by name: what a plan has more one day is compared as well.
-        let Plan { links, ovs, flows, judgements, gone, stopped_removals, newer_marks, wake_at } = &memoised;
+        let Plan { links, ovs, flows, judgements, gone, stopped_removals, newer_marks, wake_at, unmanaged } = &memoised;
         assert_eq!(*links, fresh.links, "a memory must not change the plan");
         assert_eq!(*ovs, fresh.ovs, "a memory must not change the plan");
         if *flows != fresh.flows {
@@ -301,6 +301,7 @@ impl Host {
         assert_eq!(*stopped_removals, fresh.stopped_removals);
         assert_eq!(*newer_marks, fresh.newer_marks);
         assert_eq!(*wake_at, fresh.wake_at);
+        assert_eq!(*unmanaged, fresh.unmanaged);
         memoised
     }
 

@@ -44,6 +44,7 @@ impl Condition {
         };
         let Some(bridge) = ovs.bridges.get(name) else { return Condition::Unseen };
         let claimed = |what: String| Condition::Claimed(format!("bridge {name} {what}"));
+        let or_takeover = |remedy: &str| format!("{remedy}, or set takeover = true under [[bridge]] {name}");
         let ours = match settings.owner(&bridge.external_ids) {
             Owner::Us { .. } => true,
             Owner::Nobody => false,
@@ -54,14 +55,14 @@ impl Condition {
         }
         if !managed.takeover {
             if !bridge.controllers.is_empty() {
-                return claimed("has a controller (bridge.takeover)".to_owned());
+                return claimed(format!("has a controller: {}", or_takeover("take it off")));
             }
             if ovs.ovn_bridges.contains(name) {
-                return claimed("is OVN's (external_ids:ovn-bridge; bridge.takeover)".to_owned());
+                return claimed(format!("is OVN's (external_ids:ovn-bridge): {}", or_takeover("leave it to OVN")));
             }
             if !ours && bridge.fail_mode.as_deref() != Some(SECURE) {
-                let what = "is not of vifd's making and forwards without flows (fail_mode; bridge.takeover)";
-                return claimed(what.to_owned());
+                let what = "was not made by vifd and forwards without flows";
+                return claimed(format!("{what}: {}", or_takeover("set fail_mode=secure on it")));
             }
         }
         if (ours || managed.takeover) && !is_secure(bridge) {
@@ -72,9 +73,9 @@ impl Condition {
         };
         let foreign: usize = state.foreign.values().map(|set| set.len()).sum();
         if !ours && !managed.takeover && foreign > 0 {
-            return claimed(format!(
-                "is not of vifd's making and has {foreign} flows of somebody else (bridge.takeover)"
-            ));
+            let flows = if foreign == 1 { "1 flow" } else { &format!("{foreign} flows") };
+            let what = format!("was not made by vifd and has {flows} of somebody else");
+            return claimed(format!("{what}: {}", or_takeover("see who needs them")));
         }
         Condition::Usable
     }
@@ -125,6 +126,10 @@ impl Work<'_> {
                 }),
                 Some(bridge) if self.condition(name) == Condition::Unsecured => {
                     let ours = matches!(settings.owner(&bridge.external_ids), Owner::Us { .. });
+                    // What goes by it is told, and has to be seen for that.
+                    if !ours && observed.flows.get(name).is_none_or(|view| view.ready().is_none()) {
+                        continue;
+                    }
                     let marks = if ours { settings.guard() } else { Default::default() };
                     ops.push(OvsOp::SecureBridge { uuid: bridge.uuid, name: name.clone(), marks });
                 }

@@ -195,6 +195,15 @@ impl Switches {
         (bridges, self.refresh_groups(inputs.desired))
     }
 
+    /// Bridges that somebody else has, and who.
+    pub(in crate::plan) fn unmanaged(&self) -> BTreeMap<String, String> {
+        let claimed = |condition: &Condition| match condition {
+            Condition::Claimed(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        self.conditions.iter().filter_map(|(name, condition)| Some((name.clone(), claimed(condition)?))).collect()
+    }
+
     /// Finds the members of all groups that rules name. Answers the VIFs whose rules mean something else by it.
     fn refresh_groups(&mut self, desired: &Desired) -> BTreeSet<VifId> {
         if self.groups.made_from.is(&desired.vifs) {
