@@ -70,6 +70,10 @@ pub(super) fn validate(files: &[PathBuf], output: &Output) -> Result<(), Failure
             (one.valid, one.field, one.reason) = (false, clash.field.clone(), clash.reason.clone());
         }
     }
+    let mut doubts = record::doubts(&vifs);
+    for one in checked.iter_mut().filter(|one| one.valid) {
+        one.warnings.extend(one.vif.and_then(|id| doubts.remove(&id)).into_iter().flatten());
+    }
     output.answer(&checked, || {
         let mut text = String::new();
         for one in &checked {

@@ -25,7 +25,7 @@ pub use clashes::clashes;
 pub use native::to_native;
 pub use node::Fault;
 pub use schema::json_schema;
-pub use validate::Limits;
+pub use validate::{Limits, doubts};
 
 use crate::model::{Vif, VifId};
 
@@ -37,11 +37,11 @@ pub const MAX_BYTES: usize = 1 << 20;
 pub struct Record {
     /// What it says.
     pub vif: Vif,
-    /// What was passed over in it. At most a few dozen, each said once.
+    /// What was passed over in it, or is hardly meant. At most a few dozen, each said once.
     pub warnings: Vec<Warning>,
 }
 
-/// Something in a record that was passed over.
+/// Something in a record that was passed over, or that is allowed and hardly meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Path of the field, e.g. `vif.network.color`.
@@ -73,7 +73,11 @@ pub struct Refused {
 }
 
 fn fault(field: &str, reason: &str) -> String {
-    if field.is_empty() { format!("the record {reason}") } else { format!("{field}: {reason}") }
+    match field {
+        "" if reason.starts_with("expected ") => format!("the record: {reason}"),
+        "" => format!("the record {reason}"),
+        _ => format!("{field}: {reason}"),
+    }
 }
 
 /// Reads and validates one record, in either form.
@@ -98,6 +102,9 @@ fn decode_with(bytes: &[u8], further: impl Fn(&Vif) -> Result<(), Fault>) -> Res
     if bytes.len() > MAX_BYTES {
         return Err(unreadable(format!("has {} bytes and may have {MAX_BYTES}", bytes.len())));
     }
+    if bytes.trim_ascii().is_empty() {
+        return Err(unreadable("is empty".to_owned()));
+    }
     // serde_json refuses more than 128 levels, so that nothing behind it needs a bound of its own.
     let value: Value =
         serde_json::from_slice(bytes).map_err(|error| unreadable(format!("is not valid JSON: {error}")))?;
@@ -112,6 +119,7 @@ fn decode_with(bytes: &[u8], further: impl Fn(&Vif) -> Result<(), Fault>) -> Res
     let checked = vif.and_then(|vif| {
         validate::check(&vif)?;
         further(&vif)?;
+        validate::doubt(&vif, &warnings);
         Ok(vif)
     });
     match checked {

@@ -248,10 +248,11 @@ impl<'r> Node<'r> {
         let number = value.as_u64().filter(|number| (least..=most).contains(number));
         match number.and_then(|number| T::try_from(number).ok()) {
             Some(number) => Ok(Some(number)),
-            None => Err(Fault::new(
-                self.at(name),
-                format_args!("{} is not a whole number from {least} to {most}", Shown(value)),
-            )),
+            None => {
+                let unit = if name.ends_with("_kbps") { ", in kbit/s" } else { "" };
+                let reason = format_args!("{} is not a whole number from {least} to {most}{unit}", Shown(value));
+                Err(Fault::new(self.at(name), reason))
+            }
         }
     }
 

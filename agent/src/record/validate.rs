@@ -1,12 +1,19 @@
 //! Whether one VIF makes sense: values that the kernel or Open vSwitch would not take, fields that its type
-//! and profile need together. Pure. Clashes between VIFs are `clashes`'s business; what is on the host,
+//! and profile need together; and what is allowed and hardly meant, of one and of several. Pure. Clashes between VIFs are `clashes`'s business; what is on the host,
 //! the planner's.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use super::Fault;
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::node::Warnings;
+use super::{Fault, Warning};
 use crate::model::{
-    Ethertype, IFNAMSIZ, MacAddr, OpenVSwitchProfile, Policy, ProfileKind, Protocol, Rule, Vif, VifKind,
+    Ethertype, FixedIp, IFNAMSIZ, MacAddr, OpenVSwitchProfile, Policy, ProfileKind, Protocol, Rule, Vif, VifId, VifKind,
 };
 
 /// Longest path of a unix socket: `sun_path` of `sockaddr_un` without its closing NUL (unix(7)).
@@ -104,6 +111,73 @@ pub fn check(vif: &Vif) -> Result<(), Fault> {
         return Err(Fault::new("parent.vif", "is the VIF itself"));
     }
     Ok(())
+}
+
+/// What is allowed in a VIF and hardly meant.
+pub(super) fn doubt(vif: &Vif, warnings: &Warnings) {
+    let host_bits = |field: String, prefix: IpNet| {
+        if prefix.trunc() != prefix {
+            warnings.add(field, format!("{prefix} has bits behind its prefix; it is taken for {}", prefix.trunc()));
+        }
+    };
+    let mut seen = BTreeSet::new();
+    let subnets = vif.network.iter().flat_map(|network| &network.subnets);
+    for (at, subnet) in subnets.enumerate() {
+        let path = format!("vif.network.subnets[{at}]");
+        if let Some(cidr) = subnet.cidr
+            && cidr.trunc() != cidr
+        {
+            warnings.add(format!("{path}.cidr"), format!("{cidr} is an address; its subnet is {}", cidr.trunc()));
+        }
+        for (at, ip) in subnet.ips.iter().enumerate() {
+            let field = format!("{path}.ips[{at}].address");
+            if let Some(cidr) = subnet.cidr.filter(|cidr| !cidr.contains(&ip.address)) {
+                warnings.add(field.clone(), format!("{} is not in {}, the subnet's cidr", ip.address, cidr.trunc()));
+            }
+            if !seen.insert(ip.address) {
+                warnings.add(field, format!("{} is there twice", ip.address));
+            }
+        }
+    }
+    for (at, pair) in vif.policy.allowed_address_pairs.iter().enumerate() {
+        pair.ip.into_iter().for_each(|ip| host_bits(format!("policy.allowed_address_pairs[{at}].ip"), ip));
+    }
+    for (at, rule) in vif.policy.rules.iter().flatten().enumerate() {
+        let prefix = rule.remote_ip_prefix.into_iter();
+        prefix.for_each(|prefix| host_bits(format!("policy.rules[{at}].remote_ip_prefix"), prefix));
+    }
+}
+
+/// What is allowed in several VIFs and hardly meant: one address for two of a network, and groups that rules name and
+/// nobody is in. Only what is known here counts, so it takes all records of a host to mean something.
+#[must_use]
+pub fn doubts(vifs: &BTreeMap<VifId, Arc<Vif>>) -> BTreeMap<VifId, Vec<Warning>> {
+    let mut found: BTreeMap<VifId, Vec<Warning>> = BTreeMap::new();
+    let mut holders: HashMap<(Uuid, IpAddr), VifId> = HashMap::new();
+    let policies = || vifs.values().map(|vif| &vif.policy);
+    let mut groups: BTreeSet<&str> = policies().flat_map(|policy| &policy.groups).map(String::as_str).collect();
+    groups.extend(policies().flat_map(|policy| policy.group_members.keys()).map(String::as_str));
+    for (id, vif) in vifs {
+        let mut doubt = |field: String, message: String| found.entry(*id).or_default().push(Warning { field, message });
+        if let Some((key, network)) = vif.network.as_ref().and_then(|network| Some((network.id?, network))) {
+            for (at, subnet) in network.subnets.iter().enumerate() {
+                for (ip, FixedIp { address, .. }) in subnet.ips.iter().enumerate() {
+                    let other = *holders.entry((key, *address)).or_insert(*id);
+                    if other != *id {
+                        let field = format!("vif.network.subnets[{at}].ips[{ip}].address");
+                        doubt(field, format!("VIF {other} has the address {address} on this network, too"));
+                    }
+                }
+            }
+        }
+        for (at, rule) in vif.policy.rules.iter().flatten().enumerate() {
+            if let Some(group) = rule.remote_group.as_deref().filter(|group| !groups.contains(group)) {
+                let field = format!("policy.rules[{at}].remote_group");
+                doubt(field, format!("none of these records has anybody in the group {group:?}"));
+            }
+        }
+    }
+    found
 }
 
 fn rules(policy: &Policy) -> Result<(), Fault> {
