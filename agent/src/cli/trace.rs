@@ -52,6 +52,12 @@ fn text(trace: &Trace, output: &Output) -> String {
             let _ = writeln!(text, "{}", paint.faint("  back from connection tracking"));
         }
         let indent = "  ".repeat(step.depth.min(20));
+        if step.continued {
+            for action in &step.actions {
+                let _ = writeln!(text, "{indent}      {action}");
+            }
+            continue;
+        }
         let name = step.name.as_deref().unwrap_or_default();
         let of = step.of.as_ref().map_or_else(|| "no flow".to_owned(), ToString::to_string);
         let _ = writeln!(text, "{indent}{:>3} {:<24} {of}", step.table, paint.strong(name));
@@ -86,6 +92,7 @@ mod tests {
             actions: actions.iter().map(|action| (*action).to_owned()).collect(),
             round,
             depth,
+            continued: false,
         };
         let id = crate::model::VifId(uuid::Uuid::nil());
         let vif = Belongs::Vif { id, port: Some("tap1".into()), guest: Some("alice".into()) };
@@ -97,6 +104,7 @@ mod tests {
                 step(0, "classify", Some(vif.clone()), 0, 0, &["goto_table:10"]),
                 step(31, "egress-rules", Some(Belongs::Bridge), 1, 0, &["drop"]),
                 Step { flow: String::new(), ..step(60, "output", None, 1, 2, &["drop"]) },
+                Step { continued: true, ..step(31, "egress-rules", None, 1, 0, &["bucket 1"]) },
             ],
             sentence: "dropped, egress_rules (table 31 egress-rules)".into(),
             ..Trace::default()

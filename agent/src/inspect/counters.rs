@@ -165,7 +165,8 @@ impl Tally {
             lately: lately
                 .map(|(reason, packets)| {
                     let packets = if *packets == 1 { "1 packet".to_owned() } else { format!("{packets} packets") };
-                    format!("{packets} dropped in the last {seconds} s, {reason}: {}", trace::meaning(*reason))
+                    let remedy = trace::remedy(*reason).map_or_else(String::new, |remedy| format!(" → {remedy}"));
+                    format!("{packets} dropped within {seconds} s, {reason}: {}{remedy}", trace::meaning(*reason))
                 })
                 .collect(),
         })
@@ -379,7 +380,13 @@ mod tests {
         assert_eq!(once.dropped, BTreeMap::from([("mac_spoof".to_owned(), 5), ("arp_spoof".to_owned(), 4)]));
         assert_eq!(once.lately, [] as [String; 0], "nobody knows since when");
         let twice = tally(&[drop(0, 5), drop(10, 6)]).traffic("b", 7).unwrap();
-        assert_eq!(twice.lately, ["1 packet dropped in the last 10 s, mac_spoof: Another's Ethernet source."]);
+        assert_eq!(
+            twice.lately,
+            [
+                "1 packet dropped within 10 s, mac_spoof: Another's Ethernet source. → policy.allowed_address_pairs of its \
+              record lets it use further addresses"
+            ]
+        );
         assert!(tally(&[drop(0, 5), drop(10, 6), drop(20, 6)]).traffic("b", 7).unwrap().lately.is_empty());
         assert_eq!(tally(&[drop(0, 5)]).traffic("b", 8), None);
     }

@@ -9,7 +9,7 @@ use super::owners::{Belongs, Owners};
 use super::packet::{Around, Question, To, packet};
 use super::{InspectError, Inspector};
 use crate::backend::unixctl::{self, ControlError};
-use crate::model::VifId;
+use crate::model::{MacAddr, VifId};
 use crate::plan::FlowsOf;
 use crate::plan::pipeline::{Place, Reason, tables};
 use crate::status::VifStatus;
@@ -59,6 +59,9 @@ pub struct Step {
     pub round: usize,
     /// How deep in groups and the like.
     pub depth: usize,
+    /// Whether it is the rest of a flow that was told of before: what a group does after another of its buckets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
 }
 
 /// A port that a packet left by.
@@ -112,6 +115,18 @@ pub(super) fn meaning(reason: Reason) -> &'static str {
     }
 }
 
+/// What lets such packets pass, where a record can.
+pub(super) fn remedy(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::Mac | Reason::Arp | Reason::Nd | Reason::Ip => {
+            Some("policy.allowed_address_pairs of its record lets it use further addresses")
+        }
+        Reason::EgressRules | Reason::IngressRules => Some("policy.rules of its record says what may pass"),
+        Reason::Inactive => Some("the record says \"active\": false"),
+        _ => None,
+    }
+}
+
 /// What is needed to understand a trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Sense<'a> {
@@ -150,20 +165,40 @@ pub fn explain(text: &str, sense: Sense<'_>) -> Trace {
             (step.round, step.depth) = (round, depth / 4);
             trace.steps.push(step);
             places.push(priority);
-        } else if let Some(last) = trace.steps.last_mut().filter(|_| depth > 0 && !is_frame(words)) {
-            last.actions.push(words.to_owned());
+        } else if depth > 0 && !is_frame(words) {
+            action(&mut trace.steps, &mut places, depth, words);
         }
     }
     if trace.steps.len() == MOST_STEPS {
         trace.assumed.push(format!("only the first {MOST_STEPS} steps are told of"));
     }
     let flooded = !trace.sent.is_empty();
-    let drops = trace.steps.iter().zip(&places).filter_map(|(step, priority)| dropped(step, *priority));
+    // The first line is the packet itself.
+    let packet = text.lines().find_map(|line| line.strip_prefix("Flow: ")).unwrap_or_default();
+    let to = packet.split(',').find_map(|field| field.strip_prefix("dl_dst=")?.parse::<MacAddr>().ok());
+    let unicast = to.is_some_and(|mac| mac.0[0] & 1 == 0);
+    let drops = trace.steps.iter().zip(&places).filter_map(|(step, priority)| dropped(step, *priority, unicast));
     // A flood that came back to its sender is no fault.
     let hairpin = Reason::Hairpin.name();
     trace.dropped = drops.filter(|drop| !(flooded && drop.reason.as_deref() == Some(hairpin))).collect();
     trace.sentence = sentence(&trace, failure.as_deref());
     trace
+}
+
+/// Takes in an action, of whichever flow it is: the buckets of a group go on where those before them have ended.
+fn action(steps: &mut Vec<Step>, places: &mut Vec<Option<u16>>, depth: usize, words: &str) {
+    let Some(at) = steps.iter().rposition(|step| step.depth * 4 < depth) else { return };
+    if at + 1 < steps.len() && steps.len() < MOST_STEPS {
+        steps.push(Step { actions: Vec::new(), continued: true, ..steps[at].clone() });
+        places.push(places[at]);
+    }
+    let Some(step) = steps.last_mut() else { return };
+    // What is recirculated goes no further here, which Open vSwitch calls a drop.
+    if words.starts_with("-> A clone of the packet is forked") && step.actions.last().is_some_and(|last| last == "drop")
+    {
+        step.actions.pop();
+    }
+    step.actions.push(words.to_owned());
 }
 
 /// A headline, a rule or the like, which is no action.
@@ -188,6 +223,7 @@ fn step(words: &str, sense: Sense<'_>) -> Option<(Step, Option<u16>)> {
         actions: Vec::new(),
         round: 0,
         depth: 0,
+        continued: false,
     };
     if rest.starts_with("No match") {
         return Some((step("", None, None), None));
@@ -202,7 +238,7 @@ fn step(words: &str, sense: Sense<'_>) -> Option<(Step, Option<u16>)> {
 }
 
 /// What a step dropped, if it did.
-fn dropped(step: &Step, priority: Option<u16>) -> Option<Dropped> {
+fn dropped(step: &Step, priority: Option<u16>, unicast: bool) -> Option<Dropped> {
     let (table, name, of) = (step.table, step.name.clone(), step.of.clone());
     let because = |reason: Reason| Dropped {
         reason: Some(reason.name().to_owned()),
@@ -214,7 +250,7 @@ fn dropped(step: &Step, priority: Option<u16>) -> Option<Dropped> {
     let Some(priority) = priority else {
         return Some(because(tables::dropped_at(Place::miss(table)).unwrap_or(Reason::Unclassified)));
     };
-    if step.actions.first().is_none_or(|action| action != "drop") {
+    if step.continued || step.actions.first().is_none_or(|action| action != "drop") {
         return None;
     }
     if of == Some(Belongs::Other) {
@@ -223,6 +259,9 @@ fn dropped(step: &Step, priority: Option<u16>) -> Option<Dropped> {
     }
     let reason = tables::dropped_at(Place { table, priority })?;
     let mut dropped = because(reason);
+    if reason == Reason::Hairpin && unicast {
+        dropped.meaning = "It is for its own sender.".to_owned();
+    }
     // Which of the two it is tells the flow.
     if reason == Reason::UnknownDestination {
         dropped.meaning = match priority {

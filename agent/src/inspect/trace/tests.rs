@@ -117,6 +117,39 @@ fn every_step_has_its_table_and_its_owner() {
 }
 
 #[test]
+fn buckets_are_actions_of_their_group() {
+    let trace = explained(include_str!("texts/flood.txt"));
+    let mut deep = 0;
+    for (at, step) in trace.steps.iter().enumerate() {
+        let bucket = step.actions.iter().any(|action| action.starts_with("bucket "));
+        assert!(!bucket || step.table == 40, "{step:?}");
+        assert_eq!(step.continued, step.table == 40 && at != 5 && step.depth == 0, "{at}: {step:?}");
+        deep += usize::from(step.continued);
+    }
+    assert_eq!(deep, include_str!("texts/flood.txt").matches("    bucket ").count() - 1);
+    // What connection tracking gives back is not dropped before.
+    let forked = |action: &String| action.starts_with("-> A clone");
+    for text in [include_str!("texts/allowed.txt"), include_str!("texts/flood.txt")] {
+        let trace = explained(text);
+        let forks = trace.steps.iter().filter(|step| step.actions.iter().any(forked));
+        assert!(forks.clone().count() > 0 && forks.clone().all(|step| !step.actions.contains(&"drop".to_owned())));
+    }
+}
+
+#[test]
+fn what_is_for_its_sender_is_no_flood() {
+    let text = "Flow: icmp,in_port=p1,dl_src=52:54:00:00:00:01,dl_dst=DST,nw_src=10.0.0.1\n\nbridge(\"br0\")\n---\n\
+                60. reg5=0x1,reg6=0x1, priority 200, cookie 0x50113637e7ce9f4c\n    drop\n\nDatapath actions: drop\n";
+    let told = |dst: &str| explained(&text.replace("DST", dst)).sentence;
+    assert!(
+        told("52:54:00:00:00:01").ends_with("hairpin (table 60 output): It is for its own sender."),
+        "{}",
+        told("52:54:00:00:00:01")
+    );
+    assert!(told("ff:ff:ff:ff:ff:ff").ends_with("A flood does not go back to its sender."));
+}
+
+#[test]
 fn somebody_elses_flow_is_said_to_be_one() {
     let text = include_str!("texts/spoofed.txt").replace("cookie 0x5011", "cookie 0x7777");
     let trace = explained(&text);
