@@ -52,6 +52,47 @@ fn no_agent_is_exit_code_4() -> Result<()> {
 }
 
 #[test]
+fn what_goes_wrong_is_an_object_for_programs() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let said = |arguments: &[&str]| -> Result<Vec<Value>> {
+        let output = vifd(root.path(), arguments)?;
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let lines = String::from_utf8(output.stderr)?;
+        Ok(lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    };
+    let away = said(&["get", "-o", "json"])?;
+    assert_eq!((away.len(), &away[0]["error"]["code"]), (1, &Value::from("unreachable")), "{away:?}");
+    let wrong = root.path().join("wrong.json");
+    fs::write(&wrong, GOOD.replace("tap1", "a name that is too long"))?;
+    let wrong = said(&["plug", &wrong.to_string_lossy(), "-o", "json"])?;
+    assert_eq!(wrong[0]["error"]["code"], "invalid_record");
+    assert_eq!(wrong[0]["error"]["field"], "vif.vif_name");
+    assert!(wrong[0]["error"]["message"].as_str().is_some_and(|text| text.contains("wrong.json: vif.vif_name: ")));
+    assert_eq!(wrong[1]["error"]["message"], "nothing was handed in");
+    Ok(())
+}
+
+#[test]
+fn usage_does_not_ask_for_what_the_environment_says() -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_vifd"))
+        .args(["trace"])
+        .env("VIFD_CONFIG", "/nowhere.toml")
+        .env("VIFD_SOCKET", "/nowhere.sock")
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8(output.stderr)?;
+    assert!(said.contains("Usage:") && !said.contains("--config") && !said.contains("--socket"), "{said}");
+    let output = Command::new(env!("CARGO_BIN_EXE_vifd"))
+        .args(["get"])
+        .env("VIFD_CONFIG", "/nowhere.toml")
+        .env("VIFD_SOCKET", "/nowhere.sock")
+        .stdin(Stdio::null())
+        .output()?;
+    assert!(String::from_utf8(output.stderr)?.contains("/nowhere.sock"));
+    Ok(())
+}
+
+#[test]
 fn usage_is_exit_code_2_and_help_is_0() -> Result<()> {
     let root = tempfile::tempdir()?;
     for arguments in [&[][..], &["fly"], &["plug"], &["unplug", "tap1"], &["get", "-o", "xml"]] {
@@ -176,6 +217,7 @@ fn a_support_bundle_is_written_without_an_agent_and_says_what_is_missing() -> Re
     // It is never written over another one.
     let output = vifd(root.path(), &["support-bundle", &directory_text, "--config", &config])?;
     assert_eq!(code(&output), 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("name another directory"), "{output:?}");
     // The doctor's exit code says that something is wrong.
     let output = vifd(root.path(), &["doctor", "--config", &config, "-o", "json"])?;
     assert_eq!(code(&output), 1);

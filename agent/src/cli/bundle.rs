@@ -17,6 +17,11 @@ use super::{Common, Failure};
 use crate::api::client::Client;
 use crate::config::Config;
 use crate::doctor;
+use crate::inspect::BridgeFlows;
+use crate::status::{ConditionKind, Phase, VifStatus};
+
+/// VIFs that are not ready and whose flows are written.
+const MOST_VIFS: usize = 20;
 
 #[derive(Serialize)]
 struct Bundle {
@@ -52,7 +57,14 @@ pub(super) async fn write(common: &Common, directory: Option<PathBuf>, output: &
         PathBuf::from(format!("vifd-support-{host}-{time}"))
     });
     let made = fs::DirBuilder::new().mode(0o700).create(&directory);
-    made.map_err(|error| Failure::Other(format!("cannot make {}: {error}", directory.display())))?;
+    made.map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => ": name another directory, or remove this one first",
+            std::io::ErrorKind::NotFound => ": the directory above it is made by nobody but you",
+            _ => "",
+        };
+        Failure::Other(format!("cannot make {}: {error}{remedy}", directory.display()))
+    })?;
     let mut bundle = Bundle { directory, files: Vec::new(), missing: Vec::new() };
 
     match &config {
@@ -76,8 +88,9 @@ pub(super) async fn write(common: &Common, directory: Option<PathBuf>, output: &
         let missing: String = bundle.missing.iter().map(|what| format!("  missing: {what}\n")).collect();
         let (directory, files) = (bundle.directory.display(), bundle.files.join(" "));
         format!(
-            "{directory}: {files}\n{missing}Records are not in it; names of guests, addresses and host names are. To \
-             send it: tar czf {directory}.tar.gz {directory}\n"
+            "{directory}: {files}\n{missing}Records are not in it; names of guests, addresses and host names are. Nor is the \
+             log: `journalctl -u vifd > {directory}/log.txt` adds it. To send it: tar czf {directory}.tar.gz \
+             {directory}\n"
         )
     })
 }
@@ -88,6 +101,7 @@ async fn from_agent(client: &Client, bundle: &mut Bundle) -> Result<(), Failure>
         ("vifs.json", "/v1/vifs"),
         ("plan.json", "/v1/plan"),
         ("host-info.json", "/v1/host-info"),
+        ("bridges.json", "/v1/bridges"),
         ("metrics.txt", "/metrics"),
     ];
     for (name, target) in wanted {
@@ -96,7 +110,30 @@ async fn from_agent(client: &Client, bundle: &mut Bundle) -> Result<(), Failure>
             Err(error) => bundle.missing.push(format!("{name}: {error}")),
         }
     }
+    let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
+    for BridgeFlows { bridge, .. } in &bridges {
+        // A bridge has the name of a port, which is that of a file, too.
+        flows(client, bundle, &format!("flows-{bridge}.json"), &format!("/v1/bridges/{bridge}/flows")).await?;
+        flows(client, bundle, &format!("others-{bridge}.json"), &format!("/v1/bridges/{bridge}/flows?foreign=true"))
+            .await?;
+    }
+    let vifs: Vec<VifStatus> = client.get("/v1/vifs").await.unwrap_or_default();
+    let unwell = |vif: &&VifStatus| vif.phase != Phase::Ready && vif.condition(ConditionKind::FlowsReady).is_some();
+    for VifStatus { id, .. } in vifs.iter().filter(unwell).take(MOST_VIFS) {
+        flows(client, bundle, &format!("flows-{id}.json"), &format!("/v1/vifs/{id}/flows")).await?;
+    }
     Ok(())
+}
+
+/// Flows as the agent lists them, or why it does not.
+async fn flows(client: &Client, bundle: &mut Bundle, name: &str, target: &str) -> Result<(), Failure> {
+    match client.bytes(Method::GET, target, Vec::new(), Duration::ZERO).await {
+        Ok(bytes) => bundle.add(name, &bytes),
+        Err(error) => {
+            bundle.missing.push(format!("{name}: {error}"));
+            Ok(())
+        }
+    }
 }
 
 fn versions(now: SystemTime) -> Value {

@@ -3,6 +3,7 @@
 //! Reference: `docs/cli.md`.
 
 mod bundle;
+mod describe;
 mod flows;
 mod host;
 mod local;
@@ -62,21 +63,30 @@ const GLOBAL: &str = "Global options";
 /// What every verb understands.
 #[derive(Args, Clone, Debug)]
 struct Common {
-    /// The configuration file
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", env = "VIFD_CONFIG", default_value = DEFAULT_PATH)]
+    // What clap takes from the environment itself, it shows as if it had to be said.
+    /// The configuration file; also $VIFD_CONFIG
+    #[arg(
+        long, global = true, help_heading = GLOBAL, value_name = "FILE",
+        default_value_os_t = environment("VIFD_CONFIG").unwrap_or_else(|| DEFAULT_PATH.into())
+    )]
     config: PathBuf,
-    /// Socket of the agent, instead of the configured one
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", env = "VIFD_SOCKET")]
+    /// Socket of the agent, instead of the configured one; also $VIFD_SOCKET
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// How answers are written
     #[arg(short, long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
 
+/// A path that the environment says, where it says one.
+fn environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the agent
-    #[command(after_help = "The agent runs until SIGTERM; ports and traffic stay as they are then. SIGHUP reads the
+    #[command(after_help = "The agent runs until SIGTERM; ports and traffic stay as they are then. SIGHUP reads the \
 configuration again. Normally systemd starts it: systemctl start vifd
 
 Example:
@@ -89,7 +99,7 @@ Example:
   vifd plug alice.json --wait=plugged     wait until all that vifd does is done, e.g. before the guest starts
   generate | vifd plug - --wait           a record from standard input
 
-A record is a file as `vifd schema` describes it; os-vif objects are taken as they are. All files are checked
+A record is a file as `vifd schema` describes it; os-vif objects are taken as they are. All files are checked \
 before the first is handed in.")]
     Plug(Plug),
     /// Delete VIFs: their records go, and what vifd made for them on the host; the bridge of a network stays
@@ -123,8 +133,8 @@ In the column PHASE, `ready*` is a VIF whose newest record is refused: the one b
   vifd flows --bridge br-int              what all VIFs of a bridge share
   vifd flows --bridge br-int --foreign    those that are somebody else's
 
-The text is that of `ovs-ofctl dump-flows`, by tables; docs/flows.md says what each table is for. A line with + is
-wanted and not there, one with - there and not wanted, or not like that: `vifd plan` says what is done about it.
+The text is that of `ovs-ofctl dump-flows`, by tables; docs/flows.md says what each table is for. A line with + is \
+wanted and not there, one with - there and not wanted, or not like that: `vifd plan` says what is done about it. \
 A switch may lag a second behind with its counters.")]
     Flows(Flows),
     /// Tell where a packet from a VIF would go, or one to it; nothing is sent
@@ -140,9 +150,9 @@ A switch may lag a second behind with its counters.")]
   vifd trace tap1 --to tap2 --ct-next trk,est
                                           as a connection that is known already
 
-What is not said is taken from the record: its MAC address, its first fixed IP address. ovs-vswitchd itself is asked
-(ofproto/trace), so flows of others count too. Connection tracking is taken to say that the packet is the first of its
-connection (trk,new), unless --ct-next says what it says: once for each time that it is asked. At the end is one
+What is not said is taken from the record: its MAC address, its first fixed IP address. ovs-vswitchd itself is asked \
+(ofproto/trace), so flows of others count too. Connection tracking is taken to say that the packet is the first of its \
+connection (trk,new), unless --ct-next says what it says: once for each time that it is asked. At the end is one \
 sentence: who gets the packet, or why and in which table it is dropped; docs/flows.md has the tables and the reasons.")]
     Trace(TraceArgs),
     /// Draw the host: bridges, ports, guests, and what is wrong
@@ -177,7 +187,7 @@ sentence: who gets the packet, or why and in which table it is dropped; docs/flo
     #[command(after_help = "Example:
   vifd doctor || echo 'something is wrong'
 
-Best run as root: it looks at what the agent needs, on behalf of the agent's user. The exit code is 1 when something is
+Best run as root: it looks at what the agent needs, on behalf of the agent's user. The exit code is 1 when something is \
 wrong (✗); what only may be wrong (!) leaves it 0.")]
     Doctor,
     /// Leave a VIF, or everything, as it is until resumed; also over a restart
@@ -198,8 +208,8 @@ wrong (✗); what only may be wrong (!) leaves it 0.")]
     },
     /// Take vifd's marks off the host and leave traffic running; the agent is paused afterwards
     #[command(
-        after_help = "For taking vifd off a host: ports, links and their traffic stay, but they are nobody's any more.
-`vifd resume` takes up work again and finds them foreign: a conflict for each VIF. To take them over again, set
+        after_help = "For taking vifd off a host: ports, links and their traffic stay, but they are nobody's any more. \
+`vifd resume` takes up work again and finds them foreign: a conflict for each VIF. To take them over again, set \
 adopt = \"os-vif\" under [agent] in the configuration, `systemctl reload vifd`, then `vifd resume`.
 
 Example:
@@ -383,6 +393,19 @@ impl Failure {
             Failure::Said(code) => *code,
         }
     }
+
+    /// The word for programs, the agent's own where it spoke, and the field or parameter to blame.
+    fn code(&self) -> (String, String) {
+        let word = match self {
+            Failure::Client(ClientError::Refused { body, .. }) => {
+                return (body.error.code.clone(), body.error.field.clone());
+            }
+            Failure::Client(error) if error.is_unreachable() => "unreachable",
+            Failure::Config(_) => "bad_configuration",
+            Failure::Client(_) | Failure::Other(_) | Failure::Said(_) => "failed",
+        };
+        (word.to_owned(), String::new())
+    }
 }
 
 impl Common {
@@ -421,7 +444,8 @@ fn socket_alone(file: &Path) -> Option<PathBuf> {
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    arguments.common.socket = arguments.common.socket.or_else(|| environment("VIFD_SOCKET"));
     if matches!(arguments.verb, Verb::Run) {
         return run(&arguments.common).unwrap_or_else(|error| {
             eprintln!("vifd: {error:#}");
@@ -441,7 +465,8 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let code = failure.exit_code();
             if !matches!(failure, Failure::Said(_)) {
-                eprintln!("vifd: {:#}", anyhow::Error::from(failure));
+                let (word, field) = failure.code();
+                output.error(&word, &field, &format!("{:#}", anyhow::Error::from(failure)));
             }
             ExitCode::from(code)
         }
@@ -467,7 +492,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Plug(plug) => vifs::plug(&common.client()?, plug, output).await,
         Verb::Unplug(unplug) => vifs::unplug(&common.client()?, unplug, output).await,
         Verb::Get(get) => vifs::get(&common.client()?, get, output).await,
-        Verb::Describe { vif } => vifs::describe(&common.client()?, &vif, output).await,
+        Verb::Describe { vif } => describe::describe(&common.client()?, &vif, output).await,
         Verb::Flows(flows) => flows::flows(&common.client()?, flows, output).await,
         Verb::Trace(args) => trace::trace(&common.client()?, args, output).await,
         Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,

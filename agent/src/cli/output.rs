@@ -8,6 +8,7 @@ use owo_colors::{OwoColorize as _, Style};
 use serde::Serialize;
 
 use super::Failure;
+use crate::api::body::{ErrorBody, ErrorDetail};
 use crate::status::{Phase, Truth};
 
 /// Width where there is no terminal to ask.
@@ -82,6 +83,18 @@ impl Output {
         };
         self.text(&text);
         Ok(())
+    }
+
+    /// Writes what went wrong to standard error: a line for people, an object as the API has it for programs.
+    pub(super) fn error(&self, code: &str, field: &str, message: &str) {
+        let detail = || ErrorDetail { code: code.to_owned(), field: field.to_owned(), message: message.to_owned() };
+        let body = || ErrorBody { error: detail(), status: None };
+        let text = match self.format {
+            Format::Table => None,
+            Format::Json => serde_json::to_string(&body()).ok().map(|text| text + "\n"),
+            Format::Yaml => serde_yaml_ng::to_string(&body()).ok().map(|text| format!("---\n{text}")),
+        };
+        eprint!("{}", text.unwrap_or_else(|| format!("vifd: {message}\n")));
     }
 
     /// The same with lines as long as they are.

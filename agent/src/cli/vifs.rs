@@ -1,4 +1,4 @@
-//! `plug`, `unplug`, `get`, `describe`: single VIFs and their list.
+//! `plug`, `unplug`, `get`: single VIFs and their list. All about one of them is in `describe`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,10 +18,9 @@ use super::picture::{is_behind, port, standing};
 use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
 use crate::api::body::{Event, HostSummary};
 use crate::api::client::{Client, ClientError};
-use crate::inspect::Traffic;
 use crate::model::VifId;
 use crate::record;
-use crate::status::{Condition, ConditionKind, Phase, VifStatus};
+use crate::status::{Phase, VifStatus};
 
 /// Requests at a time. The agent makes those that meet durable together.
 const AT_ONCE: usize = 32;
@@ -134,18 +133,22 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
                 }
                 if !ids.insert(record.vif.id) {
                     good = false;
-                    eprintln!("vifd: {}: vif.id: is the id of an earlier file", file.display());
+                    output.error(
+                        "invalid_record",
+                        "vif.id",
+                        &format!("{}: vif.id: is the id of an earlier file", file.display()),
+                    );
                 }
                 records.push((record.vif.id, bytes));
             }
             Err(refused) => {
                 good = false;
-                eprintln!("vifd: {}: {refused}", file.display());
+                output.error("invalid_record", &refused.field, &format!("{}: {refused}", file.display()));
             }
         }
     }
     if !good {
-        eprintln!("vifd: nothing was handed in");
+        output.error("invalid_record", "", "nothing was handed in");
         return Err(Failure::Said(FAILED));
     }
     let goal = plug.wait.map(|wait| match wait {
@@ -335,86 +338,6 @@ async fn follow(client: &Client, target: &str, output: &Output) -> Result<(), Fa
         }
     }
     Err(Failure::Other("the agent ended the list".into()))
-}
-
-pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Result<(), Failure> {
-    let id = resolve(client, word).await?;
-    let mut answer: Value = client.get(&format!("/v1/vifs/{id}")).await?;
-    let vif: VifStatus = typed(&answer)?;
-    // A VIF that is only left over on the host has no record.
-    let record: Option<Value> = client.get(&format!("/v1/vifs/{id}/record")).await.ok();
-    answer["record"] = record.unwrap_or_default();
-    // Only on managed bridges, and only while their switches answer.
-    let traffic: Option<Traffic> = match vif.condition(ConditionKind::FlowsReady) {
-        Some(_) => client.get(&format!("/v1/vifs/{id}/traffic")).await.ok(),
-        None => None,
-    };
-    answer["traffic"] = serde_json::to_value(&traffic).unwrap_or_default();
-    output.answer(&answer, || {
-        let mut text = sections(&vif, output);
-        text.push_str(&traffic.map(|traffic| counted(&traffic, output)).unwrap_or_default());
-        text
-    })
-}
-
-/// What the flows of a VIF have counted.
-fn counted(traffic: &Traffic, output: &Output) -> String {
-    let paint = output.paint;
-    let mut text = paint.strong("\nTraffic\n");
-    for (name, count) in [("sent", traffic.egress), ("received", traffic.ingress)] {
-        let packets = if count.packets == 1 { "packet" } else { "packets" };
-        let _ = writeln!(text, "  {name:<16}{} {packets}, {} octets", count.packets, count.bytes);
-    }
-    let drops: Vec<String> = traffic.dropped.iter().map(|(reason, packets)| format!("{packets} {reason}")).collect();
-    let _ =
-        writeln!(text, "  {:<16}{}", "dropped", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
-    for sentence in &traffic.lately {
-        let _ = writeln!(text, "  {:<16}{}", "", paint.bad(sentence));
-    }
-    text
-}
-
-fn sections(vif: &VifStatus, output: &Output) -> String {
-    let paint = output.paint;
-    let mut text = String::new();
-    let mut entry = |name: &str, value: &str| {
-        if !value.is_empty() {
-            let _ = writeln!(text, "{name:<12}{value}");
-        }
-    };
-    let phase = format!("{} {}", mark(vif.phase), vif.phase);
-    let since = humantime::format_rfc3339_seconds(vif.since);
-    let addresses: Vec<String> = vif.addresses.iter().map(ToString::to_string).collect();
-    entry("VIF", &paint.strong(&vif.id.to_string()));
-    entry("Type", &vif.kind);
-    entry("Guest", vif.instance.as_deref().unwrap_or_default());
-    entry("Addresses", &addresses.join(", "));
-    entry("Phase", &format!("{} since {since} ({})", paint.phase(vif.phase, &phase), vif.reason));
-    entry("", &vif.message);
-    let behind = if vif.generation == vif.observed_generation {
-        vif.generation.to_string()
-    } else {
-        format!("{}, in force is {}", vif.generation, vif.observed_generation)
-    };
-    entry("Generation", &behind);
-    text.push_str(&paint.strong("\nConditions\n"));
-    let conditions = vif.conditions.iter().map(|condition| {
-        let name = format!("{:?}", condition.kind);
-        let since = humantime::format_rfc3339_seconds(condition.since).to_string();
-        let Condition { status, reason, message, .. } = condition.clone();
-        vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into_owned().into(), message.into()]
-    });
-    text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
-    text.push_str(&paint.strong("\nSeen on this host\n"));
-    let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
-    if facts.as_object().is_none_or(serde_json::Map::is_empty) {
-        text.push_str("  nothing\n");
-    }
-    for (name, value) in facts.as_object().into_iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let _ = writeln!(text, "  {name:<16}{value}");
-    }
-    text
 }
 
 /// All VIFs, for the picture.
