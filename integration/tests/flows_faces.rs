@@ -210,8 +210,11 @@ fn what_is_configured_and_cannot_be_is_told() -> Result<()> {
 
     // A bridge that ovs-vswitchd cannot make.
     let nowhere = guest_record(15, 3)?.with_network("bridge", "br-two").with_profile("datapath_type", "nonsense");
-    scene.vifd.put(&nowhere)?;
-    let status = scene.vifd.wait_until(&nowhere.id(), "its bridge", |status| status["reason"] == "WaitingForBridge")?;
+    // Its guest has to be there longer than the question.
+    let nowhere = Guest::new(&scene.ovs, nowhere)?;
+    scene.vifd.put(&nowhere.record)?;
+    let status =
+        scene.vifd.wait_until(&nowhere.record.id(), "its bridge", |status| status["reason"] == "WaitingForBridge")?;
     let message = status["message"].as_str().unwrap_or_default();
     assert!(message.contains("bridge br-two (datapath_type nonsense)") && message.contains("its log"), "{message}");
 
