@@ -218,7 +218,8 @@ fn what_is_configured_and_cannot_be_is_told() -> Result<()> {
     let message = status["message"].as_str().unwrap_or_default();
     assert!(message.contains("bridge br-two (datapath_type nonsense)") && message.contains("its log"), "{message}");
 
-    // An update that clashes with another VIF leaves what is there, and says so.
+    // An update that clashes with another VIF leaves what is there, and says so. A third keeps the network one of several.
+    let _third = Guest::plug(&scene.ovs, &mut scene.vifd, guest_record(16, 1)?)?;
     let (a, b) = (&scene.a.record, &scene.b.record);
     let (id, name) = (b.id(), b.vif_name());
     let port = port(&scene.b, &scene.vifd)?;

@@ -1,9 +1,10 @@
 //! Directories: records, state, vhost-user sockets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::unistd::{AccessFlags, access};
 
@@ -43,6 +44,7 @@ fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
         Err(error) => return Finding::fail(name, format!("{shown} cannot be read: {error}"), make),
     };
     let (mut good, mut bad) = (0, Vec::new());
+    let mut vifs = BTreeMap::new();
     for entry in entries.filter_map(Result::ok) {
         let file_name = entry.file_name().to_string_lossy().into_owned();
         if !file_name.ends_with(".json") || file_name.starts_with('.') {
@@ -61,6 +63,7 @@ fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
                         VhostUserMode::Server => "dpdkvhostuserclient",
                     });
                 }
+                vifs.insert(record.vif.id, Arc::new(record.vif));
             }
             Err(why) => bad.push(format!("{file_name} ({why})")),
         }
@@ -79,6 +82,13 @@ fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
     {
         let message = format!("{shown} can be written by everybody, who can then plug and unplug");
         return Finding::fail(name, message, format!("run `chmod o-w {shown}`"));
+    }
+    let doubts = record::doubts(&vifs);
+    let first = doubts.iter().find_map(|(id, warnings)| Some((id, warnings.first()?)));
+    if let Some((id, warning)) = first {
+        let several = if doubts.len() == 1 { "1 record is" } else { &format!("{} records are", doubts.len()) };
+        let message = format!("{several} hardly meant so, e.g. of VIF {id}: {warning}");
+        return Finding::warn(name, message, format!("`vifd validate {shown}/*.json` says what is odd with each"));
     }
     Finding::ok(name, format!("{good} in {shown}"))
 }

@@ -61,6 +61,14 @@ async fn records_are_looked_into() {
     let records = find(&findings, "records").unwrap();
     assert_eq!(records.verdict, Level::Warn);
     assert!(records.message.contains("1 of 2") && records.message.contains("b.json"), "{records:?}");
+    // What only all of them together show.
+    let group = r#""policy": {"rules": [{"direction": "ingress", "remote_group": "web"}]}, "vif""#;
+    fs::write(root.path().join("vifs/b.json"), VHOST.replacen("\"vif\"", group, 1)).unwrap();
+    fs::remove_file(root.path().join("vifs/a.json")).unwrap();
+    let findings = examine(&path, None).await;
+    let records = find(&findings, "records").unwrap();
+    assert!(records.verdict == Level::Warn && records.message.contains("in the group \"web\""), "{records:?}");
+    assert!(records.remedy.contains("vifd validate"), "{records:?}");
 }
 
 #[tokio::test]
