@@ -1,6 +1,7 @@
-//! Where a switch is and how to get a byte stream to it: `unix:` and `tcp:` as ovs-vswitchd.conf.db(5) writes them.
-//! Another stream, e.g. one of TLS for `ssl:`, is handed in by an implementation of [`Connect`].
+//! Where a switch is and how to get a byte stream to it: `unix:`, `tcp:` and `ssl:` as ovs-vswitchd.conf.db(5) writes
+//! them. Another stream is handed in by an implementation of [`Connect`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
+use tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -24,7 +26,7 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>
 /// A future that ends when there may be a switch again.
 pub type Comeback = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Something that gives a byte stream to a switch: an endpoint, TLS, or a test's in-memory pipe.
+/// Something that gives a byte stream to a switch: an endpoint, or a test's in-memory pipe.
 pub trait Connect: Send + Sync {
     /// Connects anew.
     fn connect(&self) -> Connecting<'_>;
@@ -50,21 +52,34 @@ pub enum Endpoint {
         /// The port.
         port: u16,
     },
+    /// `ssl:HOST[:PORT]`: the same with TLS, which takes a [`Dial`].
+    Ssl {
+        /// A name or an address; IPv6 without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Self::Tcp { host, port } => write!(f, "tcp:{}:{port}", bracketed(host)),
+            Self::Ssl { host, port } => write!(f, "ssl:{}:{port}", bracketed(host)),
         }
     }
 }
 
+fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
+}
+
 /// Text that is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no OpenFlow endpoint: expected unix:PATH or tcp:HOST[:PORT], with IPv6 addresses in brackets")]
+#[error(
+    "\"{0}\" is no OpenFlow endpoint: expected unix:PATH, tcp:HOST[:PORT] or ssl:HOST[:PORT], with IPv6 addresses in brackets"
+)]
 pub struct EndpointError(pub String);
 
 impl FromStr for Endpoint {
@@ -73,14 +88,15 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let parsed = match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Some(Self::Unix(path.into())),
-            Some(("tcp", rest)) => tcp(rest),
+            Some(("tcp", rest)) => host_and_port(rest).map(|(host, port)| Self::Tcp { host, port }),
+            Some(("ssl", rest)) => host_and_port(rest).map(|(host, port)| Self::Ssl { host, port }),
             _ => None,
         };
         parsed.ok_or_else(|| EndpointError(text.to_owned()))
     }
 }
 
-fn tcp(text: &str) -> Option<Endpoint> {
+fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
@@ -92,26 +108,61 @@ fn tcp(text: &str) -> Option<Endpoint> {
         }
     };
     let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok().filter(|port| *port != 0))?;
-    (!host.is_empty()).then(|| Endpoint::Tcp { host: host.to_owned(), port })
+    (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
 impl Endpoint {
-    async fn open(&self) -> io::Result<Box<dyn Stream>> {
+    async fn open(&self, tls: Option<&Tls>) -> io::Result<Box<dyn Stream>> {
         match self {
             Self::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-            Self::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                // Requests are written whole, so waiting to fill a segment only adds latency.
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+            Self::Tcp { host, port } => Ok(Box::new(open_tcp(host, *port).await?)),
+            Self::Ssl { host, port } => {
+                let tls = tls.ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
+                })?;
+                // Files before the network: a missing key is worth knowing without a switch.
+                let handshake = tls.handshake(host)?;
+                Ok(Box::new(handshake.run(open_tcp(host, *port).await?).await?))
             }
         }
     }
 }
 
+async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    // Requests are written whole, so waiting to fill a segment only adds latency.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// An endpoint with what it takes to connect there.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    endpoint: Endpoint,
+    tls: Option<Tls>,
+}
+
+impl Dial {
+    /// `tls` is used by `ssl:` endpoints only, which cannot do without.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, tls: Option<Tls>) -> Self {
+        Self { endpoint, tls }
+    }
+}
+
+impl Connect for Dial {
+    fn connect(&self) -> Connecting<'_> {
+        Box::pin(self.endpoint.open(self.tls.as_ref()))
+    }
+
+    fn target(&self) -> String {
+        self.endpoint.to_string()
+    }
+}
+
 impl Connect for Endpoint {
     fn connect(&self) -> Connecting<'_> {
-        Box::pin(self.open())
+        Box::pin(self.open(None))
     }
 
     fn target(&self) -> String {
@@ -125,19 +176,36 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_what_was_parsed() {
-        for text in ["unix:/run/openvswitch/br0.mgmt", "tcp:127.0.0.1:6653", "tcp:[::1]:6654", "tcp:sw.example.org:1"] {
+        for text in [
+            "unix:/run/openvswitch/br0.mgmt",
+            "tcp:127.0.0.1:6653",
+            "tcp:[::1]:6654",
+            "ssl:[::1]:6654",
+            "ssl:sw.example.org:1",
+        ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert_eq!("tcp:[::1]".parse::<Endpoint>().unwrap().to_string(), "tcp:[::1]:6653");
         assert_eq!("tcp:sw".parse::<Endpoint>().unwrap().to_string(), "tcp:sw:6653");
+        assert_eq!("ssl:sw".parse::<Endpoint>().unwrap().to_string(), "ssl:sw:6653");
     }
 
     #[test]
     fn everything_else_is_refused() {
-        for text in
-            ["br0.mgmt", "unix:", "ssl:h:1", "ptcp:6653", "tcp:", "tcp::1", "tcp:::1:1", "tcp:[::1", "tcp:[h]:1"]
-                .into_iter()
-                .chain(["tcp:h:0", "tcp:h:", "tcp:h:65536", "tcp:[::1]1"])
+        for text in [
+            "br0.mgmt",
+            "unix:",
+            "ssl:h:0",
+            "pssl:6653",
+            "ptcp:6653",
+            "tcp:",
+            "tcp::1",
+            "tcp:::1:1",
+            "tcp:[::1",
+            "tcp:[h]:1",
+        ]
+        .into_iter()
+        .chain(["tcp:h:0", "tcp:h:", "tcp:h:65536", "tcp:[::1]1"])
         {
             assert_eq!(text.parse::<Endpoint>(), Err(EndpointError(text.to_owned())));
         }

@@ -26,6 +26,7 @@ mod table;
 mod text;
 mod wire;
 
+pub use ::tls;
 pub use action::Action;
 pub use count::FlowCount;
 pub use error::{DecodeError, Fault, TextError};

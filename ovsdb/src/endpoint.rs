@@ -165,7 +165,11 @@ impl Dial {
                     io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
                 })?;
                 // Files before the network: a missing key is worth knowing without a server.
-                let handshake = tls.handshake(host)?;
+                let name = match host {
+                    Host::Ip(ip) => ip.to_string(),
+                    Host::Name(name) => name.clone(),
+                };
+                let handshake = tls.handshake(&name)?;
                 let stream = open_tcp(host, *port).await?;
                 Ok(Box::new(handshake.run(stream).await?))
             }

@@ -64,7 +64,7 @@ pub mod schema;
 pub mod session;
 pub mod table;
 pub mod text;
-pub mod tls;
+pub use ::tls;
 pub mod transact;
 pub mod update;
 pub mod value;

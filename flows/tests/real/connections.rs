@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use flows::endpoint::{Connect, Connecting, Endpoint, Stream};
+use flows::endpoint::{Dial, Endpoint};
 use flows::message::{AsyncMask, FragmentHandling, Kind, Message, PortReason, Role, SwitchConfig};
 use flows::session::{CallError, Config, Outcome, Session, SessionError, SessionState};
+use flows::tls::{Tls, Verification};
 use flows::{GroupCommand, GroupMod, MeterCommand, MeterMod};
-use ovsdb::endpoint::Connect as _;
 
 use crate::ovs::{PATIENCE, Switch, add, failure, group, many, output, path, ready, wait_ready, wait_until};
 
@@ -228,24 +228,8 @@ impl Pki {
     }
 }
 
-/// How a program that has TLS hands it in.
-struct Ssl(ovsdb::endpoint::Dial);
-
-impl Connect for Ssl {
-    fn connect(&self) -> Connecting<'_> {
-        Box::pin(async {
-            let stream = self.0.connect().await?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-
-    fn target(&self) -> String {
-        self.0.target()
-    }
-}
-
 #[tokio::test]
-async fn ssl_by_a_stream_that_is_handed_in() {
+async fn ssl() {
     let pki = Pki::new(&["switch", "client"]);
     let option = |name: &str, file: &Path| format!("--{name}={}", path(file));
     let switch = Switch::with(vec![
@@ -254,14 +238,36 @@ async fn ssl_by_a_stream_that_is_handed_in() {
         option("ca-cert", &pki.authority()),
     ]);
     switch.vsctl(&["set-controller", "br0", "pssl:0:127.0.0.1"]);
-    let tls = ovsdb::tls::Tls {
+    let tls = Tls {
         private_key: pki.file("client-privkey.pem"),
         certificate: pki.file("client-cert.pem"),
         ca_certificate: pki.authority(),
-        verification: ovsdb::tls::Verification::Chain,
+        verification: Verification::ByEndpoint,
     };
-    let endpoint = format!("ssl:127.0.0.1:{}", listener(&switch)).parse().unwrap();
-    let handle = ready(Config::new(Ssl(ovsdb::endpoint::Dial::new(endpoint, Some(tls))))).await;
+    let endpoint: Endpoint = format!("ssl:127.0.0.1:{}", listener(&switch)).parse().unwrap();
+    let dial = |tls| Config::new(Dial::new(endpoint.clone(), tls));
+    let handle = ready(dial(Some(tls.clone()))).await;
     assert_eq!(handle.bundle(many(5000, 7).iter().map(add).collect()).await, Outcome::Committed);
     assert_eq!(handle.dump_flows().await.unwrap().len(), 5000);
+    drop(handle);
+
+    let refused = async |tls| chain(&*failure(&Session::spawn(dial(tls))).await);
+    let stranger = Tls { ca_certificate: pki.file("pki/switchca/cacert.pem"), ..tls.clone() };
+    let words = refused(Some(stranger)).await;
+    assert!(words.contains("certificate"), "{words}");
+    let missing = Tls { private_key: pki.file("none.pem"), ..tls.clone() };
+    let words = refused(Some(missing)).await;
+    assert!(words.contains("none.pem"), "{words}");
+    let words = refused(None).await;
+    assert!(words.contains("an ssl: endpoint needs a key, certificate and CA"), "{words}");
+    // By name all of the certificate counts, and ovs-pki's says nothing that could be checked.
+    let strict = Tls { verification: Verification::Name, ..tls };
+    let words = refused(Some(strict)).await;
+    assert!(words.contains("certificate"), "{words}");
+}
+
+/// An error with all that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

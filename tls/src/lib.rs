@@ -1,7 +1,8 @@
-//! TLS for `ssl:` endpoints: rustls with the ring provider, mutual authentication, certificates from PEM
-//! files that are read at every connection, so that renewed ones need no restart.
+//! TLS for `ssl:` endpoints of Open vSwitch, of databases and of switches: rustls with the ring provider, mutual
+//! authentication, certificates from PEM files that are read at every connection, so that renewed ones need no restart.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +16,6 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-use crate::endpoint::Host;
 
 /// What the server's certificate has to prove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,23 +44,31 @@ pub struct Tls {
 }
 
 /// A handshake that lacks its stream only.
-pub(crate) struct Handshake {
+pub struct Handshake {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Handshake {
-    pub(crate) async fn run(self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// Shakes hands over a stream.
+    ///
+    /// # Errors
+    /// The stream ended, or one of the two does not trust the other.
+    pub async fn run(self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.name, stream).await
     }
 }
 
 impl Tls {
-    /// Reads the files.
-    pub(crate) fn handshake(&self, host: &Host) -> io::Result<Handshake> {
-        let name = match host {
-            Host::Ip(ip) => ServerName::from(*ip),
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(io::Error::other)?,
+    /// Reads the files. `host` is what is dialled: a name, or an address without brackets.
+    ///
+    /// # Errors
+    /// A file cannot be read or used, or `host` is no name that a certificate could be for.
+    pub fn handshake(&self, host: &str) -> io::Result<Handshake> {
+        let ip: Option<IpAddr> = host.parse().ok();
+        let name = match ip {
+            Some(ip) => ServerName::from(ip),
+            None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
         let mut roots = RootCertStore::empty();
         for certificate in read_certificates(&self.ca_certificate)? {
@@ -76,7 +83,7 @@ impl Tls {
         let chain_only = match self.verification {
             Verification::Chain => true,
             Verification::Name => false,
-            Verification::ByEndpoint => matches!(host, Host::Ip(_)),
+            Verification::ByEndpoint => ip.is_some(),
         };
         let builder = if chain_only {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(ChainVerifier { roots, provider }))
