@@ -12,3 +12,4 @@ mod restarts;
 mod rules;
 mod scene;
 mod spoofs;
+mod untold;

@@ -56,6 +56,18 @@ impl Picture {
         self.put(id, flow);
     }
 
+    /// Whether there are the same flows in both, and ours do the same. What those of others do does not matter, and may be told
+    /// in other words than it is dumped.
+    pub(in crate::backend) fn agrees_with(&self, other: &Picture) -> bool {
+        let same = |id: &FlowId| match (self.flow(id), other.flow(id)) {
+            (Some(a), Some(b)) => {
+                (a.idle_timeout, a.hard_timeout, &a.instructions) == (b.idle_timeout, b.hard_timeout, &b.instructions)
+            }
+            _ => false,
+        };
+        self.cookies == other.cookies && self.state.owned.values().flat_map(|set| set.keys()).all(same)
+    }
+
     /// A flow is there.
     pub(in crate::backend) fn put(&mut self, id: FlowId, flow: Flow) {
         let cookie = flow.cookie;
@@ -192,6 +204,31 @@ mod tests {
         assert_eq!(picture.removed, 1);
         picture.put_others(Vec::new(), Vec::new(), Limits::default());
         assert_eq!(picture.removed, 0);
+    }
+
+    #[test]
+    fn a_flow_that_was_not_told_of_is_missed() {
+        let told = |events: &[(UpdateEvent, u64, &str)]| {
+            let mut picture = Picture::new(0x7654);
+            events.iter().for_each(|(event, cookie, text)| picture.take(update(*event, *cookie, text)));
+            picture
+        };
+        let is = (UpdateEvent::Initial, OURS | 1, "table=1,in_port=1 actions=drop");
+        let foreign = (UpdateEvent::Initial, 3, "table=1,in_port=3 actions=drop");
+        let all = told(&[is, foreign]);
+        assert!(all.agrees_with(&told(&[foreign, is])));
+        for other in [
+            told(&[is]),
+            told(&[foreign]),
+            told(&[is, foreign, (UpdateEvent::Added, OURS | 1, "table=1,in_port=2 actions=drop")]),
+            told(&[is, foreign, (UpdateEvent::Modified, OURS | 1, "table=1,in_port=1 actions=output:7")]),
+            told(&[is, foreign, (UpdateEvent::Added, 9, "table=1,in_port=1 actions=drop")]),
+        ] {
+            assert!(!all.agrees_with(&other) && !other.agrees_with(&all));
+        }
+        // In whatever words what somebody else's does is told.
+        let words = (UpdateEvent::Modified, 3, "table=1,in_port=3 actions=output:7");
+        assert!(all.agrees_with(&told(&[is, foreign, words])));
     }
 
     #[test]

@@ -34,6 +34,8 @@ use crate::model::{Bridge, FlowState, Limits};
 const SETTLING: Duration = Duration::from_millis(500);
 /// How long the switch may take to tell of what it has committed, before it is looked at anew.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing may be told any more until it counts that all of it was.
+const QUIET: Duration = Duration::from_millis(300);
 /// The pause after a look that failed although the session did not.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,6 +100,8 @@ pub(super) struct Switch {
     /// Fragments are treated as our flows rely on: a first one has the ports and types that it carries. Otherwise a
     /// guest's router advertisement would be none as soon as it is a fragment.
     fragments: bool,
+    /// What happens to flows is told, as far as that can be known. Otherwise only what is asked for counts.
+    is_told: bool,
     /// More is happening than is told; what was told so far is not a whole.
     paused: bool,
 }
@@ -123,6 +127,7 @@ impl Switch {
             watch: None,
             requests,
             fragments: false,
+            is_told: true,
             paused: false,
         }
     }
@@ -136,6 +141,8 @@ impl Switch {
             if self.wait(&mut session).await.is_break() {
                 return;
             }
+            // Another connection may be to another release.
+            self.is_told = true;
             if let Err(error) = self.look().await {
                 tracing::debug!(bridge = self.bridge, %error, "the switch could not be looked at");
                 sleep(PAUSE).await;
@@ -198,7 +205,7 @@ impl Switch {
                 command = self.commands.recv() => match command {
                     None => return ControlFlow::Break(()),
                     Some(Command::Look(reply)) => {
-                        let looked = self.look().await;
+                        let looked = self.audit().await;
                         let _ = reply.send(());
                         looked
                     }
@@ -235,8 +242,12 @@ impl Switch {
         self.watch = None;
         self.paused = false;
         let mut picture = Picture::new(self.owner);
-        match self.handle.watch_flows().await {
-            Ok(mut watch) => {
+        let watch = match self.is_told {
+            true => self.handle.watch_flows().await.map(Some),
+            false => Ok(None),
+        };
+        match watch {
+            Ok(Some(mut watch)) => {
                 while let WatchEvent::Updates(updates) = watch.next().await? {
                     updates
                         .into_iter()
@@ -245,23 +256,92 @@ impl Switch {
                 self.watch = Some(watch);
             }
             // Open vSwitch before 2.16 tells nothing by itself over OpenFlow 1.4.
-            Err(CallError::Refused(_)) => {
-                for stats in self.handle.dump_flows().await? {
-                    picture.put(FlowId::of(&stats.flow), stats.flow);
-                }
-            }
+            Ok(None) | Err(CallError::Refused(_)) => picture = self.dump().await?,
             Err(error) => return Err(error.into()),
         }
         let before = std::mem::replace(&mut self.picture, picture);
-        self.look_at_others().await?;
+        self.look_beside_flows().await?;
         self.picture.recognise(&before);
+        self.show();
+        Ok(())
+    }
+
+    /// Looks at everything else.
+    async fn look_beside_flows(&mut self) -> Result<(), Blind> {
+        self.look_at_others().await?;
         // Of this nothing is told either. On a bridge without flows of ours it is somebody else's matter.
         self.fragments = false;
         if !self.picture.state().owned.is_empty() {
             self.match_fragments().await?;
         }
-        self.show();
         Ok(())
+    }
+
+    /// Looks at everything: first whether what was told is what is there. It is not where a switch reads our request
+    /// otherwise than those that we know, and would leave us blind from here on.
+    async fn audit(&mut self) -> Result<(), Blind> {
+        match self.was_told_all().await? {
+            Some(true) => {
+                self.look_beside_flows().await?;
+                self.show();
+                return Ok(());
+            }
+            Some(false) => {
+                self.is_told = false;
+                let bridge = &self.bridge;
+                tracing::warn!(
+                    bridge,
+                    "the switch does not tell of all changes of flows: they are found at resyncs alone"
+                );
+            }
+            None => {}
+        }
+        self.look().await
+    }
+
+    /// Whether what was told is what is there, where that can be said: when somebody is at work, what is there is ahead of
+    /// what was told.
+    async fn was_told_all(&mut self) -> Result<Option<bool>, Blind> {
+        if self.watch.is_none() {
+            return Ok(None);
+        }
+        let mut before: Option<Picture> = None;
+        for _ in 0..3 {
+            let picture = self.dump().await?;
+            let is_quiet = self.picture.agrees_with(&picture) || !self.hear().await?;
+            if self.watch.is_none() || self.paused {
+                return Ok(None);
+            }
+            if self.picture.agrees_with(&picture) {
+                return Ok(Some(true));
+            }
+            if is_quiet && before.is_some_and(|before| before.agrees_with(&picture)) {
+                return Ok(Some(false));
+            }
+            before = Some(picture);
+        }
+        Ok(None)
+    }
+
+    /// All flows, as the switch has them when it is asked.
+    async fn dump(&mut self) -> Result<Picture, Blind> {
+        let handle = self.handle.clone();
+        let mut picture = Picture::new(self.owner);
+        for stats in self.meanwhile(async move { handle.dump_flows().await }).await?? {
+            picture.put(FlowId::of(&stats.flow), stats.flow);
+        }
+        Ok(picture)
+    }
+
+    /// Takes in what is told, until nothing is or patience ends; answers whether something was.
+    async fn hear(&mut self) -> Result<bool, Blind> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut heard = false;
+        while let Ok(event) = timeout_at(deadline.min(Instant::now() + QUIET), next(&mut self.watch)).await {
+            self.take(event?);
+            heard = true;
+        }
+        Ok(heard)
     }
 
     /// Has the switch treat fragments as our flows rely on, before there are any and as long as there are some.
