@@ -18,14 +18,21 @@ fn members(count: u16, rules: bool) -> Vec<Member> {
 const UPLINK: Option<Uplink> = Some(Uplink { port: 1, vlan: Some(100) });
 
 fn facts(members: Vec<Member>) -> NetworkFacts {
-    NetworkFacts { owner: owner(), key: network(1), members, uplink: UPLINK, groups: (1..=8).collect() }
+    NetworkFacts {
+        owner: owner(),
+        key: network(1),
+        members,
+        uplink: UPLINK,
+        limbo: Vec::new(),
+        groups: (1..=8).collect(),
+    }
 }
 
 #[test]
 fn every_group_is_one_message_and_every_member_is_in_one() {
     for (count, groups) in [(1, 1), (1000, 1), (1500, 2), (3999, 4)] {
         let facts = facts(members(count, false));
-        assert_eq!(pipeline::groups_needed(&facts.members, UPLINK), groups, "{count} members");
+        assert_eq!(pipeline::groups_needed(&facts.members, UPLINK, 0), groups, "{count} members");
         let network = pipeline::network(&facts).unwrap();
         assert_eq!(network.groups.len(), groups);
         assert_eq!(network.groups.iter().map(|group| group.buckets.len()).sum::<usize>(), usize::from(count) + 1);

@@ -78,7 +78,7 @@ fn member(port: u16, rules: bool) -> Member {
 }
 
 fn facts(members: Vec<Member>, uplink: Option<Uplink>) -> NetworkFacts {
-    NetworkFacts { owner: owner(), key: network(1), members, uplink, groups: vec![1, 2, 3] }
+    NetworkFacts { owner: owner(), key: network(1), members, uplink, limbo: Vec::new(), groups: vec![1, 2, 3] }
 }
 
 const TAGGED: Option<Uplink> = Some(Uplink { port: 9, vlan: Some(100) });

@@ -99,8 +99,8 @@ impl Bridge {
         let facts = |key: NetworkKey| {
             let members: Vec<_> = self.ports.iter().filter(|port| port.network == key).filter_map(Member::of).collect();
             let uplink = self.uplinks.get(&key).copied();
-            let groups = next.by_ref().take(pipeline::groups_needed(&members, uplink)).collect();
-            NetworkFacts { owner: owner(), key, members, uplink, groups }
+            let groups = next.by_ref().take(pipeline::groups_needed(&members, uplink, 0)).collect();
+            NetworkFacts { owner: owner(), key, members, uplink, limbo: Vec::new(), groups }
         };
         keys.into_iter().map(facts).collect()
     }

@@ -199,6 +199,24 @@ fn flood_of(host: &Host, vif: &Vif) -> Flow {
     flow.expect("a flow that floods").as_ref().clone()
 }
 
+/// The group that a VIF's network is flooded by.
+fn group_of(host: &Host, vif: &Vif) -> u32 {
+    match flood_of(host, vif).instructions.apply.last() {
+        Some(Action::Group(group)) => *group,
+        other => panic!("a flood is a group, not {other:?}"),
+    }
+}
+
+/// The places that a group sends to.
+fn flooded(host: &Host, group: u32) -> BTreeSet<u32> {
+    let flows = host.world.flows();
+    flows[MANAGED].ready().unwrap().groups[&group].buckets.iter().filter_map(served).collect()
+}
+
+fn ports<const N: usize>(host: &Host, names: [&str; N]) -> BTreeSet<u32> {
+    names.map(|name| u32::try_from(host.world.ovs.interfaces[name].ofport.unwrap()).unwrap()).into()
+}
+
 /// Four VIFs with ports, in two networks; these stay when they have no record any more.
 fn two_networks(preserved: &[u8]) -> Host {
     let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
@@ -242,20 +260,33 @@ fn who_left_a_network_is_not_flooded_there_any_more() {
     host.converge();
     host.world.add_port(MANAGED, "tap11", "internal", StringMap::new());
     host.converge();
-    let Action::Group(group) = flood_of(&host, &host.all[0]).instructions.apply.last().unwrap().clone() else {
-        panic!("a flood is a group")
-    };
-    let served = |host: &Host| -> BTreeSet<u32> {
-        let flows = host.world.flows();
-        flows[MANAGED].ready().unwrap().groups[&group].buckets.iter().filter_map(served).collect()
-    };
-    let port = |host: &Host, name: &str| u32::try_from(host.world.ovs.interfaces[name].ofport.unwrap()).unwrap();
-    assert_eq!(served(&host), ["tap0", "tap2", "tap11"].map(|name| port(&host, name)).into());
+    let group = group_of(&host, &host.all[0]);
+    assert_eq!(flooded(&host, group), ports(&host, ["tap0", "tap2", "tap11"]));
     let moved = Vif { network: host.all[1].network.clone(), ..Vif::clone(&host.all[2]) };
     host.happen(&Event::Want(0b1110));
     host.desired.vifs.insert(moved.id, Arc::new(moved));
     host.converge();
-    assert_eq!(served(&host), ["tap0", "tap11"].map(|name| port(&host, name)).into());
+    assert_eq!(flooded(&host, group), ports(&host, ["tap0", "tap11"]));
+}
+
+/// Who is the only one of a network with a record still speaks with a port that stays without.
+#[test]
+fn the_last_of_a_network_with_a_record_is_heard_by_those_without() {
+    let mut host = two_networks(&[0]);
+    let group = group_of(&host, &host.all[0]);
+    let both = ports(&host, ["tap0", "tap2"]);
+    assert_eq!(flooded(&host, group), both);
+    host.happen(&Event::Want(0b1110));
+    for memo in [None, Some(Memo::default())] {
+        host.memo = memo.unwrap_or(host.memo);
+        let plan = host.converge();
+        assert_flows_are_right(&host, &plan);
+        assert_eq!((group_of(&host, &host.all[0]), flooded(&host, group)), (group, both.clone()));
+    }
+    host.world.delete_port("tap0");
+    let plan = host.converge();
+    assert_flows_are_right(&host, &plan);
+    assert!(!host.world.flows()[MANAGED].ready().unwrap().groups.contains_key(&group));
 }
 
 /// Without any record nothing is taken away: not the flows of a port either that somebody else took.

@@ -1,6 +1,5 @@
 //! What the VIFs of one network share on a bridge: where its broadcasts go, and what is not here.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -70,13 +69,14 @@ impl Work<'_> {
             }
             // Numbers that the switch has are taken before new ones are given.
             for key in &keys {
-                self.prepare(&bridge, *key, look.uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied());
+                let uplink = look.uplinks.get(key).and_then(|uplink| uplink.as_ref().ok()).copied();
+                self.prepare(&bridge, *key, uplink, &look.limbo);
             }
             for key in keys {
                 let lacking = self.switches.lacking;
                 let mut standing = match &look.common {
                     Err(trouble) => Standing { trouble: Some(trouble.clone()), ..Standing::default() },
-                    Ok(common) => self.network(&bridge, key, common, &look.limbo),
+                    Ok(common) => self.network(&bridge, key, common),
                 };
                 if let Some(Err(trouble)) = look.uplinks.get(&key) {
                     standing.trouble.get_or_insert_with(|| trouble.clone());
@@ -194,40 +194,44 @@ impl Work<'_> {
         else {
             return false;
         };
-        let facts = NetworkFacts { owner, key, members: Vec::new(), uplink: Some(uplink), groups: Vec::new() };
+        let uplink = Some(uplink);
+        let facts = NetworkFacts { owner, key, members: Vec::new(), uplink, limbo: Vec::new(), groups: Vec::new() };
         let flows = pipeline::network(&facts).unwrap_or_default().flows;
         let arriving = flows.iter().find(|flow| tables::Place::of(flow) == tables::ADMIT);
         arriving.is_some_and(|flow| observed.contains_key(&FlowId::of(flow)))
     }
 
     /// Makes the facts of a network anew where they are others.
-    fn prepare(&mut self, bridge: &str, key: NetworkKey, uplink: Option<pipeline::Uplink>) {
+    fn prepare(&mut self, bridge: &str, key: NetworkKey, uplink: Option<pipeline::Uplink>, limbo: &BTreeSet<u32>) {
         let owner = self.tag();
         let Some(state) = self.state(bridge) else { return };
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get(&place) else { return };
+        let range = self.inputs.settings.groups;
+        // What flows on the switch name counts before there is anything else to go by, and unless another network has
+        // it: it may be somebody's hand that named it.
+        let named = || {
+            let mut seen = BTreeSet::new();
+            let mut named = state.owned.get(&Cookie::network(owner, key).0).map(groups_named).unwrap_or_default();
+            let held = &self.switches.held;
+            named.retain(|id| range.contains(*id) && !held.has_group(bridge, *id) && seen.insert(*id));
+            named
+        };
+        let had = || self.switches.held.groups(&place).cloned().unwrap_or_else(named);
+        let left = if limbo.is_empty() { Vec::new() } else { left_in(&had(), state, limbo) };
         let same = network.facts.as_ref().is_some_and(|facts| {
             facts.uplink == uplink
-                && facts.groups.len() >= pipeline::groups_needed(&facts.members, uplink)
+                && facts.limbo == left
+                && facts.groups.len() >= pipeline::groups_needed(&facts.members, uplink, left.len())
                 && facts.members.len() == network.members.len()
                 && facts.members.iter().eq(network.members.values())
         });
         if same {
             return;
         }
-        let range = self.inputs.settings.groups;
-        let had = self.switches.held.groups(&place).cloned();
         let members: Vec<_> = network.members.values().cloned().collect();
-        let needed = pipeline::groups_needed(&members, uplink);
-        // What flows on the switch name counts before there is anything else to go by, and unless another network has
-        // it: it may be somebody's hand that named it.
-        let mut groups = had.unwrap_or_else(|| {
-            let mut seen = BTreeSet::new();
-            let mut named = state.owned.get(&Cookie::network(owner, key).0).map(groups_named).unwrap_or_default();
-            let held = &self.switches.held;
-            named.retain(|id| range.contains(*id) && !held.has_group(bridge, *id) && seen.insert(*id));
-            named
-        });
+        let needed = pipeline::groups_needed(&members, uplink, left.len());
+        let mut groups = had();
         groups.truncate(needed);
         while groups.len() < needed {
             match self.switches.free_group(bridge, range.first..=range.last) {
@@ -236,7 +240,7 @@ impl Work<'_> {
             }
         }
         self.switches.held.set_groups(place.clone(), groups.clone());
-        let facts = NetworkFacts { owner, key, members, uplink, groups };
+        let facts = NetworkFacts { owner, key, members, uplink, limbo: left, groups };
         let wanted = pipeline::network(&facts).unwrap_or_default();
         if let Some(network) = self.switches.networks.get_mut(&place) {
             (network.facts, network.wanted) = (Some(facts), wanted);
@@ -244,28 +248,21 @@ impl Work<'_> {
     }
 
     /// Plans a network's flows and groups; answers how they stand.
-    fn network(&mut self, bridge: &str, key: NetworkKey, common: &Common, limbo: &BTreeSet<u32>) -> Standing {
+    fn network(&mut self, bridge: &str, key: NetworkKey, common: &Common) -> Standing {
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get_mut(&place) else { return Standing::default() };
         let Some(facts) = network.facts.take() else { return Standing::default() };
         let wanted = std::mem::take(&mut network.wanted);
-        let standing = self.network_of(bridge, &facts, &wanted, common, limbo);
+        let standing = self.network_of(bridge, &facts, &wanted, common);
         if let Some(network) = self.switches.networks.get_mut(&place) {
             (network.facts, network.wanted) = (Some(facts), wanted);
         }
         standing
     }
 
-    fn network_of(
-        &mut self,
-        bridge: &str,
-        facts: &NetworkFacts,
-        wanted: &NetworkFlows,
-        common: &Common,
-        limbo: &BTreeSet<u32>,
-    ) -> Standing {
+    fn network_of(&mut self, bridge: &str, facts: &NetworkFacts, wanted: &NetworkFlows, common: &Common) -> Standing {
         let Some(state) = self.state(bridge) else { return Standing::default() };
-        let needed = pipeline::groups_needed(&facts.members, facts.uplink);
+        let needed = pipeline::groups_needed(&facts.members, facts.uplink, facts.limbo.len());
         if facts.groups.len() < needed {
             let trouble = format!("no group is free on bridge {bridge} (openflow.groups)");
             return Standing { trouble: Some(trouble), ..Standing::default() };
@@ -275,12 +272,10 @@ impl Work<'_> {
         }
         let mut ops: Vec<FlowOp> = Vec::new();
         for group in &wanted.groups {
-            let there = state.groups.get(&group.id);
-            let group = with_limbo(group, there.map(Arc::as_ref), limbo);
-            match there {
-                None => ops.push(group_op(bridge, GroupCommand::Add, group.into_owned())),
-                Some(there) if same_group(there, &group) => {}
-                Some(_) => ops.push(group_op(bridge, GroupCommand::Modify, group.into_owned())),
+            match state.groups.get(&group.id) {
+                None => ops.push(group_op(bridge, GroupCommand::Add, group.clone())),
+                Some(there) if same_group(there, group) => {}
+                Some(_) => ops.push(group_op(bridge, GroupCommand::Modify, group.clone())),
             }
         }
         let cookie = Cookie::network(facts.owner, facts.key);
@@ -414,7 +409,7 @@ fn groups_named(set: &Arc<FlowSet>) -> Vec<u32> {
 fn is_used<'a>(facts: &NetworkFacts, members: impl Iterator<Item = &'a VifId>, state: &FlowState) -> bool {
     let flows = |id: &VifId| state.owned.get(&Cookie::vif(facts.owner, *id).0);
     let vifs = members.filter(|id| admitted_to(flows(id)) == Some(facts.key.metadata()));
-    vifs.take(2).count() + usize::from(facts.uplink.is_some()) >= 2
+    vifs.take(2).count() + usize::from(facts.uplink.is_some()) + facts.limbo.len() >= 2
 }
 
 /// The places that a network is flooded to as they are to be: by the groups that its flow on the switch names.
@@ -455,15 +450,12 @@ fn uncopied(wanted: &[Flow], observed: Option<&Arc<FlowSet>>) -> BTreeSet<u32> {
     uncopied
 }
 
-/// A wanted group with what the one there has for ports that are nobody's at the moment.
-fn with_limbo<'a>(wanted: &'a Group, there: Option<&Group>, limbo: &BTreeSet<u32>) -> Cow<'a, Group> {
-    let there = there.filter(|_| !limbo.is_empty()).into_iter().flat_map(|group| &group.buckets);
-    let kept: Vec<_> = there.filter(|bucket| pipeline::served(bucket).is_some_and(|to| limbo.contains(&to))).collect();
-    if kept.is_empty() {
-        return Cow::Borrowed(wanted);
-    }
-    let buckets = wanted.buckets.iter().chain(kept).cloned().collect();
-    Cow::Owned(Group { id: wanted.id, kind: wanted.kind, buckets })
+/// The buckets of these groups for ports that are nobody's at the moment: who floods to nobody else floods to them.
+fn left_in(groups: &[u32], state: &FlowState, limbo: &BTreeSet<u32>) -> Vec<Bucket> {
+    let buckets = groups.iter().filter_map(|id| state.groups.get(id)).flat_map(|group| &group.buckets);
+    let to = |bucket: &Bucket| pipeline::served(bucket).filter(|to| limbo.contains(to));
+    let left: BTreeMap<u32, Bucket> = buckets.filter_map(|bucket| Some((to(bucket)?, bucket.clone()))).collect();
+    left.into_values().collect()
 }
 
 /// Whether two groups do the same. All buckets of theirs are gone through, in whatever order.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use flows::Bucket;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::cookie::{NetworkKey, OwnerTag};
@@ -195,6 +196,8 @@ pub struct NetworkFacts {
     pub members: Vec<Member>,
     /// Its uplink.
     pub uplink: Option<Uplink>,
+    /// Buckets for ports that stay although nothing is planned for them, as they are on the switch.
+    pub limbo: Vec<Bucket>,
     /// Ids of the groups that flood it, as many as [`super::groups_needed`] says.
     pub groups: Vec<u32>,
 }

@@ -75,12 +75,13 @@ fn receiver(actions: &[Action]) -> Option<u32> {
 }
 
 /// The buckets of a network, in the groups that they fit into. A network with one place alone has nothing to flood.
-pub(super) fn buckets(members: &[Member], uplink: Option<Uplink>) -> Vec<Vec<Bucket>> {
-    let reached = &members[..flooded(members, uplink)];
-    let uplink = uplink.map(|uplink| bucket(uplink.port.into(), OUTPUT));
+fn buckets(facts: &NetworkFacts) -> Vec<Vec<Bucket>> {
+    let reached = &facts.members[..flooded(&facts.members, facts.uplink)];
+    let uplink = facts.uplink.map(|uplink| bucket(uplink.port.into(), OUTPUT));
     let all: Vec<_> = uplink
         .into_iter()
         .chain(reached.iter().map(|member| bucket(member.at.id(), lookup::next(member.rules))))
+        .chain(facts.limbo.iter().cloned())
         .collect();
     all.chunks(BUCKETS).take(groups_of(all.len())).map(<[Bucket]>::to_vec).collect()
 }
@@ -90,14 +91,14 @@ fn groups_of(buckets: usize) -> usize {
     if buckets < 2 { 0 } else { buckets.div_ceil(BUCKETS) }
 }
 
-/// How many groups a network takes: their ids are the planner's to find.
+/// How many groups a network takes, with so many buckets of [`NetworkFacts::limbo`]: their ids are the planner's to find.
 #[must_use]
-pub fn groups_needed(members: &[Member], uplink: Option<Uplink>) -> usize {
-    groups_of(flooded(members, uplink) + usize::from(uplink.is_some()))
+pub fn groups_needed(members: &[Member], uplink: Option<Uplink>, limbo: usize) -> usize {
+    groups_of(flooded(members, uplink) + usize::from(uplink.is_some()) + limbo)
 }
 
 pub(super) fn groups(facts: &NetworkFacts) -> Vec<Group> {
-    let buckets = buckets(&facts.members, facts.uplink);
+    let buckets = buckets(facts);
     let group = |(buckets, id): (Vec<Bucket>, &u32)| Group { id: *id, kind: GroupKind::All, buckets: buckets.into() };
     buckets.into_iter().zip(&facts.groups).map(group).collect()
 }

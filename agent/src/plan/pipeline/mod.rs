@@ -88,7 +88,7 @@ pub struct TooFewGroups {
 /// # Errors
 /// There are fewer ids than [`groups_needed`] says.
 pub fn network(facts: &NetworkFacts) -> Result<NetworkFlows, TooFewGroups> {
-    let needed = groups_needed(&facts.members, facts.uplink);
+    let needed = groups_needed(&facts.members, facts.uplink, facts.limbo.len());
     let given = facts.groups.len();
     let Some(ids) = facts.groups.get(..needed) else { return Err(TooFewGroups { needed, given }) };
     let mut pen = Pen::new(Cookie::network(facts.owner, facts.key));
