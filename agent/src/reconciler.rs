@@ -252,7 +252,7 @@ impl<S: Source> Reconciler<S> {
                 self.quarrels.forget(vif);
             }
             if !changed.shared.is_empty() {
-                self.holds.forget_sharers(&changed.shared);
+                self.holds.forget_sharers(&changed.shared, now);
                 self.quarrels.forget_sharers(&changed.shared);
             }
         }
@@ -282,6 +282,11 @@ impl<S: Source> Reconciler<S> {
             };
             self.orders.removals(&stopped, leaving).await;
             self.holds.retain(|id| plan.judgements.contains_key(id));
+            // While the agent is paused nothing is planned for anybody.
+            if !self.orders.orders().paused {
+                let busy = plan.flows.iter().map(|op| &op.party).collect();
+                self.holds.retain_sharers(OPENFLOW, &busy, now);
+            }
         }
         for id in &plan.gone {
             self.source.gone(*id, intake.revision).await;

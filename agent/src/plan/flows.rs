@@ -54,7 +54,7 @@ pub(super) struct Place {
     pub(super) network: NetworkKey,
     /// What stands for its port; absent for an inactive VIF, which needs nothing of its network.
     pub(super) id: Option<u32>,
-    /// The groups that its rules name, whose members are flows of their own.
+    /// The groups that its rules name, whose members are flows of their own. Those that it is in are in `bridge`.
     pub(super) groups: Vec<u32>,
 }
 

@@ -128,9 +128,23 @@ impl Holds {
         }
     }
 
-    /// The same of what VIFs share, by the cookies of the flows, on whatever bridge.
-    pub fn forget_sharers(&mut self, cookies: &BTreeSet<u64>) {
-        self.entries.retain(|(party, _), _| !party.shares(cookies));
+    /// The same of what VIFs share, by the cookies of the flows, on whatever bridge: it is tried again at once. That it was
+    /// refused is true until then, and nobody is told ready in between.
+    pub fn forget_sharers(&mut self, cookies: &BTreeSet<u64>, now: Instant) {
+        for ((party, _), hold) in &mut self.entries {
+            if party.shares(cookies) {
+                (hold.until, hold.refusals) = (hold.until.min(now), 0);
+            }
+        }
+    }
+
+    /// Drops the refusals of sharers for whom there is nothing to do any more; those in `busy` have something. Who is held
+    /// at `now` has, and is not planned for. Quarrels stay: they are with somebody who undoes it later.
+    pub fn retain_sharers(&mut self, backend: BackendName, busy: &BTreeSet<&Party>, now: Instant) {
+        self.entries.retain(|(party, of), hold| {
+            let is_over = hold.cause == Cause::Refused && hold.until <= now && !busy.contains(party);
+            !(*of == backend && matches!(party, Party::Sharers(..)) && is_over)
+        });
     }
 
     /// The peer is another one, which has refused nothing yet.
@@ -192,6 +206,26 @@ mod tests {
         }
         holds.conflicted(None, "ovsdb", "moved".into(), start);
         assert!(holds.in_force(None, "ovsdb", start).is_some());
+    }
+
+    #[test]
+    fn what_others_share_is_tried_again_at_once_and_was_refused_until_it_is_done_or_nothing_is_to_be() {
+        let (mut holds, start) = (Holds::default(), Instant::now());
+        let party = Party::Sharers("br-int".into(), 1);
+        for _ in 0..3 {
+            holds.refused(party.clone(), OPENFLOW, "full".into(), start);
+        }
+        holds.forget_sharers(&[1].into(), start);
+        assert!(holds.in_force(party.clone(), OPENFLOW, start).is_none());
+        assert!(holds.is_refused(party.clone(), OPENFLOW));
+        holds.retain_sharers(OPENFLOW, &[&party].into(), start);
+        assert!(holds.is_refused(party.clone(), OPENFLOW));
+        holds.refused(party.clone(), OPENFLOW, "full".into(), start);
+        assert_eq!(holds.next(start), Some(start + FIRST), "the pauses begin anew");
+        holds.retain_sharers(OPENFLOW, &BTreeSet::new(), start);
+        assert!(holds.is_refused(party.clone(), OPENFLOW), "nothing is planned for who is held");
+        holds.retain_sharers(OPENFLOW, &BTreeSet::new(), start + FIRST);
+        assert_eq!(holds, Holds::default());
     }
 
     #[test]

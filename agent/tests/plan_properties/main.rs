@@ -4,6 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod groups;
 mod host;
 mod memory;
 mod shared;

@@ -19,12 +19,12 @@ const NAMESAKES: [&str; 2] = ["6ecdd0b4-52d3-4f5e-8000-000000000000", "615c856d-
 /// and a VIF and a network.
 const VIF_LIKE_NETWORK: [&str; 2] = ["082e4ee4-8f2b-47fb-8000-000000000000", "e6212192-a43d-4c22-8000-000000000000"];
 
-fn id(number: u8) -> String {
+pub(super) fn id(number: u8) -> String {
     format!("{number:08x}-0000-4000-8000-000000000000")
 }
 
 /// A guest of vifd's own making; `network` and `policy` add to what all have.
-fn guest(id: &str, number: u8, network: &Value, policy: &Value) -> Arc<Vif> {
+pub(super) fn guest(id: &str, number: u8, network: &Value, policy: &Value) -> Arc<Vif> {
     let mut of = json!({
         "id": NETWORK, "bridge": MANAGED, "mtu": 1450,
         "subnets": [{"cidr": "10.0.0.0/24", "ips": [{"address": format!("10.0.0.{number}")}]}],
@@ -57,12 +57,12 @@ fn add_uplink(host: &mut Host, name: &str) {
     host.world.add_port(MANAGED, name, "", StringMap::new());
 }
 
-fn want(host: &mut Host, vif: &Arc<Vif>) {
+pub(super) fn want(host: &mut Host, vif: &Arc<Vif>) {
     host.desired.vifs.insert(vif.id, Arc::clone(vif));
 }
 
 /// Does what is planned until there is nothing, and looks at every plan on the way.
-fn converging(host: &mut Host, each: impl Fn(&Plan)) -> Plan {
+pub(super) fn converging(host: &mut Host, each: impl Fn(&Plan)) -> Plan {
     for _ in 0..12 {
         let plan = host.plan();
         each(&plan);
@@ -74,7 +74,7 @@ fn converging(host: &mut Host, each: impl Fn(&Plan)) -> Plan {
     panic!("not converged");
 }
 
-fn ready(ids: &[VifId]) -> impl Fn(&Plan) {
+pub(super) fn ready(ids: &[VifId]) -> impl Fn(&Plan) {
     move |plan| {
         for id in ids {
             assert_eq!((id, &plan.judgements[id].verdict), (id, &Verdict::Ready));
@@ -89,7 +89,7 @@ fn conflict(plan: &Plan, id: VifId) -> &str {
     }
 }
 
-fn owned(host: &Host, cookie: Cookie) -> Vec<Flow> {
+pub(super) fn owned(host: &Host, cookie: Cookie) -> Vec<Flow> {
     let flows = host.world.flows();
     let set = flows[MANAGED].ready().unwrap().owned.get(&cookie.0).cloned();
     set.iter().flat_map(|set| set.values()).map(|flow| flow.as_ref().clone()).collect()

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flows::{Action, Bucket, Group, GroupCommand, Meter, MeterCommand, MeterMod};
+use flows::{Action, Bucket, FlowCommand, FlowId, Group, GroupCommand, Meter, MeterCommand, MeterMod};
+use ipnet::IpNet;
 
 use super::super::compare::Work;
 use super::super::inventory::Inventory;
@@ -17,7 +18,7 @@ use super::{group_op, on, sharers};
 use crate::backend::Party;
 use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::{OvsOp, SECURE, no_in_band};
-use crate::model::{Bridge, FlowSet, FlowState};
+use crate::model::{Bridge, FlowSet, FlowState, VifId};
 
 /// The version that is spoken, as `Bridge.protocols` has it.
 const PROTOCOL: &str = "OpenFlow14";
@@ -90,11 +91,33 @@ pub(super) struct Common {
     pub(super) complete: bool,
     /// Groups that rules name and of which they are not.
     pub(super) groups: BTreeSet<u32>,
+    /// VIFs that rules for such groups do not know as members, although they are.
+    pub(super) unlisted: BTreeSet<VifId>,
 }
 
 /// Whether what stands at a place is a network's and no VIF's.
 fn is_shared(place: tables::Place) -> bool {
     [tables::FLOOD, tables::SHARED_ADDRESS, tables::ELSEWHERE].contains(&place)
+}
+
+/// The members, by group and address, that these operations are to make some, of groups that count.
+fn missing_members(
+    ops: &[FlowOp],
+    observed: Option<&Arc<FlowSet>>,
+    counts: impl Fn(u32) -> bool,
+) -> BTreeSet<(u32, IpNet)> {
+    let mut missing = BTreeSet::new();
+    for op in ops {
+        let FlowChange::Flow(change) = &op.change else { continue };
+        if matches!(change.command, FlowCommand::Delete | FlowCommand::DeleteStrict) {
+            continue;
+        }
+        let Some((address, groups)) = pipeline::membership(&change.flow) else { continue };
+        let there = observed.and_then(|set| set.get(&FlowId::of(&change.flow)));
+        let had = there.and_then(|flow| pipeline::membership(flow)).map(|(_, groups)| groups).unwrap_or_default();
+        missing.extend(groups.difference(&had).filter(|id| counts(**id)).map(|id| (*id, address)));
+    }
+    missing
 }
 
 fn is_secure(bridge: &Bridge) -> bool {
@@ -157,22 +180,27 @@ impl Work<'_> {
         if let Some(clash) = self.clash(bridge, state, &groups) {
             return Err(clash);
         }
-        let ops = self.bring_to(bridge, &groups, state.owned.get(&Cookie::groups(tag).0));
+        let observed = state.owned.get(&Cookie::groups(tag).0);
+        let ops = self.bring_to(bridge, &groups, observed);
         let party = sharers(bridge, Cookie::groups(tag));
         let refused = self.inputs.holds.is_refused(party.clone(), OPENFLOW) || self.inputs.orders.paused;
-        // Members come and go, which makes the rules of others no less in force. What all of a group's flows lead to does
-        // not, and came with those that the group had then.
+        // Members come and go, which makes the rules of others no less in force: it is the member itself whom nobody lets in.
+        // What all of a group's flows lead to does not, and came with those that the group had then.
         let of = |op: &FlowOp| match &op.change {
             FlowChange::Flow(change) => change.flow.matching.exact(flows::Field::CONJ_ID),
             _ => None,
         };
-        let lacking: BTreeSet<u32> = match ops.is_empty() {
+        let begun: BTreeSet<u32> = ops.iter().filter_map(of).filter_map(|id| u32::try_from(id).ok()).collect();
+        // A group that no rule named before is nobody's lack, as long as what makes it one is on its way.
+        let counts = |id: u32| refused || !begun.contains(&id);
+        let unlisted = self.switches.groups.who_brings(&missing_members(&ops, observed, counts));
+        let lacking = match ops.is_empty() {
             false if refused => self.switches.groups.members.keys().copied().collect(),
-            _ => ops.iter().filter_map(of).filter_map(|id| u32::try_from(id).ok()).collect(),
+            _ => begun,
         };
         let all = complete && ops.is_empty();
         self.share(&party, ops);
-        Ok(Common { all, complete, groups: lacking })
+        Ok(Common { all, complete, groups: lacking, unlisted })
     }
 
     /// Adds operations that are for several VIFs, unless such were refused these lately.

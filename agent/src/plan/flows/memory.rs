@@ -103,6 +103,8 @@ pub(super) struct Standing {
     pub(super) refused: bool,
     /// Groups of rules of which the flows are not there.
     pub(super) groups: BTreeSet<u32>,
+    /// Members that rules for their groups do not know.
+    pub(super) unlisted: BTreeSet<VifId>,
     /// Why they cannot be.
     pub(super) trouble: Option<String>,
     /// Whether there is somebody to flood the network for.
@@ -167,6 +169,20 @@ struct Given {
     /// Below these none is free.
     next_group: u32,
     next_meter: u32,
+}
+
+impl RuleGroups {
+    /// The VIFs that are in one of these groups with the address beside it.
+    pub(super) fn who_brings(&self, members: &BTreeSet<(u32, IpNet)>) -> BTreeSet<VifId> {
+        if members.is_empty() {
+            return BTreeSet::new();
+        }
+        let brings = |vif: &&Arc<Vif>| {
+            let mut groups = vif.policy.groups.iter().filter_map(|name| self.conjunctions.get(name));
+            groups.any(|group| pipeline::member_addresses(vif).any(|address| members.contains(&(*group, address))))
+        };
+        self.made_from.values().filter(brings).map(|vif| vif.id).collect()
+    }
 }
 
 impl Placed {

@@ -300,6 +300,7 @@ impl Work<'_> {
             complete: complete && common.complete,
             refused,
             groups: common.groups.clone(),
+            unlisted: members().filter(|id| common.unlisted.contains(id)).copied().collect(),
             trouble: None,
             floods: needed > 0 && is_used(facts, members(), state),
             served: served(wanted, observed, state),
@@ -323,6 +324,7 @@ impl Work<'_> {
             all || before.served.contains(&member.at.id()) != now.served.contains(&member.at.id())
                 || before.uncopied.contains(&member.at.id()) != now.uncopied.contains(&member.at.id())
                 || before.beyond.contains(*id) != now.beyond.contains(*id)
+                || before.unlisted.contains(*id) != now.unlisted.contains(*id)
         };
         stirred.extend(network.members.iter().filter(other).map(|(id, _)| *id));
         let other = |face: &Face| (*face == before.face) != (*face == now.face);
@@ -360,6 +362,7 @@ impl Work<'_> {
         standing.complete
             && !standing.refused
             && place.groups.iter().all(|group| !standing.groups.contains(group))
+            && !standing.unlisted.contains(&id)
             && !standing.uncopied.contains(&at)
             && (!standing.floods || standing.served.contains(&at))
     }

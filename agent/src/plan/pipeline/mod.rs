@@ -39,7 +39,7 @@ pub use facts::{
 };
 pub use flood::{copied_to, flooded, groups_needed, served};
 pub use rate::meters;
-pub use rules::groups;
+pub use rules::{groups, membership};
 pub use tables::{Counts, Place, Reason};
 
 use self::pen::Pen;

@@ -14,11 +14,12 @@
 //! none lets such a packet pass any longer, the connection is marked in the tracker, and from then on its replies are dropped
 //! too: nothing needs to be flushed. When a rule lets it pass again, the mark is taken off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use flows::action::Zone;
 use flows::{Action, Field, Instructions, MatchBuilder, Subfield};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::cookie::{Cookie, OwnerTag};
 use super::facts::PortFacts;
@@ -247,6 +248,31 @@ pub fn groups(owner: OwnerTag, groups: &BTreeMap<u32, Vec<IpNet>>) -> Vec<flows:
         }
     }
     pen.finish()
+}
+
+/// The address that a flow of [`groups`] makes a member, and of which groups; `None` for what the flows of a group lead to.
+pub fn membership(flow: &flows::Flow) -> Option<(IpNet, BTreeSet<u32>)> {
+    let group = |action: &Action| match action {
+        Action::Conjunction { id, .. } => Some(*id),
+        _ => None,
+    };
+    let groups: BTreeSet<u32> = flow.instructions.apply.iter().filter_map(group).collect();
+    let of = |fields: [Field; 2]| fields.into_iter().find_map(|field| flow.matching.get(field));
+    // Where every address is a member, none is matched.
+    let every = (0, 0);
+    let address = match flow.matching.exact(Field::ETH_TYPE)? {
+        kind if kind == u128::from(IPV4) => {
+            let (address, mask) = of([Field::IP_SRC, Field::IP_DST]).unwrap_or(every);
+            let [address, mask] = [address, mask].map(|bits| u32::try_from(bits).map(Ipv4Addr::from));
+            Ipv4Net::with_netmask(address.ok()?, mask.ok()?).ok()?.into()
+        }
+        kind if kind == u128::from(IPV6) => {
+            let (address, mask) = of([Field::IPV6_SRC, Field::IPV6_DST]).unwrap_or(every);
+            Ipv6Net::with_netmask(address.into(), mask.into()).ok()?.into()
+        }
+        _ => return None,
+    };
+    (!groups.is_empty()).then_some((address, groups))
 }
 
 /// What goes to many at once, towards a guest: nothing answers it, so that there is no connection to know, and rules look at
