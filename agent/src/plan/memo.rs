@@ -55,7 +55,11 @@ impl Memo {
     /// Takes in what changed since the last plan. Answers the wanted VIFs that have to be planned.
     pub(super) fn refresh(&mut self, inputs: &Inputs<'_>) -> BTreeSet<VifId> {
         if self.settings.as_ref() != Some(inputs.settings) {
-            *self = Memo { settings: Some(inputs.settings.clone()), ..Memo::default() };
+            // What VIFs and networks have is theirs under any settings that let them.
+            let before = self.settings.take();
+            let switches =
+                before.map_or_else(Switches::default, |before| self.switches.under(&before, inputs.settings));
+            *self = Memo { settings: Some(inputs.settings.clone()), switches, ..Memo::default() };
         }
         if condition(&self.observed) != condition(inputs.observed) {
             self.restless.extend(std::mem::take(&mut self.standing).into_keys());

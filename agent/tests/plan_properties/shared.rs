@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vifd::backend::ovs::StringMap;
 use vifd::model::{LinkKind, Vif, VifId};
 use vifd::plan::pipeline::{Cookie, OwnerTag, tables};
-use vifd::plan::{Memo, Plan, Settings, Uplink, Verdict};
+use vifd::plan::{MaxRemovals, Memo, Plan, Settings, Uplink, Verdict};
 use vifd::record;
 
 use super::host::{Host, MANAGED, managed, settings};
@@ -137,6 +137,107 @@ fn the_vlan_of_a_network_is_what_it_was() {
     want(&mut host, &on_vlan(3, 20));
     ready(&[first.id, second.id, third.id])(&converging(&mut host, |_| ()));
     assert_eq!(vlans(&host), [0x1014]);
+}
+
+/// Nor does it when neither memory nor flows tell any more, or the settings are others.
+#[test]
+fn the_vlan_of_a_network_is_what_most_records_say() {
+    let [first, second, third] = [on_vlan(2, 10), on_vlan(3, 10), on_vlan(1, 20)];
+    let start = || {
+        let mut host = host(&[Arc::clone(&first), Arc::clone(&second)]);
+        want(&mut host, &third);
+        converging(&mut host, ready(&[first.id, second.id]));
+        host
+    };
+    let is_as_before = |host: &mut Host| {
+        let plan = converging(host, |_| ());
+        ready(&[first.id, second.id])(&plan);
+        assert_eq!(conflict(&plan, third.id), "the network has VLAN 10 here, the record says 20");
+        assert_eq!(vlans(host), [0x100a]);
+    };
+    // The uplink is away when vifd restarts or reads its configuration, and with it the flow.
+    let restart: fn(&mut Host) = |host| host.memo = Memo::default();
+    let reload: fn(&mut Host) = |host| host.settings.max_removals = MaxRemovals::Percent(50);
+    for change in [restart, reload] {
+        let mut host = start();
+        host.world.delete_port("tap11");
+        host.world.switch();
+        converging(&mut host, |_| ());
+        assert_eq!(vlans(&host), []);
+        change(&mut host);
+        converging(&mut host, |_| ());
+        host.world.add_port(MANAGED, "tap11", "", StringMap::new());
+        host.world.switch();
+        is_as_before(&mut host);
+    }
+    // The host restarts.
+    let mut host = start();
+    host.memo = Memo::default();
+    host.world.restart_switches();
+    host.world.switch();
+    is_as_before(&mut host);
+}
+
+/// The VLAN of an uplink is the network's that has it, also when the uplink was away or has another number.
+#[test]
+fn an_uplink_that_comes_back_has_the_networks_that_it_had() {
+    let on = |number: u8, network: &str| guest(&id(number), number, &json!({"id": network, "vlan": 10}), &json!({}));
+    let had = on(2, "ffffffff-2ba0-4f5e-8a14-6d0c2b2b0a11");
+    let late = on(1, "00000000-2ba0-4f5e-8a14-6d0c2b2b0a11");
+    let mut host = host(&[Arc::clone(&had)]);
+    want(&mut host, &late);
+    let words = "VLAN 10 on the uplink of bridge br-int is network ffffffff-2ba0-4f5e-8a14-6d0c2b2b0a11's";
+    let is_as_before = |host: &mut Host| {
+        let plan = converging(host, |_| ());
+        ready(&[had.id])(&plan);
+        assert_eq!((conflict(&plan, late.id), vlans(host)), (words, vec![0x100a]));
+    };
+    is_as_before(&mut host);
+    host.world.delete_port("tap11");
+    host.world.switch();
+    converging(&mut host, |_| ());
+    assert_eq!(vlans(&host), []);
+    host.world.add_port(MANAGED, "tap11", "", StringMap::new());
+    host.world.switch();
+    is_as_before(&mut host);
+    let renumbered = Arc::make_mut(host.world.ovs.interfaces.get_mut("tap11").unwrap());
+    renumbered.ofport = renumbered.ofport.map(|number| number + 100);
+    is_as_before(&mut host);
+    // It goes with the network, and with its VLAN.
+    want(&mut host, &guest(&id(2), 2, &json!({"id": "ffffffff-2ba0-4f5e-8a14-6d0c2b2b0a11", "vlan": 11}), &json!({})));
+    ready(&[had.id, late.id])(&converging(&mut host, |_| ()));
+    want(&mut host, &had);
+    let plan = converging(&mut host, ready(&[late.id]));
+    assert_eq!(conflict(&plan, had.id), words.replace("ffffffff", "00000000"));
+}
+
+/// What is in them no more is replaced, as when vifd starts with them; what is, is as it was.
+#[test]
+fn other_settings_take_what_they_forbid_and_nothing_else() {
+    let policy = json!({"rate": {"ingress_kbps": 1000}});
+    let vifs = [2, 3].map(|number| guest(&id(number), number, &json!({"vlan": 10}), &policy));
+    let mut host = host(&vifs);
+    let numbers = |host: &Host| {
+        let flows = host.world.flows();
+        let state = flows[MANAGED].ready().unwrap();
+        (state.groups.keys().copied().collect::<Vec<_>>(), state.meters.keys().copied().collect::<Vec<_>>())
+    };
+    let (groups, meters) = numbers(&host);
+    assert_eq!((groups.len(), meters.len()), (1, 2));
+    host.settings.groups.first = groups[0] + 7;
+    host.settings.meters.first = meters[0] + 1;
+    // The same uplink is the second now.
+    let other = Uplink { port: "tap10".into(), networks: vec!["physnet".into()] };
+    host.settings.bridges.get_mut(MANAGED).unwrap().uplinks.insert(0, other);
+    // A record that says another VLAN comes with it.
+    want(&mut host, &on_vlan(1, 20));
+    let plan = converging(&mut host, |_| ());
+    assert_eq!(conflict(&plan, on_vlan(1, 20).id), "the network has VLAN 10 here, the record says 20");
+    ready(&vifs.each_ref().map(|vif| vif.id))(&plan);
+    assert_eq!(vlans(&host), [0x100a]);
+    let (has, metered) = numbers(&host);
+    assert_eq!((has, metered.contains(&meters[1])), (vec![groups[0], groups[0] + 7], true));
+    assert_eq!(metered.len(), 3);
 }
 
 /// A label is a VIF's own affair unless it names an uplink.

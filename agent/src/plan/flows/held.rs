@@ -1,10 +1,12 @@
 //! What VIFs and networks have on managed bridges: numbers that somebody had to choose. It is found on the switch when
-//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. This, and
+//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. So is how a
+//! network leaves its bridge, where its records disagree or several would by the same uplink and VLAN. This, and
 //! who of several came first to a number (`bearers`), is all that a planner remembers and that a plan may be another for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::pipeline::{MeterIds, NetworkKey, Uplink};
+use super::super::Settings;
+use super::super::pipeline::{MeterIds, NetworkKey};
 use super::memory::Face;
 use crate::model::VifId;
 
@@ -15,10 +17,9 @@ pub(in crate::plan) struct Held {
     groups: BTreeMap<(String, NetworkKey), Vec<u32>>,
     /// The same the other way round.
     grouped: BTreeMap<String, BTreeMap<u32, NetworkKey>>,
-    /// Port and VLAN of a network's uplink on a bridge: two networks cannot have the same.
-    uplinks: BTreeMap<(String, NetworkKey), Uplink>,
-    /// How a network leaves a bridge: records may disagree.
-    faces: BTreeMap<(String, NetworkKey), Face>,
+    /// How a network leaves a bridge, since records may disagree; and whether it is the one that does so, since two
+    /// networks may want to and one can.
+    faces: BTreeMap<(String, NetworkKey), (Face, bool)>,
     /// Zones of VIFs, and whether flows with them were seen.
     zones: BTreeMap<VifId, (u16, bool)>,
     /// The same the other way round.
@@ -75,27 +76,49 @@ impl Held {
         self.group_of(bridge, group).is_some()
     }
 
-    /// Whether a network has this uplink.
-    pub(super) fn has_uplink(&self, place: &(String, NetworkKey), uplink: Uplink) -> bool {
-        self.uplinks.get(place) == Some(&uplink)
+    /// How a network leaves its bridge, once that was decided.
+    pub(super) fn face(&self, place: &(String, NetworkKey)) -> Option<Face> {
+        self.faces.get(place).map(|(face, _)| *face)
     }
 
-    /// A network has this uplink from now on, or none.
-    pub(super) fn set_uplink(&mut self, place: (String, NetworkKey), uplink: Option<Uplink>) {
-        match uplink {
-            Some(uplink) => drop(self.uplinks.insert(place, uplink)),
-            None => drop(self.uplinks.remove(&place)),
+    /// A network leaves its bridge this way from now on. By another way than before it may be in somebody's.
+    pub(super) fn set_face(&mut self, place: (String, NetworkKey), face: Face) {
+        let entry = self.faces.entry(place).or_insert((face, false));
+        if entry.0 != face {
+            *entry = (face, false);
         }
     }
 
-    /// How a network leaves its bridge, once that was decided.
-    pub(super) fn face(&self, place: &(String, NetworkKey)) -> Option<Face> {
-        self.faces.get(place).copied()
+    /// Whether uplink and VLAN of a network's face are this one's, also while the uplink is away.
+    pub(super) fn has_uplink(&self, place: &(String, NetworkKey)) -> bool {
+        self.faces.get(place).is_some_and(|(_, has)| *has)
     }
 
-    /// A network leaves its bridge this way from now on.
-    pub(super) fn set_face(&mut self, place: (String, NetworkKey), face: Face) {
-        self.faces.insert(place, face);
+    /// They are from now on, or are another's.
+    pub(super) fn set_uplink(&mut self, place: &(String, NetworkKey), is: bool) {
+        if let Some((_, has)) = self.faces.get_mut(place) {
+            *has = is;
+        }
+    }
+
+    /// The settings are others: what is not in them any more is dropped, as if it had never been seen.
+    pub(super) fn follow_settings(&mut self, before: &Settings, now: &Settings) {
+        let strange = |groups: &[u32]| groups.iter().any(|id| !now.groups.contains(*id));
+        let gone: Vec<_> = self.groups.iter().filter(|(_, ids)| strange(ids)).map(|(place, _)| place.clone()).collect();
+        gone.iter().for_each(|place| self.drop_groups(place));
+        let strange =
+            |ids: &MeterIds| [ids.from_vif, ids.to_vif].into_iter().flatten().any(|id| !now.meters.contains(id));
+        let gone: Vec<VifId> = self.meters.iter().filter(|(_, (_, ids))| strange(ids)).map(|(id, _)| *id).collect();
+        gone.into_iter().for_each(|id| self.drop_meters(id));
+        // The same port may be another of the uplinks.
+        self.faces.retain(|(bridge, _), (face, _)| {
+            let Some(nth) = face.uplink else { return true };
+            let uplinks = |settings: &'_ Settings| settings.bridges.get(bridge).map(|managed| managed.uplinks.clone());
+            let port = uplinks(before).and_then(|uplinks| Some(uplinks.get(nth)?.port.clone()));
+            face.uplink =
+                uplinks(now).and_then(|uplinks| uplinks.iter().position(|is| Some(&is.port) == port.as_ref()));
+            face.uplink.is_some()
+        });
     }
 
     /// The zone that a VIF has.
@@ -190,7 +213,6 @@ impl Held {
     ) {
         let gone: Vec<_> = self.groups.keys().filter(|place| !network(place)).cloned().collect();
         gone.iter().for_each(|place| self.drop_groups(place));
-        self.uplinks.retain(|place, _| network(place));
         self.faces.retain(|place, _| network(place));
         let gone: Vec<VifId> = self.zones.keys().filter(|id| !is_there(**id)).copied().collect();
         for id in gone {

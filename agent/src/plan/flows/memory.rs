@@ -9,10 +9,10 @@ use flows::Flow;
 use ipnet::IpNet;
 use ovsdb::text::Text;
 
-use super::super::Inputs;
 use super::super::pipeline::{
     self, Cookie, Member, NetworkFacts, NetworkFlows, NetworkKey, OwnerTag, PortFacts, Uplink,
 };
+use super::super::{Inputs, Settings};
 use super::bearers::Bearers;
 use super::bridge::{Common, Condition};
 use super::held::Held;
@@ -197,6 +197,13 @@ impl Switches {
     /// Nothing but what VIFs and networks have.
     pub(in crate::plan) fn forgetful(&self) -> Self {
         Switches { held: self.held.clone(), bearers: self.bearers.clone(), ..Switches::default() }
+    }
+
+    /// The same under other settings, as far as it is in them.
+    pub(in crate::plan) fn under(&self, before: &Settings, now: &Settings) -> Self {
+        let mut switches = self.forgetful();
+        switches.held.follow_settings(before, now);
+        switches
     }
 
     /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.

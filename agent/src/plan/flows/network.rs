@@ -117,20 +117,17 @@ impl Work<'_> {
     /// Where the networks of a bridge leave the host, those that do. Of several that would by the same port and VLAN, the
     /// one that did before, or has the flow for what comes from there, does; the others learn which that is.
     fn uplinks(&mut self, bridge: &str, keys: &[NetworkKey]) -> BTreeMap<NetworkKey, Result<pipeline::Uplink, String>> {
-        let mut wanting: BTreeMap<(u16, Option<u16>), Vec<NetworkKey>> = BTreeMap::new();
+        let mut wanting: BTreeMap<Face, (pipeline::Uplink, Vec<NetworkKey>)> = BTreeMap::new();
         let mut uplinks = BTreeMap::new();
-        if self.inputs.settings.bridges.get(bridge).is_none_or(|managed| managed.uplinks.is_empty()) {
-            return uplinks;
-        }
         for key in keys {
-            match self.uplink_wanted(bridge, *key) {
-                Some(uplink) => wanting.entry((uplink.port, uplink.vlan)).or_default().push(*key),
-                None => self.switches.held.set_uplink((bridge.to_owned(), *key), None),
+            // While the uplink is away it stays whose it is.
+            let Some(face) = self.switches.held.face(&(bridge.to_owned(), *key)) else { continue };
+            if let Some(uplink) = self.uplink_at(bridge, face) {
+                wanting.entry(face).or_insert_with(|| (uplink, Vec::new())).1.push(*key);
             }
         }
-        for ((port, vlan), keys) in wanting {
-            let uplink = pipeline::Uplink { port, vlan };
-            let had_it = |key: &&NetworkKey| self.switches.held.has_uplink(&(bridge.to_owned(), **key), uplink);
+        for (uplink, keys) in wanting.into_values() {
+            let had_it = |key: &&NetworkKey| self.switches.held.has_uplink(&(bridge.to_owned(), **key));
             let first = match &keys[..] {
                 [] => continue,
                 [only] => *only,
@@ -140,12 +137,11 @@ impl Work<'_> {
                 }
             };
             for key in keys {
-                let place = (bridge.to_owned(), key);
+                self.switches.held.set_uplink(&(bridge.to_owned(), key), key == first);
                 if key == first {
-                    self.switches.held.set_uplink(place, Some(uplink));
                     uplinks.insert(key, Ok(uplink));
                 } else {
-                    self.switches.held.set_uplink(place, None);
+                    let vlan = uplink.vlan;
                     let what = vlan.map_or_else(|| "what has no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
                     uplinks.insert(key, Err(format!("{what} on the uplink of bridge {bridge} is {first}'s")));
                 }
@@ -154,28 +150,26 @@ impl Work<'_> {
         uplinks
     }
 
-    /// The uplink of a network as configuration and records have it.
-    fn uplink_wanted(&self, bridge: &str, key: NetworkKey) -> Option<pipeline::Uplink> {
-        let face = self.switches.held.face(&(bridge.to_owned(), key))?;
-        self.uplink_at(bridge, face)
-    }
-
     /// Notes how a network leaves a bridge. Where its records disagree, one that was added or changed does not move all
-    /// others: as it does already, by what is known or by its flow for what comes from there; else as the first says.
+    /// others: as it does already, by what is known or by its flow for what comes from there; where neither tells, as
+    /// most of them say, and of as many as the first.
     fn settle_face(&mut self, bridge: &str, key: NetworkKey) {
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get(&place) else { return };
-        let Some(first) = network.faces.values().next().copied() else { return };
-        let had = self.switches.held.face(&place);
-        let face = had.filter(|had| network.faces.values().any(|face| face == had)).unwrap_or_else(|| {
-            if network.faces.values().all(|face| *face == first) {
-                return first;
-            }
-            let faces: BTreeSet<Face> = network.faces.values().copied().collect();
+        let faces = || network.faces.values();
+        let had = self.switches.held.face(&place).filter(|had| faces().any(|face| face == had));
+        let Some(face) = had.or_else(|| {
+            let mut records: BTreeMap<Face, usize> = BTreeMap::new();
+            faces().for_each(|face| *records.entry(*face).or_default() += 1);
             let uplink = |face: &Face| self.uplink_at(bridge, *face);
-            let has_flow = |face: &Face| uplink(face).is_some_and(|to| self.has_flow_of_uplink(bridge, key, to));
-            faces.into_iter().find(has_flow).unwrap_or(first)
-        });
+            let has_flow = |face: &&Face| uplink(face).is_some_and(|to| self.has_flow_of_uplink(bridge, key, to));
+            // Where they agree there is nothing to look for.
+            let by_flow = records.keys().filter(|_| records.len() > 1).find(has_flow);
+            let most = records.values().max();
+            by_flow.or_else(|| faces().find(|face| records.get(face) == most)).copied()
+        }) else {
+            return;
+        };
         self.switches.held.set_face(place, face);
     }
 
