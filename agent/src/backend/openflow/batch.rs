@@ -1,6 +1,7 @@
 //! The order in which the operations of a batch are sent to one switch, and what became of each. Pure.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use flows::message::{Message, PacketOut};
 use flows::session::{self, CallError, Refusal};
@@ -57,10 +58,24 @@ pub(super) struct Batch {
     outcomes: Vec<Outcome>,
     /// Places in `ops` in the order in which they are done.
     order: Vec<usize>,
-    /// On whose behalf the bundles to come are, the next one last; `None` is everybody of whom nothing was refused.
-    bundles: Vec<Option<BTreeSet<Party>>>,
+    /// The bundles to come, the next one last.
+    bundles: Vec<Part>,
     /// Bundles that were refused.
     refusals: usize,
+}
+
+/// What of the operations for a bundle is one; nobody's of whom something was refused.
+#[derive(Debug)]
+struct Part {
+    /// On whose behalf; `None` is everybody's.
+    parties: Option<BTreeSet<Party>>,
+    stages: RangeInclusive<Stage>,
+}
+
+impl Part {
+    fn of(parties: Option<BTreeSet<Party>>) -> Part {
+        Part { parties, stages: Stage::Groups..=Stage::GroupDeletions }
+    }
 }
 
 /// So many bundles may be refused until the rest waits for the next batch: one where everybody is refused would take as
@@ -71,12 +86,12 @@ impl Batch {
     pub(super) fn new(ops: Vec<Attributed<FlowChange>>) -> Self {
         let mut order: Vec<usize> = (0..ops.len()).collect();
         order.sort_by_key(|place| Stage::of(&ops[*place].op));
-        Batch { outcomes: vec![Outcome::Untried; ops.len()], order, ops, bundles: vec![None], refusals: 0 }
+        Batch { outcomes: vec![Outcome::Untried; ops.len()], order, ops, bundles: vec![Part::of(None)], refusals: 0 }
     }
 
     /// The operations of these stages that may be done, in order: nobody's whose operation was refused before. What one
     /// of theirs goes without would be wrong by itself, such as a flow whose meter is not there.
-    fn places(&self, stages: std::ops::RangeInclusive<Stage>) -> Vec<usize> {
+    fn places(&self, stages: RangeInclusive<Stage>) -> Vec<usize> {
         let refused: BTreeSet<_> = self
             .outcomes
             .iter()
@@ -117,8 +132,8 @@ impl Batch {
     /// What is done at once, and the places: everything, and where that was refused what is left of it, in parts. Nothing
     /// when there is no more.
     pub(super) fn bundle(&mut self) -> (Vec<usize>, Vec<Message>) {
-        while let Some(parties) = self.bundles.pop() {
-            let mut places = self.places(Stage::Groups..=Stage::GroupDeletions);
+        while let Some(Part { parties, stages }) = self.bundles.pop() {
+            let mut places = self.places(stages);
             if let Some(parties) = parties {
                 places.retain(|place| parties.contains(&self.ops[*place].party));
             }
@@ -193,7 +208,9 @@ impl Batch {
 
     /// What becomes of the others after a refused bundle. Open vSwitch names the first operation that it refuses and looks
     /// no further. One bad party is left out, and everything else is one bundle again; after that they are halved, so
-    /// that each bundle that is refused finds a further one, and what is sent in all grows with the depth of that.
+    /// that each bundle that is refused finds a further one, and what is sent in all grows with the depth of that. Flows of
+    /// those who only have some taken away go before the halves: a table that is full has room again for what comes. With a
+    /// group would go flows that name it until others are what they are to be; groups go when their half does.
     fn again(&mut self, places: &[usize], named: bool, words: &str) {
         self.refusals += 1;
         let blamed: BTreeSet<_> = places
@@ -214,10 +231,17 @@ impl Batch {
         } else if self.refusals >= MOST_REFUSALS {
             self.bundles.clear();
         } else if named && self.refusals == 1 {
-            self.bundles.push(None);
+            self.bundles.push(Part::of(None));
         } else {
+            let is_deletion = |op: &FlowChange| matches!(Stage::of(op), Stage::FlowDeletions | Stage::GroupDeletions);
+            let changes = places.iter().map(|place| &self.ops[*place]).filter(|op| !is_deletion(&op.op));
+            let changing: BTreeSet<&Party> = changes.map(|op| &op.party).collect();
+            let leaving: BTreeSet<Party> = others.iter().filter(|party| !changing.contains(party)).cloned().collect();
+            let deletions = (leaving.len() < others.len())
+                .then_some(Part { parties: Some(leaving), stages: Stage::FlowDeletions..=Stage::FlowDeletions });
             let second = others.split_off(others.len() / 2);
-            self.bundles.extend([second, others].map(|half| Some(half.into_iter().collect())));
+            self.bundles.extend([second, others].map(|half| Part::of(Some(half.into_iter().collect()))));
+            self.bundles.extend(deletions);
         }
     }
 
@@ -397,6 +421,58 @@ mod tests {
         // Where all are bad not all of them are tried.
         let (bundles, _) = send(&mut Batch::new(ops()), &(0..1000).collect(), true);
         assert_eq!(bundles, MOST_REFUSALS);
+    }
+
+    /// Two bad ones, and a table that is full until somebody's flows go.
+    #[test]
+    fn in_halves_what_goes_makes_room_first_but_for_groups() {
+        let add = |vif, port| of(vif, flow(FlowCommand::Add, &format!("table=1,in_port={port} actions=drop")));
+        let delete = |vif, port| {
+            let op = flow(FlowCommand::DeleteStrict, &format!("table=1,in_port={port} actions=drop"));
+            Attributed { party: if vif == 0 { Party::All } else { of(vif, op.clone()).party }, op }
+        };
+        let sweep = Attributed { party: Party::All, op: group(GroupCommand::Delete, 7) };
+        // The last has flows that go and one that comes.
+        let ops = vec![
+            add(1, 1),
+            add(2, 2),
+            add(3, 3),
+            add(4, 4),
+            delete(5, 5),
+            sweep,
+            delete(0, 6),
+            delete(6, 7),
+            add(6, 8),
+        ];
+        let (bad, mut free) = ([1, 2], 0);
+        let mut batch = Batch::new(ops);
+        let mut sent = Vec::new();
+        loop {
+            let (places, _) = batch.bundle();
+            if places.is_empty() {
+                break;
+            }
+            let count = |stage| places.iter().filter(|place| Stage::of(&batch.ops[**place].op) == stage).count();
+            let room = free + count(Stage::FlowDeletions);
+            let is_bad = |place: &usize| bad.map(|bad| of(bad, add(1, 1).op).party).contains(&batch.ops[*place].party);
+            let outcome = match places.iter().position(is_bad) {
+                Some(place) => session::Outcome::Refused(vec![refused(place)]),
+                None if room < count(Stage::Flows) => {
+                    session::Outcome::Refused(vec![Refusal { index: None, ..refused(0) }])
+                }
+                None => {
+                    free = room - count(Stage::Flows);
+                    session::Outcome::Committed
+                }
+            };
+            batch.bundled(&places, outcome);
+            sent.push(places);
+        }
+        // Everything, all but the first, what makes room, and the halves; with the second of them goes the group.
+        assert_eq!(sent[2..], [vec![4, 6], vec![2, 3], vec![7, 8, 5]], "{sent:?}");
+        let outcomes = batch.into_outcomes();
+        assert!(outcomes[..2].iter().all(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+        assert!(outcomes[2..].iter().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
     }
 
     #[test]
