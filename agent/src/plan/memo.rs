@@ -1,6 +1,7 @@
 //! What is kept from one plan to the next, so that a plan costs what changed. Nothing of it is needed: with an empty
-//! memory everything has changed, and the plan is the same. But for one thing: which numbers VIFs and networks have on
-//! managed bridges is read from there once; later, what differs from it is somebody's hand ([`Memo::forgetful`]).
+//! memory everything has changed, and the plan is the same. But for one thing: what VIFs and networks have on managed
+//! bridges, numbers above all, is read from there once; later, what differs from it is somebody's hand
+//! ([`Memo::forgetful`]).
 //!
 //! The verdict on a VIF for which there is nothing to do stands until its record or something that was looked at for
 //! it is another. Everybody else is planned every time.

@@ -178,6 +178,81 @@ fn the_vlan_of_a_network_is_what_most_records_say() {
     is_as_before(&mut host);
 }
 
+/// A VIF's own flows have nothing of the VLAN: its record is in force but for that.
+#[test]
+fn who_was_in_a_network_is_kept_right_whatever_vlan_its_record_says() {
+    let second = on_vlan(3, 10);
+    let start = || {
+        let mut host = host(&[on_vlan(2, 10), Arc::clone(&second)]);
+        let had = of_vif(&host, second.id).len();
+        want(&mut host, &on_vlan(2, 20));
+        converging(&mut host, ready(&[second.id]));
+        assert_eq!(of_vif(&host, on_vlan(2, 20).id).len(), had);
+        (host, on_vlan(2, 20).id, had)
+    };
+    let words = "the network has VLAN 10 here, the record says 20";
+    // Flows that somebody deleted come back, also when vifd was restarted meanwhile.
+    for memo in [None, Some(Memo::default())] {
+        let (mut host, id, had) = start();
+        host.memo = memo.unwrap_or(host.memo);
+        let security = |flow: &&Flow| [11, 12].contains(&flow.table);
+        of_vif(&host, id).iter().filter(security).for_each(|flow| host.world.delete_flow(MANAGED, &FlowId::of(flow)));
+        assert!(of_vif(&host, id).len() < had);
+        let plan = converging(&mut host, ready(&[second.id]));
+        assert_eq!((conflict(&plan, id), of_vif(&host, id).len()), (words, had));
+    }
+    // All of them do after a restart of the switch.
+    let (mut host, id, had) = start();
+    host.world.restart_switches();
+    host.world.switch();
+    let plan = converging(&mut host, |_| ());
+    ready(&[second.id])(&plan);
+    assert_eq!((conflict(&plan, id), of_vif(&host, id).len(), vlans(&host)), (words, had, vec![0x100a]));
+    // Nobody gets in by rules any more.
+    let policy = json!({"rules": [{"direction": "egress"}]});
+    want(&mut host, &guest(&id.to_string(), 2, &json!({"vlan": 20}), &policy));
+    let plan = converging(&mut host, ready(&[second.id]));
+    let tables: BTreeSet<u8> = of_vif(&host, id).iter().map(|flow| flow.table).collect();
+    assert_eq!((conflict(&plan, id), tables.contains(&51)), (words, true));
+    // Flows follow the port to another number, and go before a port.
+    let renumbered = Arc::make_mut(host.world.ovs.interfaces.get_mut("tap2").unwrap());
+    renumbered.ofport = renumbered.ofport.map(|number| number + 100);
+    let number = renumbered.ofport.unwrap() as u128;
+    converging(&mut host, ready(&[second.id]));
+    let from: BTreeSet<u128> =
+        of_vif(&host, id).iter().filter_map(|flow| flow.matching.exact(Field::IN_PORT)).collect();
+    assert_eq!(from, [number].into());
+}
+
+/// Where nothing tells who was in a network, who disagrees with most of its records was not.
+#[test]
+fn who_disagrees_with_most_is_new_when_nobody_knows_and_has_no_flows() {
+    let vifs = [2, 3].map(|number| on_vlan(number, 10));
+    let mut host = host(&vifs);
+    let changed = on_vlan(1, 10);
+    want(&mut host, &changed);
+    converging(&mut host, |_| ());
+    want(&mut host, &on_vlan(1, 20));
+    converging(&mut host, ready(&vifs.each_ref().map(|vif| vif.id)));
+    host.memo = Memo::default();
+    host.world.restart_switches();
+    host.world.switch();
+    let plan = converging(&mut host, |_| ());
+    ready(&vifs.each_ref().map(|vif| vif.id))(&plan);
+    assert_eq!(conflict(&plan, changed.id), "the network has VLAN 10 here, the record says 20");
+    assert_eq!((of_vif(&host, changed.id), vlans(&host)), (vec![], vec![0x100a]));
+    want(&mut host, &changed);
+    ready(&[changed.id])(&converging(&mut host, |_| ()));
+    // Who comes from another network is new as well, and has left that.
+    let other = json!({"id": "00000000-2ba0-4f5e-8a14-6d0c2b2b0a11", "vlan": 30});
+    want(&mut host, &guest(&id(1), 1, &other, &json!({})));
+    ready(&[changed.id])(&converging(&mut host, |_| ()));
+    want(&mut host, &on_vlan(1, 20));
+    let plan = converging(&mut host, |_| ());
+    conflict(&plan, changed.id);
+    assert_eq!(of_vif(&host, changed.id), []);
+}
+
 /// The VLAN of an uplink is the network's that has it, also when the uplink was away or has another number.
 #[test]
 fn an_uplink_that_comes_back_has_the_networks_that_it_had() {

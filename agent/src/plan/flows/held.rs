@@ -1,7 +1,8 @@
 //! What VIFs and networks have on managed bridges: numbers that somebody had to choose. It is found on the switch when
-//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. So is how a
-//! network leaves its bridge, where its records disagree or several would by the same uplink and VLAN. This, and
-//! who of several came first to a number (`bearers`), is all that a planner remembers and that a plan may be another for.
+//! it is looked at for the first time, and stays from then on: what a flow says later may be somebody's hand. So do
+//! how a network leaves its bridge, where its records disagree or several would by the same uplink and VLAN, and who is
+//! in it. This, and who of several came first to a number (`bearers`), is all that a planner remembers and that a plan
+//! may be another for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,9 @@ pub(in crate::plan) struct Held {
     /// How a network leaves a bridge, since records may disagree; and whether it is the one that does so, since two
     /// networks may want to and one can.
     faces: BTreeMap<(String, NetworkKey), (Face, bool)>,
+    /// Networks that VIFs were let into, each with its record's consent to how it leaves the bridge or with flows from
+    /// then: what becomes of the record later does not shut them out.
+    members: BTreeMap<VifId, (String, NetworkKey)>,
     /// Zones of VIFs, and whether flows with them were seen.
     zones: BTreeMap<VifId, (u16, bool)>,
     /// The same the other way round.
@@ -98,6 +102,18 @@ impl Held {
     pub(super) fn set_uplink(&mut self, place: &(String, NetworkKey), is: bool) {
         if let Some((_, has)) = self.faces.get_mut(place) {
             *has = is;
+        }
+    }
+
+    /// Whether a VIF was let into this network.
+    pub(super) fn is_member(&self, vif: VifId, bridge: &str, network: NetworkKey) -> bool {
+        self.members.get(&vif).is_some_and(|(on, of)| on == bridge && *of == network)
+    }
+
+    /// A VIF is let into this network, and into no other.
+    pub(super) fn set_member(&mut self, vif: VifId, bridge: &str, network: NetworkKey) {
+        if !self.is_member(vif, bridge, network) {
+            self.members.insert(vif, (bridge.to_owned(), network));
         }
     }
 
@@ -208,18 +224,19 @@ impl Held {
     pub(super) fn retain(
         &mut self,
         is_there: impl Fn(VifId) -> bool,
-        vif: impl Fn(VifId, &str) -> bool,
+        vif: impl Fn(VifId, &str, Option<NetworkKey>) -> bool,
         network: impl Fn(&(String, NetworkKey)) -> bool,
     ) {
         let gone: Vec<_> = self.groups.keys().filter(|place| !network(place)).cloned().collect();
         gone.iter().for_each(|place| self.drop_groups(place));
         self.faces.retain(|place, _| network(place));
+        self.members.retain(|id, (bridge, key)| vif(*id, bridge, Some(*key)));
         let gone: Vec<VifId> = self.zones.keys().filter(|id| !is_there(**id)).copied().collect();
         for id in gone {
             self.set_zone(id, None);
         }
         let gone: Vec<VifId> =
-            self.meters.iter().filter(|(id, (bridge, _))| !vif(**id, bridge)).map(|(id, _)| *id).collect();
+            self.meters.iter().filter(|(id, (bridge, _))| !vif(**id, bridge, None)).map(|(id, _)| *id).collect();
         for id in gone {
             self.drop_meters(id);
         }

@@ -400,7 +400,10 @@ impl Switches {
     pub(super) fn placed_all(&mut self) {
         if !std::mem::replace(&mut self.retained, true) {
             let (placed, networks) = (&self.placed, &self.networks);
-            let is_on = |id, bridge: &str| placed.get(&id).is_some_and(|placed| placed.bridge == bridge);
+            let is_on = |id, bridge: &str, network: Option<NetworkKey>| {
+                let of = |placed: &Placed| network.is_none_or(|network| placed.network == network);
+                placed.get(&id).is_some_and(|placed| placed.bridge == bridge && of(placed))
+            };
             self.held.retain(|id| placed.contains_key(&id), is_on, |place| networks.contains_key(place));
         }
         for (id, was) in std::mem::take(&mut self.touched) {

@@ -326,16 +326,17 @@ impl Work<'_> {
     }
 
     /// Whether what a VIF's network has to have for it is there; `found` says what is not.
-    pub(in crate::plan) fn stands(&self, place: &Place, id: VifId, found: &mut Findings) -> bool {
-        let network = self.switches.networks.get(&(place.bridge.clone(), place.network));
-        if let Some(words) = self.disagreement(place, id) {
-            // What it has stays, as with everything in conflict. An inactive one is kept from sending.
+    pub(in crate::plan) fn stands(&mut self, place: &Place, id: VifId, found: &mut Findings) -> bool {
+        let disagreement = self.disagreement(place, id);
+        if place.id.is_some() && (disagreement.is_none() || self.was_let_in(place, id)) {
+            self.switches.held.set_member(id, &place.bridge, place.network);
+        }
+        if let Some(words) = disagreement {
             found.conflict.get_or_insert(words);
-            if place.id.is_some() {
-                found.flows.clear();
-            }
+            self.let_in_no_further(place, id, found);
             return false;
         }
+        let network = self.switches.networks.get(&(place.bridge.clone(), place.network));
         // An inactive VIF needs nothing of its network.
         let Some(at) = place.id else { return true };
         let Some(standing) = network.map(|network| &network.standing) else { return false };
@@ -359,6 +360,27 @@ impl Work<'_> {
             && !standing.unlisted.contains(&id)
             && !standing.uncopied.contains(&at)
             && (!standing.floods || standing.served.contains(&at))
+    }
+
+    /// Whether a VIF is in its network already, as far as memory and its flows tell.
+    fn was_let_in(&self, place: &Place, id: VifId) -> bool {
+        let flows = || self.state(&place.bridge)?.owned.get(&Cookie::vif(self.tag(), id).0);
+        self.switches.held.is_member(id, &place.bridge, place.network)
+            || admitted_to(flows()) == Some(place.network.metadata())
+    }
+
+    /// Keeps of the operations for a VIF whose record says that its network leaves the bridge in another way those that
+    /// it is to have all the same. Its own flows have nothing of that way, so who is in the network gets them, port
+    /// security and rules as the record has them now. Who is not gets none, and keeps none from elsewhere. An inactive
+    /// one is kept from sending.
+    fn let_in_no_further(&self, place: &Place, id: VifId, found: &mut Findings) {
+        if place.id.is_some() && !self.switches.held.is_member(id, &place.bridge, place.network) {
+            let observed = self.state(&place.bridge).and_then(|state| state.owned.get(&Cookie::vif(self.tag(), id).0));
+            found.flows.retain(|op| op.bridge != place.bridge);
+            found.flows.extend(self.bring_to(&place.bridge, &[], observed));
+        }
+        // It would be by the record's VLAN.
+        found.flows.retain(|op| !matches!(op.change, FlowChange::Announce(_)));
     }
 
     /// What a VIF's record says of how its network leaves the bridge, where that is not so.
