@@ -62,13 +62,31 @@ fn what_goes_wrong_is_an_object_for_programs() -> Result<()> {
     };
     let away = said(&["get", "-o", "json"])?;
     assert_eq!((away.len(), &away[0]["error"]["code"]), (1, &Value::from("unreachable")), "{away:?}");
-    let wrong = root.path().join("wrong.json");
+    let [wrong, odd] = ["wrong.json", "odd.json"].map(|name| root.path().join(name).to_string_lossy().into_owned());
     fs::write(&wrong, GOOD.replace("tap1", "a name that is too long"))?;
-    let wrong = said(&["plug", &wrong.to_string_lossy(), "-o", "json"])?;
+    let pairs = r#"{"policy": {"allowed_address_pairs": [{"ip": "10.1.0.1/16"}]}, "vif""#;
+    fs::write(&odd, GOOD.replacen("{\"vif\"", pairs, 1).replace("dc065497", "ec065497"))?;
+    let wrong = said(&["plug", &wrong, &odd, &odd, "-o", "json"])?;
     assert_eq!(wrong[0]["error"]["code"], "invalid_record");
     assert_eq!(wrong[0]["error"]["field"], "vif.vif_name");
     assert!(wrong[0]["error"]["message"].as_str().is_some_and(|text| text.contains("wrong.json: vif.vif_name: ")));
-    assert_eq!(wrong[1]["error"]["message"], "nothing was handed in");
+    // What was passed over in a record that is good is said for each, and one VIF is there twice.
+    let warned = &wrong[1]["warning"];
+    assert_eq!(warned["field"], "policy.allowed_address_pairs[0].ip");
+    assert!(warned["message"].as_str().is_some_and(|text| text.contains("odd.json: policy.allowed")), "{wrong:?}");
+    assert_eq!((&wrong[2], &wrong[3]["error"]["field"]), (&wrong[1], &Value::from("vif.id")));
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    // A configuration that is wrong elsewhere is told beside the answer, or whatever there is instead.
+    let config = root.path().join("vifd.toml").to_string_lossy().into_owned();
+    let socket = root.path().join("api.sock");
+    fs::write(&config, format!("[api]\nsocket = {socket:?}\n[agent]\nresync = 7\n"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vifd"));
+    let output = command.args(["get", "-o", "json", "--config", &config]).env_remove("VIFD_SOCKET").output()?;
+    let lines = String::from_utf8(output.stderr)?;
+    let told: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0]["warning"]["message"].as_str().is_some_and(|text| text.contains("all the same")), "{told:?}");
+    assert_eq!(told[1]["error"]["code"], "unreachable");
     Ok(())
 }
 
@@ -176,6 +194,33 @@ fn validate_says_which_field_of_which_file() -> Result<()> {
     assert_eq!(code(&output), 1);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("vif.address") && said.contains("nothing was handed in"), "{said}");
+    Ok(())
+}
+
+/// The others of a group are elsewhere as a rule, which is nothing to warn of.
+#[test]
+fn a_group_that_nobody_is_in_is_told_of_several_records_and_of_none_alone() -> Result<()> {
+    let root = tempfile::tempdir()?;
+    let path = |name: &str| root.path().join(name).to_string_lossy().into_owned();
+    let rules = r#"{"policy": {"rules": [{"direction": "ingress", "remote_group": "web"}]}, "vif""#;
+    let (asking, member) = (path("asking.json"), path("member.json"));
+    fs::write(&asking, GOOD.replacen("{\"vif\"", rules, 1))?;
+    let member_of = |group: &str| {
+        let groups = format!(r#"{{"policy": {{"groups": ["{group}"]}}, "vif""#);
+        let other = GOOD.replace("dc065497", "ec065497").replace("tap1", "tap2").replace("34:56", "34:57");
+        fs::write(&member, other.replacen("{\"vif\"", &groups, 1))
+    };
+    let warnings = |files: &[&str]| -> Result<Value> {
+        let output = vifd(root.path(), &[&["validate", "-o", "json"], files].concat())?;
+        assert_eq!(code(&output), 0, "{output:?}");
+        let checked: Value = serde_json::from_slice(&output.stdout)?;
+        Ok(checked[0]["warnings"].clone())
+    };
+    member_of("Web")?;
+    assert_eq!(warnings(&[&asking])?, serde_json::json!([]));
+    assert_eq!(warnings(&[&asking, &member])?[0]["field"], "policy.rules[0].remote_group");
+    member_of("web")?;
+    assert_eq!(warnings(&[&asking, &member])?, serde_json::json!([]));
     Ok(())
 }
 

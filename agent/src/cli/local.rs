@@ -70,9 +70,14 @@ pub(super) fn validate(files: &[PathBuf], output: &Output) -> Result<(), Failure
             (one.valid, one.field, one.reason) = (false, clash.field.clone(), clash.reason.clone());
         }
     }
-    let mut doubts = record::doubts(&vifs);
+    let mut doubts = vec![record::doubts(&vifs)];
+    // Who hands in one record has not shown who else there is.
+    if files.len() > 1 {
+        doubts.push(record::empty_groups(&vifs));
+    }
     for one in checked.iter_mut().filter(|one| one.valid) {
-        one.warnings.extend(one.vif.and_then(|id| doubts.remove(&id)).into_iter().flatten());
+        let found = doubts.iter_mut().filter_map(|doubts| doubts.remove(&one.vif?));
+        one.warnings.extend(found.flatten());
     }
     output.answer(&checked, || {
         let mut text = String::new();

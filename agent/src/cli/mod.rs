@@ -417,7 +417,9 @@ impl Common {
                 // The agent runs on with what it read before: who asks it is to see more than this error.
                 Err(error) => match socket_alone(&self.config) {
                     Some(socket) => {
-                        eprintln!("vifd: {:#}; asking {} all the same", anyhow::Error::from(error), socket.display());
+                        let words =
+                            format!("{:#}; asking {} all the same", anyhow::Error::from(error), socket.display());
+                        Output::of_process(self.output).warning("", &words);
                         socket
                     }
                     None => {

@@ -1,5 +1,6 @@
 //! How answers are written: tables for people, JSON and YAML for programs; colours only where somebody sees them.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::{env, process};
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::api::body::{ErrorBody, ErrorDetail};
+use crate::record::Warning;
 use crate::status::{Phase, Truth};
 
 /// Width where there is no terminal to ask.
@@ -87,12 +89,22 @@ impl Output {
 
     /// Writes what went wrong to standard error: a line for people, an object as the API has it for programs.
     pub(super) fn error(&self, code: &str, field: &str, message: &str) {
-        let detail = || ErrorDetail { code: code.to_owned(), field: field.to_owned(), message: message.to_owned() };
-        let body = || ErrorBody { error: detail(), status: None };
+        let error = ErrorDetail { code: code.to_owned(), field: field.to_owned(), message: message.to_owned() };
+        self.beside(&ErrorBody { error, status: None }, message);
+    }
+
+    /// Writes what is odd and keeps nobody from anything to standard error, likewise.
+    pub(super) fn warning(&self, field: &str, message: &str) {
+        let warning = Warning { field: field.to_owned(), message: message.to_owned() };
+        self.beside(&BTreeMap::from([("warning", warning)]), message);
+    }
+
+    /// For people a line on standard error, for programs an object: on a line of its own, or a document of YAML.
+    fn beside<T: Serialize>(&self, object: &T, message: &str) {
         let text = match self.format {
             Format::Table => None,
-            Format::Json => serde_json::to_string(&body()).ok().map(|text| text + "\n"),
-            Format::Yaml => serde_yaml_ng::to_string(&body()).ok().map(|text| format!("---\n{text}")),
+            Format::Json => serde_json::to_string(object).ok().map(|text| text + "\n"),
+            Format::Yaml => serde_yaml_ng::to_string(object).ok().map(|text| format!("---\n{text}")),
         };
         eprint!("{}", text.unwrap_or_else(|| format!("vifd: {message}\n")));
     }

@@ -129,7 +129,7 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
         match record::decode(&bytes) {
             Ok(record) => {
                 for warning in &record.warnings {
-                    eprintln!("vifd: {}: {warning}", file.display());
+                    output.warning(&warning.field, &format!("{}: {warning}", file.display()));
                 }
                 if !ids.insert(record.vif.id) {
                     good = false;
@@ -148,7 +148,10 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
         }
     }
     if !good {
-        output.error("invalid_record", "", "nothing was handed in");
+        // Programs have an object for each record that is no good, and need no last word.
+        if output.format == Format::Table {
+            output.error("invalid_record", "", "nothing was handed in");
+        }
         return Err(Failure::Said(FAILED));
     }
     let goal = plug.wait.map(|wait| match wait {

@@ -25,7 +25,7 @@ pub use clashes::clashes;
 pub use native::to_native;
 pub use node::Fault;
 pub use schema::json_schema;
-pub use validate::{Limits, doubts};
+pub use validate::{Limits, doubts, empty_groups};
 
 use crate::model::{Vif, VifId};
 

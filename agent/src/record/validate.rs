@@ -148,15 +148,11 @@ pub(super) fn doubt(vif: &Vif, warnings: &Warnings) {
     }
 }
 
-/// What is allowed in several VIFs and hardly meant: one address for two of a network, and groups that rules name and
-/// nobody is in. Only what is known here counts, so it takes all records of a host to mean something.
+/// What is allowed in several VIFs and hardly meant: one address for two of a network.
 #[must_use]
 pub fn doubts(vifs: &BTreeMap<VifId, Arc<Vif>>) -> BTreeMap<VifId, Vec<Warning>> {
     let mut found: BTreeMap<VifId, Vec<Warning>> = BTreeMap::new();
     let mut holders: HashMap<(Uuid, IpAddr), VifId> = HashMap::new();
-    let policies = || vifs.values().map(|vif| &vif.policy);
-    let mut groups: BTreeSet<&str> = policies().flat_map(|policy| &policy.groups).map(String::as_str).collect();
-    groups.extend(policies().flat_map(|policy| policy.group_members.keys()).map(String::as_str));
     for (id, vif) in vifs {
         let mut doubt = |field: String, message: String| found.entry(*id).or_default().push(Warning { field, message });
         if let Some((key, network)) = vif.network.as_ref().and_then(|network| Some((network.id?, network))) {
@@ -170,10 +166,24 @@ pub fn doubts(vifs: &BTreeMap<VifId, Arc<Vif>>) -> BTreeMap<VifId, Vec<Warning>>
                 }
             }
         }
+    }
+    found
+}
+
+/// Rules for groups that nobody of these VIFs is in. On a host that is as it should be when the others are elsewhere; in
+/// records that are looked at together because they belong together it may be a name misspelt.
+#[must_use]
+pub fn empty_groups(vifs: &BTreeMap<VifId, Arc<Vif>>) -> BTreeMap<VifId, Vec<Warning>> {
+    let policies = || vifs.values().map(|vif| &vif.policy);
+    let mut groups: BTreeSet<&str> = policies().flat_map(|policy| &policy.groups).map(String::as_str).collect();
+    groups.extend(policies().flat_map(|policy| policy.group_members.keys()).map(String::as_str));
+    let mut found: BTreeMap<VifId, Vec<Warning>> = BTreeMap::new();
+    for (id, vif) in vifs {
         for (at, rule) in vif.policy.rules.iter().flatten().enumerate() {
             if let Some(group) = rule.remote_group.as_deref().filter(|group| !groups.contains(group)) {
                 let field = format!("policy.rules[{at}].remote_group");
-                doubt(field, format!("none of these records has anybody in the group {group:?}"));
+                let message = format!("none of these records has anybody in the group {group:?}");
+                found.entry(*id).or_default().push(Warning { field, message });
             }
         }
     }
