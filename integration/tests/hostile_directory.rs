@@ -53,7 +53,7 @@ fn what_is_no_record_is_told_by_name_and_holds_nobody_up() -> Result<()> {
         ("deep", "is not valid JSON: recursion limit exceeded"),
         ("device", "is not a regular file"),
         ("directory", "is not a regular file"),
-        ("empty", "is not valid JSON"),
+        ("empty", "is empty"),
         ("fifo", "is not a regular file"),
         ("gigabyte", "is larger than 1048576 bytes"),
         ("link", "is a symbolic link"),

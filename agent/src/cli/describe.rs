@@ -59,7 +59,7 @@ fn wishes(vif: &Vif, output: &Output) -> String {
     entry(
         "rules",
         match rules.as_deref() {
-            None => "none: nothing is filtered".to_owned(),
+            None => "none: no more than port security filters".to_owned(),
             Some([]) => "an empty list: nothing passes".to_owned(),
             Some(rules) => rules.len().to_string(),
         },

@@ -376,6 +376,12 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A configuration file that cannot be used, with what does without it.
+    #[error("{0}")]
+    Configuration(String),
+    /// What was asked about is not there.
+    #[error("{0}")]
+    Unknown(String),
     /// One sentence.
     #[error("{0}")]
     Other(String),
@@ -389,7 +395,11 @@ impl Failure {
         match self {
             Failure::Client(error) if error.is_unreachable() => UNREACHABLE,
             Failure::Client(error) if error.is_timeout() => NOT_IN_TIME,
-            Failure::Client(_) | Failure::Config(_) | Failure::Other(_) => FAILED,
+            Failure::Client(_)
+            | Failure::Config(_)
+            | Failure::Configuration(_)
+            | Failure::Unknown(_)
+            | Failure::Other(_) => FAILED,
             Failure::Said(code) => *code,
         }
     }
@@ -401,7 +411,8 @@ impl Failure {
                 return (body.error.code.clone(), body.error.field.clone());
             }
             Failure::Client(error) if error.is_unreachable() => "unreachable",
-            Failure::Config(_) => "bad_configuration",
+            Failure::Config(_) | Failure::Configuration(_) => "bad_configuration",
+            Failure::Unknown(_) => "not_found",
             Failure::Client(_) | Failure::Other(_) | Failure::Said(_) => "failed",
         };
         (word.to_owned(), String::new())
@@ -424,7 +435,8 @@ impl Common {
                     }
                     None => {
                         let error = anyhow::Error::from(error);
-                        return Err(Failure::Other(format!("{error:#} (`--socket PATH` does without it)")));
+                        let hint = "(`--socket PATH` does without it)";
+                        return Err(Failure::Configuration(format!("{error:#} {hint}")));
                     }
                 },
             },

@@ -223,7 +223,7 @@ pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failur
     }
     match found[..] {
         [vif] => Ok(vif.id),
-        [] => Err(Failure::Other(format!("no VIF has the id, port or guest {word:?}"))),
+        [] => Err(Failure::Unknown(format!("no VIF has the id, port or guest {word:?}"))),
         _ => {
             let some: String = found.iter().take(4).map(|vif| format!("\n  {}  {}", vif.id, port(vif))).collect();
             let more = if found.len() > 4 { "\n  …" } else { "" };

@@ -220,6 +220,7 @@ impl Inspector {
         let mut note = "";
         let intended = match self.intended(FlowsOf::Vif(id)).await? {
             Some(mut intended) => {
+                self.managed(&intended.bridge)?;
                 // What was planned for another port, or before there is one, says nothing about now.
                 if intended.port.map(i64::from) != vif.facts.ofport {
                     intended.flows = None;

@@ -133,6 +133,9 @@ impl Inspector {
 
     /// Refuses a bridge whose flows are not vifd's to make.
     fn managed(&self, bridge: &str) -> Result<(), InspectError> {
+        if let Some(reason) = self.eyes.status.borrow().unmanaged.get(bridge) {
+            return Err(InspectError::NotOurs(reason.clone()));
+        }
         if self.eyes.control.borrow().settings.bridges.contains_key(bridge) {
             return Ok(());
         }

@@ -77,6 +77,10 @@ impl<'a> Work<'a> {
         let managed = |port: &&WantedPort| settings.bridges.contains_key(&port.bridge);
         let Some(wanted) = blueprint.ports.iter().rev().find(managed) else {
             self.switches.unplace(id);
+            let condition = blueprint.ports.last().map(|wanted| self.condition(&wanted.bridge));
+            if let Some(Condition::Claimed(reason)) = condition {
+                found.conflict.get_or_insert(reason);
+            }
             return;
         };
         let bridge = wanted.bridge.as_str();

@@ -155,6 +155,7 @@ impl Teller {
         self.judgements.differing(&plan.judgements, |id, _, _| ids.extend([*id]));
         self.intake.desired.vifs.differing(&intake.desired.vifs, |id, _, _| ids.extend([*id]));
         if !Arc::ptr_eq(&self.intake.rejections, &intake.rejections) {
+            log_refusals(&self.intake.rejections, &intake.rejections);
             ids.extend(self.intake.rejections.iter().chain(&*intake.rejections).filter_map(|rejection| rejection.vif));
         }
         if self.enforce != *enforce {
@@ -226,6 +227,22 @@ impl Teller {
         };
         self.statuses.insert(id, Arc::clone(&told.status));
         self.told.insert(id, told);
+    }
+}
+
+/// How many records that are refused at once are logged by name.
+const REFUSALS: usize = 20;
+
+/// Logs records that are refused now and were not before, or for another reason: not more than a few by name.
+fn log_refusals(before: &[Rejection], now: &[Rejection]) {
+    let known: BTreeMap<_, _> = before.iter().map(|rejection| (&rejection.record, rejection)).collect();
+    let mut fresh = now.iter().filter(|rejection| known.get(&rejection.record) != Some(rejection));
+    for Rejection { record, field, reason, .. } in fresh.by_ref().take(REFUSALS) {
+        tracing::warn!(record, field, "record refused: {reason}");
+    }
+    match fresh.count() {
+        0 => {}
+        more => tracing::warn!("and {more} more records are refused"),
     }
 }
 

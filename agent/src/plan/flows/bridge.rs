@@ -18,7 +18,7 @@ use super::{group_op, on, sharers};
 use crate::backend::Party;
 use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::{OvsOp, SECURE, no_in_band};
-use crate::model::{Bridge, FlowSet, FlowState, VifId};
+use crate::model::{Bridge, FlowSet, FlowState, OvsState, VifId};
 
 /// The version that is spoken, as `Bridge.protocols` has it.
 const PROTOCOL: &str = "OpenFlow14";
@@ -40,9 +40,8 @@ impl Condition {
     /// How things are with a bridge.
     pub(in crate::plan) fn of(inputs: &Inputs<'_>, name: &str) -> Condition {
         let settings = inputs.settings;
-        let (Some(managed), Some(ovs)) = (settings.bridges.get(name), inputs.observed.ovs.ready()) else {
-            return Condition::Unseen;
-        };
+        let Some(ovs) = inputs.observed.ovs.ready() else { return Condition::Unseen };
+        let Some(managed) = settings.bridges.get(name) else { return Condition::Claimed(left(name)) };
         let Some(bridge) = ovs.bridges.get(name) else { return Condition::Unseen };
         let claimed = |what: String| Condition::Claimed(format!("bridge {name} {what}"));
         let or_takeover = |remedy: &str| format!("{remedy}, or set takeover = true under [[bridge]] {name}");
@@ -80,6 +79,29 @@ impl Condition {
         }
         Condition::Usable
     }
+}
+
+/// Bridges that vifd made and kept by flows, before its configuration said otherwise. Their flows are left as they are,
+/// and traffic goes by them: to take them away is for somebody who knows what is to be in their place.
+pub(super) fn left_behind<'a>(inputs: &'a Inputs<'_>) -> impl Iterator<Item = &'a str> {
+    let bridges =
+        inputs.observed.ovs.ready().into_iter().flat_map(|ovs| ovs.bridges.values().map(move |row| (ovs, row)));
+    let is_left = |(ovs, bridge): &(&OvsState, &Arc<Bridge>)| {
+        let settings = inputs.settings;
+        is_secure(bridge)
+            && bridge.controllers.is_empty()
+            && !settings.bridges.contains_key(bridge.name.as_str())
+            && !ovs.ovn_bridges.contains(&bridge.name)
+            && matches!(settings.owner(&bridge.external_ids), Owner::Us { .. })
+    };
+    bridges.filter(is_left).map(|(_, bridge)| bridge.name.as_str())
+}
+
+fn left(bridge: &str) -> String {
+    format!(
+        "bridge {bridge} is not managed any more and still goes by the flows of then: 'ovs-vsctl del-fail-mode {bridge}' \
+         drops them, or set flows = \"managed\" under [[bridge]] {bridge} again"
+    )
 }
 
 /// What is there of the flows that all on a bridge share.

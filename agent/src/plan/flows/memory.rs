@@ -14,7 +14,7 @@ use super::super::pipeline::{
 };
 use super::super::{Inputs, Settings};
 use super::bearers::Bearers;
-use super::bridge::{Common, Condition};
+use super::bridge::{Common, Condition, left_behind};
 use super::held::Held;
 use super::network::absence_counts;
 use super::usage::Usage;
@@ -210,8 +210,9 @@ impl Switches {
     pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
         self.given.clear();
         self.bearers.follow(&inputs.desired.vifs);
+        let bridges = inputs.settings.bridges.keys().map(String::as_str).chain(left_behind(inputs));
         let now: BTreeMap<String, Condition> =
-            inputs.settings.bridges.keys().map(|name| (name.clone(), Condition::of(inputs, name))).collect();
+            bridges.map(|name| (name.to_owned(), Condition::of(inputs, name))).collect();
         let before = std::mem::replace(&mut self.conditions, now);
         let changed = |name: &&String| before.get(*name) != self.conditions.get(*name);
         let bridges = before.keys().chain(self.conditions.keys()).filter(changed).cloned().collect();
