@@ -290,6 +290,35 @@ fn the_last_of_a_network_with_a_record_is_heard_by_those_without() {
     assert!(!host.world.flows()[MANAGED].ready().unwrap().groups.contains_key(&group));
 }
 
+/// A plan of which nothing comes has not been carried out: what it was to take from one group into another is still there.
+#[test]
+fn those_without_records_are_not_lost_with_a_plan_that_is_not_carried_out() {
+    let mut host = two_networks(&[0]);
+    let flood = flood_of(&host, &host.all[0]);
+    let group = group_of(&host, &host.all[0]);
+    let (alone, both) = (ports(&host, ["tap0"]), ports(&host, ["tap0", "tap2"]));
+    // As if there had been more buckets than go into one group.
+    let second = group + 50;
+    let is_alone = |bucket: &&flows::Bucket| served(bucket).is_some_and(|to| alone.contains(&to));
+    let whole = host.world.flows()[MANAGED].ready().unwrap().groups[&group].as_ref().clone();
+    let [its, others] =
+        [true, false].map(|its| whole.buckets.iter().filter(|of| is_alone(of) == its).cloned().collect());
+    host.world.add_group(MANAGED, flows::Group { id: second, buckets: its, ..whole });
+    host.world.add_group(MANAGED, flows::Group { buckets: others, ..whole });
+    let mut instructions = flood.instructions.clone();
+    instructions.apply = instructions.apply.iter().cloned().chain([Action::Group(second)]).collect();
+    host.world.add_flow(MANAGED, Flow { instructions, ..flood });
+    host.memo = Memo::default();
+    host.happen(&Event::Want(0b1110));
+    for _ in 0..2 {
+        host.plan();
+    }
+    let plan = host.converge();
+    assert_flows_are_right(&host, &plan);
+    assert_eq!((group_of(&host, &host.all[0]), flooded(&host, group)), (group, both));
+    assert!(!host.world.flows()[MANAGED].ready().unwrap().groups.contains_key(&second));
+}
+
 /// Without any record nothing is taken away: not the flows of a port either that somebody else took.
 #[test]
 fn flows_stay_while_there_is_no_record_at_all() {

@@ -202,17 +202,23 @@ impl Work<'_> {
         let place = (bridge.to_owned(), key);
         let Some(network) = self.switches.networks.get(&place) else { return };
         let range = self.inputs.settings.groups;
-        // What flows on the switch name counts before there is anything else to go by, and unless another network has
-        // it: it may be somebody's hand that named it.
+        // What flows on the switch name, but for what another network has: it may be somebody's hand that named it.
         let named = || {
             let mut seen = BTreeSet::new();
             let mut named = state.owned.get(&Cookie::network(owner, key).0).map(groups_named).unwrap_or_default();
-            let held = &self.switches.held;
-            named.retain(|id| range.contains(*id) && !held.has_group(bridge, *id) && seen.insert(*id));
+            let is_ours = |id| self.switches.held.group_of(bridge, id).is_none_or(|of| of == key);
+            named.retain(|id| range.contains(*id) && is_ours(*id) && seen.insert(*id));
             named
         };
+        // It counts before there is anything else to go by.
         let had = || self.switches.held.groups(&place).cloned().unwrap_or_else(named);
-        let left = if limbo.is_empty() { Vec::new() } else { left_in(&had(), state, limbo) };
+        let left = if limbo.is_empty() {
+            Vec::new()
+        } else {
+            // Also in groups that it is to have no more, as long as its flows name them.
+            let groups: BTreeSet<u32> = had().into_iter().chain(named()).collect();
+            left_in(&groups, state, limbo)
+        };
         let same = network.facts.as_ref().is_some_and(|facts| {
             facts.uplink == uplink
                 && facts.limbo == left
@@ -470,7 +476,7 @@ fn uncopied(wanted: &[Flow], observed: Option<&Arc<FlowSet>>) -> BTreeSet<u32> {
 }
 
 /// The buckets of these groups for ports that are nobody's at the moment: who floods to nobody else floods to them.
-fn left_in(groups: &[u32], state: &FlowState, limbo: &BTreeSet<u32>) -> Vec<Bucket> {
+fn left_in(groups: &BTreeSet<u32>, state: &FlowState, limbo: &BTreeSet<u32>) -> Vec<Bucket> {
     let buckets = groups.iter().filter_map(|id| state.groups.get(id)).flat_map(|group| &group.buckets);
     let to = |bucket: &Bucket| pipeline::served(bucket).filter(|to| limbo.contains(to));
     let left: BTreeMap<u32, Bucket> = buckets.filter_map(|bucket| Some((to(bucket)?, bucket.clone()))).collect();
