@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flows::{Field, Flow, FlowId};
 use serde_json::{Value, json};
+use vifd::backend::Party;
 use vifd::backend::ovs::StringMap;
 use vifd::model::{LinkKind, Vif, VifId};
-use vifd::plan::pipeline::{Cookie, OwnerTag, tables};
-use vifd::plan::{MaxRemovals, Memo, Plan, Settings, Uplink, Verdict};
+use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, tables};
+use vifd::plan::{MaxRemovals, Memo, OPENFLOW, Plan, Settings, Uplink, Verdict};
 use vifd::record;
 
 use super::host::{Host, MANAGED, managed, settings};
@@ -397,6 +399,28 @@ fn who_is_ready_stays_ready_while_others_join_and_leave() {
         host.desired.vifs.remove(&vif(1).id);
         converging(&mut host, ready(&[4, 7, 5].map(|number| vif(number).id)));
     }
+}
+
+/// With a group go the flows that name it: not as long as the change of one of these is refused.
+#[test]
+fn what_a_refused_network_names_stays() {
+    let vifs = [2, 3].map(|number| guest(&id(number), number, &json!({}), &json!({})));
+    let of = |vif: &Arc<Vif>| vif.as_ref().clone();
+    let mut host = Host::new(vifs.iter().map(of).collect(), Settings { bridges: managed(true, false), ..settings() });
+    host.converge();
+    let network = Cookie::network(OwnerTag::of(&host.settings.agent), NetworkKey::of(&vifs[0]));
+    let there = |host: &Host| {
+        let groups = host.world.flows()[MANAGED].ready().unwrap().groups.len();
+        (owned(host, network).iter().any(|flow| tables::Place::of(flow) == tables::FLOOD), groups)
+    };
+    assert_eq!(there(&host), (true, 1));
+    host.holds.refused(Party::Sharers(MANAGED.into(), network.0), OPENFLOW, "table full".into(), host.now);
+    host.desired.vifs.remove(&vifs[1].id);
+    converging(&mut host, |_| ());
+    assert_eq!(there(&host), (true, 1));
+    host.now += Duration::from_secs(2);
+    converging(&mut host, |_| ());
+    assert_eq!(there(&host), (false, 0));
 }
 
 /// What they rely on is missed all the same.

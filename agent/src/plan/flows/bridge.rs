@@ -250,12 +250,11 @@ impl Work<'_> {
         let nothing = Usage::default();
         let usage = self.switches.usage.get(bridge).unwrap_or(&nothing);
         let held = &self.switches.held;
-        let nobodys = |id: &u32| settings.groups.contains(*id) && !held.has_group(bridge, *id);
-        // With a group or a meter go the flows that name it, whoever's they are. Our own that name one nobody wants go in
-        // the same bundle, unless they are kept for a port without a record.
-        let named = |id: u32| usage.is_used_by_others(id) || (!limbo.is_empty() && usage.is_used_by_us(id));
-        let unused = state.groups.keys().filter(|id| nobodys(id) && !named(**id));
-        let mut unused: BTreeSet<u32> = unused.copied().collect();
+        // With a group or a meter go the flows that name it, whoever's they are. So it goes when none does any more: those
+        // of a network may have to stay for now, since others of its changes were refused.
+        let nobodys = |id: u32| settings.groups.contains(id) && !held.has_group(bridge, id);
+        let unused = without(&state.groups, usage.groups()).map(|(id, _)| *id);
+        let mut unused: BTreeSet<u32> = unused.filter(|id| nobodys(*id)).collect();
         usage.keep_unchained(&mut unused);
         ops.extend(unused.iter().filter_map(|id| state.groups.get(id)).map(|group| {
             let group = Group { id: group.id, kind: group.kind, buckets: Box::default() };

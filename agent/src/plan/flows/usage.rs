@@ -13,10 +13,8 @@ use crate::model::{FlowSet, FlowState};
 pub(super) struct Usage {
     /// Of which switch, as it was last seen.
     of: Option<Arc<FlowState>>,
-    /// How many flows of ours name a group.
-    groups_by_us: BTreeMap<u32, usize>,
-    /// How many flows of others do.
-    groups_by_others: BTreeMap<u32, usize>,
+    /// How many flows name a group.
+    groups: BTreeMap<u32, usize>,
     /// How many flows name a meter.
     meters: BTreeMap<u32, usize>,
     /// The groups that a group's buckets send to, of those that do.
@@ -27,9 +25,9 @@ impl Usage {
     /// Goes on to what is seen now.
     pub(super) fn follow(&mut self, now: &Arc<FlowState>) {
         let before = self.of.replace(Arc::clone(now)).unwrap_or_default();
-        let Usage { groups_by_us, groups_by_others, meters, chains, .. } = self;
-        before.owned.differing(&now.owned, |_, was, is| recount(groups_by_us, meters, was, is));
-        before.foreign.differing(&now.foreign, |_, was, is| recount(groups_by_others, meters, was, is));
+        let Usage { groups, meters, chains, .. } = self;
+        before.owned.differing(&now.owned, |_, was, is| recount(groups, meters, was, is));
+        before.foreign.differing(&now.foreign, |_, was, is| recount(groups, meters, was, is));
         before.groups.differing(&now.groups, |id, _, is| {
             let mut sends_to = BTreeSet::new();
             for bucket in is.into_iter().flat_map(|group| &group.buckets) {
@@ -45,19 +43,12 @@ impl Usage {
 
     /// Whether anything names a group.
     pub(super) fn names_group(&self, id: u32) -> bool {
-        self.groups_by_us.contains_key(&id)
-            || self.is_used_by_others(id)
-            || self.chains.values().any(|to| to.contains(&id))
+        self.groups.contains_key(&id) || self.chains.values().any(|to| to.contains(&id))
     }
 
-    /// Whether a flow of ours names a group.
-    pub(super) fn is_used_by_us(&self, id: u32) -> bool {
-        self.groups_by_us.contains_key(&id)
-    }
-
-    /// Whether a flow of somebody else does.
-    pub(super) fn is_used_by_others(&self, id: u32) -> bool {
-        self.groups_by_others.contains_key(&id)
+    /// The groups that flows name, in order.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &u32> {
+        self.groups.keys()
     }
 
     /// Keeps of groups that are to go those that no group sends to which stays.
@@ -156,8 +147,7 @@ mod tests {
         ));
         let named: Vec<u32> = (0..10).filter(|id| usage.names_group(*id)).collect();
         assert_eq!(named, [1, 2, 3, 4]);
-        assert!(usage.is_used_by_us(2) && !usage.is_used_by_others(2));
-        assert!(usage.is_used_by_others(3) && !usage.is_used_by_us(3));
+        assert!(usage.groups().eq(&[1, 2, 3]));
     }
 
     #[test]
