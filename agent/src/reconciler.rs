@@ -119,6 +119,7 @@ struct Reconciler<S> {
     orders: OrderBook,
     holds: Holds,
     quarrels: Quarrels,
+    repairs: Repairs,
     /// Bridges whose switch was there when last looked at.
     switches_up: BTreeSet<String>,
     may_write: Box<dyn Fn() -> bool + Send>,
@@ -174,6 +175,7 @@ where
         orders: OrderBook::open(state_dir).await?,
         holds: Holds::default(),
         quarrels: Quarrels::default(),
+        repairs: Repairs::default(),
         switches_up: BTreeSet::new(),
         may_write,
         memo: Memo::default(),
@@ -250,6 +252,7 @@ impl<S: Source> Reconciler<S> {
             for vif in changed.vifs {
                 self.holds.forget(vif);
                 self.quarrels.forget(vif);
+                self.repairs.forget(vif);
             }
             if !changed.shared.is_empty() {
                 self.holds.forget_sharers(&changed.shared, now);
@@ -304,31 +307,31 @@ impl<S: Source> Reconciler<S> {
             self.unmanaged = plan.unmanaged.keys().cloned().collect();
         }
         self.stopped.clone_from(&plan.stopped_removals);
-        let mut repairs = Repairs::default();
+        let verdict = |id: VifId| plan.judgements.get(&id).map(|of| &of.verdict);
+        for (vif, sentence) in self.repairs.finished(verdict) {
+            tracing::info!(%vif, "repaired: {sentence}");
+        }
         if control.enforce && (self.may_write)() {
             let (links, ovs) = plan.batches(!self.waited_for_links);
             let drifted = |id| {
                 self.teller.has_drifted(id, intake.desired.vifs.get(&id), plan.judgements.get(&id).map(AsRef::as_ref))
             };
             if self.holds.of_peer(LINKS, now).is_none() && self.links.takes(&links) {
-                repairs.links(&links, drifted);
+                self.repairs.links(&links, drifted);
                 self.links.hand(links);
             }
             if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.takes(&ovs) {
-                repairs.ovs(&ovs, drifted);
+                self.repairs.ovs(&ovs, drifted);
                 tell_takeovers(&ovs, &observed);
                 self.ovs.hand(ovs);
                 self.waited_for_links = false;
             }
             if self.holds.of_peer(OPENFLOW, now).is_none() && self.flows.takes(&plan.flows) {
-                repairs.flows(&plan.flows, drifted);
+                self.repairs.flows(&plan.flows, drifted);
                 self.flows.hand(plan.flows.clone());
             }
         } else if let Some(release) = self.release.take() {
             let _ = release.reply.send(Err("the agent may not write at the moment".to_owned()));
-        }
-        for (vif, sentence) in repairs.into_sentences() {
-            tracing::info!(%vif, "repaired: {sentence}");
         }
         // Last of all: to tell of a host of thousands takes longer than to plan it, and nobody's port waits for it.
         let scene = telling::Scene {
@@ -397,6 +400,7 @@ impl<S: Source> Reconciler<S> {
                 self.holds.peer_refused(report.backend, error, now);
             }
         }
+        self.repairs.learn(report.backend, &report.outcomes);
         let outcomes = report.parties.into_iter().zip(report.outcomes);
         self.note_outcomes(report.backend, outcomes, &report.prints, &report.words, now);
         if let Some(release) = self.release.take_if(|release| release.begun && report.failed) {

@@ -14,7 +14,7 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::stage::Stage;
 use vifd::backend::world::World;
 use vifd::config::Config;
-use vifd::model::{Desired, Vif, VifId};
+use vifd::model::{Desired, LinkKind, ProfileKind, Vif, VifId};
 use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
 use vifd::plan::{ManagedBridge, MaxRemovals, Settings};
 use vifd::reconciler::{self, Command, Control, Joints};
@@ -508,4 +508,69 @@ async fn until_the_records_are_read_nobody_is_told_to_confirm_anything() {
     again.intake.send_replace(read);
     let status = again.until("all are ready", all_ready(20)).await;
     assert_eq!(status.not_ready, Vec::<String>::new());
+}
+
+/// What is logged by whoever runs on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn repairs(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let what = |line: &str| line.split_once("repaired: ")?.1.split_once(" vif=").map(|(what, _)| what.to_owned());
+        text.lines().filter_map(what).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_stops_and_starts_is_no_repair_and_a_flow_put_back_is_one() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut scene = managed(|_| {});
+    // The hypervisor makes the device.
+    let mut record = Vif::clone(&vif_among(1, &json!({})));
+    let profile = record.profile.as_mut().unwrap();
+    let ProfileKind::OpenVSwitch(profile) = &mut profile.kind else { panic!("{profile:?}") };
+    profile.create_tap = false;
+    scene.want_these([Arc::new(record)]);
+    let tap = LinkKind::Tap { multi_queue: false, persistent: true };
+    let waits = |status: &HostStatus| status.vifs.values().all(|vif| vif.phase == Phase::Plugged);
+    for guest in 0..3 {
+        scene.until("it waits for its guest", |status| status.vifs.len() == 1 && waits(status)).await;
+        scene.stage.change(|world| world.add_link("tap1", tap.clone(), None));
+        scene.until("the guest is there", all_ready(1)).await;
+        assert_eq!(log.repairs(), [""; 0], "guest {guest}");
+        scene.stage.change(|world| world.kernel.links.remove("tap1"));
+    }
+    scene.until("it waits for its guest", waits).await;
+    scene.stage.change(|world| world.add_link("tap1", tap.clone(), None));
+    scene.until("the guest is there", all_ready(1)).await;
+
+    let its = Cookie::vif(OwnerTag::of(&settings().agent), id(1));
+    let flow = |world: &World| {
+        let flows = world.flows();
+        let set = flows["br-int"].ready().unwrap().owned[&its.0].clone();
+        set.keys().next().cloned().unwrap()
+    };
+    let flow = scene.stage.look(flow);
+    scene.stage.change(|world| world.delete_flow("br-int", &flow));
+    let told = async {
+        while log.repairs().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("the repair is told");
+    assert_eq!(log.repairs(), ["1 flow put back"]);
 }

@@ -69,6 +69,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether all that is missing is the hypervisor's to bring, as while a guest is stopped.
+    #[must_use]
+    pub fn is_hypervisors_turn(&self) -> bool {
+        let brings = |missing: &Missing| matches!(missing, Missing::HypervisorPort { .. } | Missing::Netdev(_));
+        matches!(self, Verdict::Plugged(_)) || matches!(self, Verdict::Waiting(missing) if brings(missing))
+    }
+
     pub(super) fn of_hold(hold: &Hold, backend: BackendName) -> Self {
         Verdict::Held { cause: hold.cause, error: hold.error.clone(), backend, until: hold.until }
     }

@@ -1,17 +1,28 @@
-//! What a batch mends of VIFs that were ready, in words for the log. Which VIFs those are is `telling`'s knowledge.
+//! What was mended of VIFs that were ready, in words for the log: what is done, when they are ready again. Which VIFs those
+//! are is `telling`'s knowledge.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use flows::FlowCommand;
 
-use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::OvsOp;
+use crate::backend::{Attributed, Outcome};
 use crate::model::VifId;
+use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB, Verdict};
 
-/// Operations on behalf of one VIF; flows are many and are counted.
+/// What an operation mends.
+#[derive(Debug)]
+enum Mend {
+    Words(String),
+    FlowMade,
+    FlowDeleted,
+    Meter,
+}
+
+/// What was mended of one VIF; flows are many and are counted.
 #[derive(Debug, Default)]
 struct Mended {
     words: Vec<String>,
@@ -20,54 +31,61 @@ struct Mended {
     meters: usize,
 }
 
-/// What is mended, by VIF: of those for which `drifted` says so.
+/// What is being mended and what was, of VIFs for which `drifted` says so.
 #[derive(Debug, Default)]
-pub(super) struct Repairs(BTreeMap<VifId, Mended>);
+pub(super) struct Repairs {
+    /// Operations of the batches under way, by their places.
+    handed: BTreeMap<BackendName, Vec<(usize, VifId, Mend)>>,
+    /// What was done for VIFs that are not ready yet.
+    done: BTreeMap<VifId, Mended>,
+}
 
 impl Repairs {
-    /// Takes in a batch for the kernel.
+    /// A batch for the kernel was handed out.
     pub(super) fn links(&mut self, ops: &[Attributed<LinkOp>], drifted: impl Fn(VifId) -> bool) {
-        self.take(ops, drifted, |op, mended| {
-            mended.words.push(match op {
+        self.hand(LINKS, ops, drifted, |op| {
+            Some(Mend::Words(match op {
                 LinkOp::CreateTap { name, .. } => format!("tap {name} was gone: made again"),
                 other => other.to_string(),
-            });
+            }))
         });
     }
 
-    /// Takes in a batch for the database.
+    /// A batch for the database was handed out.
     pub(super) fn ovs(&mut self, ops: &[Attributed<OvsOp>], drifted: impl Fn(VifId) -> bool) {
-        self.take(ops, drifted, |op, mended| {
-            mended.words.push(match op {
+        self.hand(OVSDB, ops, drifted, |op| {
+            Some(Mend::Words(match op {
                 OvsOp::InsertPort(port) => {
                     format!("port {} was gone from bridge {}: made again", port.name, port.bridge)
                 }
                 other => other.to_string(),
-            });
+            }))
         });
     }
 
-    /// Takes in a batch for the switches.
+    /// A batch for the switches was handed out.
     pub(super) fn flows(&mut self, ops: &[Attributed<FlowOp>], drifted: impl Fn(VifId) -> bool) {
-        self.take(ops, drifted, |op, mended| match &op.change {
-            FlowChange::Flow(change) => match change.command {
-                FlowCommand::Delete | FlowCommand::DeleteStrict => mended.deleted += 1,
-                FlowCommand::Add | FlowCommand::Modify | FlowCommand::ModifyStrict => mended.made += 1,
-            },
-            FlowChange::Meter(_) => mended.meters += 1,
-            FlowChange::Group(_) | FlowChange::FlushZone(_) | FlowChange::Announce(_) => {}
+        self.hand(OPENFLOW, ops, drifted, |op| match &op.change {
+            FlowChange::Flow(change) => Some(match change.command {
+                FlowCommand::Delete | FlowCommand::DeleteStrict => Mend::FlowDeleted,
+                FlowCommand::Add | FlowCommand::Modify | FlowCommand::ModifyStrict => Mend::FlowMade,
+            }),
+            FlowChange::Meter(_) => Some(Mend::Meter),
+            FlowChange::Group(_) | FlowChange::FlushZone(_) | FlowChange::Announce(_) => None,
         });
     }
 
-    fn take<Op>(
+    fn hand<Op>(
         &mut self,
+        backend: BackendName,
         ops: &[Attributed<Op>],
         drifted: impl Fn(VifId) -> bool,
-        mut note: impl FnMut(&Op, &mut Mended),
+        mend: impl Fn(&Op) -> Option<Mend>,
     ) {
         // A VIF's operations stand together: it is asked for once.
         let mut last = None;
-        for Attributed { party, op } in ops {
+        let mut handed = Vec::new();
+        for (place, Attributed { party, op }) in ops.iter().enumerate() {
             let Some(vif) = party.vif() else { continue };
             let is_drifted = match last {
                 Some((asked, answer)) if asked == vif => answer,
@@ -75,19 +93,54 @@ impl Repairs {
             };
             last = Some((vif, is_drifted));
             if is_drifted {
-                note(op, self.0.entry(vif).or_default());
+                handed.extend(mend(op).map(|mend| (place, vif, mend)));
+            }
+        }
+        self.handed.insert(backend, handed);
+    }
+
+    /// A batch came back: what of it was done counts.
+    pub(super) fn learn(&mut self, backend: BackendName, outcomes: &[Outcome]) {
+        for (place, vif, mend) in self.handed.remove(backend).unwrap_or_default() {
+            if outcomes.get(place) != Some(&Outcome::Done) {
+                continue;
+            }
+            let mended = self.done.entry(vif).or_default();
+            match mend {
+                // What is tried again and again until all of it goes is told once.
+                Mend::Words(words) if mended.words.contains(&words) => {}
+                Mend::Words(words) => mended.words.push(words),
+                Mend::FlowMade => mended.made += 1,
+                Mend::FlowDeleted => mended.deleted += 1,
+                Mend::Meter => mended.meters += 1,
             }
         }
     }
 
-    /// One sentence for each VIF.
-    pub(super) fn into_sentences(self) -> impl Iterator<Item = (VifId, String)> {
-        self.0.into_iter().map(|(vif, mended)| (vif, mended.sentence())).filter(|(_, sentence)| !sentence.is_empty())
+    /// The record changed: what is done for the new one is no repair.
+    pub(super) fn forget(&mut self, vif: VifId) {
+        self.done.remove(&vif);
+        self.handed.values_mut().for_each(|ops| ops.retain(|(_, of, _)| *of != vif));
+    }
+
+    /// One sentence for each VIF that is ready again. Of one that nobody wants any more, and of one whose guest stopped,
+    /// nothing was repaired.
+    pub(super) fn finished<'a>(&mut self, verdict: impl Fn(VifId) -> Option<&'a Verdict>) -> Vec<(VifId, String)> {
+        let mut sentences = Vec::new();
+        self.done.retain(|vif, mended| match verdict(*vif) {
+            Some(Verdict::Ready) => {
+                sentences.push((*vif, mended.sentence()));
+                false
+            }
+            None | Some(Verdict::Removing) => false,
+            Some(other) => !other.is_hypervisors_turn(),
+        });
+        sentences
     }
 }
 
 impl Mended {
-    fn sentence(self) -> String {
+    fn sentence(&self) -> String {
         let mut text = self.words.join("; ");
         for (count, one, several, done) in [
             (self.made, "flow", "flows", "put back"),
@@ -112,9 +165,10 @@ mod tests {
     use super::*;
     use crate::backend::Party;
     use crate::backend::ovs::NewPort;
+    use crate::plan::Missing;
 
     #[test]
-    fn a_vif_has_one_sentence_and_strangers_none() {
+    fn a_vif_has_one_sentence_when_it_is_ready_and_strangers_none() {
         let (one, other) = (VifId(Uuid::from_u128(1)), VifId(Uuid::from_u128(2)));
         let of = |vif: VifId| Party::Vif(vif);
         let port = NewPort { name: "tap1".into(), bridge: "br-int".into(), ..NewPort::default() };
@@ -126,17 +180,39 @@ mod tests {
         let mut repairs = Repairs::default();
         let drifted = |vif| vif == one;
         let ports = |vif| Attributed { party: of(vif), op: OvsOp::InsertPort(Box::new(port.clone())) };
-        repairs.ovs(&[ports(one), ports(other)], drifted);
         let flows = [
             flow(FlowCommand::Add, one),
             flow(FlowCommand::Add, one),
             flow(FlowCommand::DeleteStrict, one),
             flow(FlowCommand::Add, other),
             Attributed { party: Party::All, ..flow(FlowCommand::Add, one) },
+            flow(FlowCommand::Add, one),
         ];
+        let ready = |_| Some(&Verdict::Ready);
+        let done = [Outcome::Done, Outcome::Done];
+        repairs.ovs(&[ports(one), ports(other)], drifted);
+        assert_eq!(repairs.finished(ready), [], "nothing is done yet");
+        repairs.learn(OVSDB, &done);
         repairs.flows(&flows, drifted);
-        let told: Vec<_> = repairs.into_sentences().collect();
+        let refused = Outcome::Failed("full".into());
+        repairs.learn(OPENFLOW, &[vec![Outcome::Done; 5], vec![refused]].concat());
+        assert_eq!(repairs.finished(|_| Some(&Verdict::Working)), [], "not yet");
         let sentence = "port tap1 was gone from bridge br-int: made again; 2 flows put back; 1 flow taken away";
-        assert_eq!(told, [(one, sentence.to_owned())]);
+        assert_eq!(repairs.finished(ready), [(one, sentence.to_owned())]);
+        assert_eq!(repairs.finished(ready), [], "it is told once");
+
+        // A guest that stops takes its device with it, and what went for that is no repair when it comes back.
+        let device = Verdict::Plugged(Missing::Netdev("tap1".into()));
+        for verdict in [Some(&device), Some(&Verdict::Removing), None] {
+            repairs.ovs(&[ports(one)], drifted);
+            repairs.learn(OVSDB, &done);
+            assert_eq!(repairs.finished(|_| verdict), []);
+            assert_eq!(repairs.finished(ready), []);
+        }
+        // Nor what was done for a record that is not in force any more.
+        repairs.ovs(&[ports(one)], drifted);
+        repairs.forget(one);
+        repairs.learn(OVSDB, &done);
+        assert_eq!(repairs.finished(ready), []);
     }
 }

@@ -37,7 +37,8 @@ struct Told {
     status: Arc<VifStatus>,
     /// Since when the record in force is known; taken away when its VIF first gets ready.
     wanted_since: Option<Instant>,
-    /// Since when a VIF that was ready is not.
+    /// Since when a VIF that was ready is not; nothing while the hypervisor has yet to bring something, as when its guest
+    /// stopped: what is done for that is what is always done.
     drifted_since: Option<Instant>,
 }
 
@@ -206,6 +207,9 @@ impl Teller {
         let mut drifted_since = before.filter(|_| same_record).and_then(|told| told.drifted_since);
         if was_ready && !is_ready && same_record {
             drifted_since.get_or_insert(now);
+        }
+        if judgement.is_some_and(|of| of.verdict.is_hypervisors_turn()) {
+            drifted_since = None;
         }
         if is_ready {
             if let Some(since) = wanted_since.take() {
