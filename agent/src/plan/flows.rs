@@ -77,8 +77,9 @@ impl<'a> Work<'a> {
         let managed = |port: &&WantedPort| settings.bridges.contains_key(&port.bridge);
         let Some(wanted) = blueprint.ports.iter().rev().find(managed) else {
             self.switches.unplace(id);
-            let condition = blueprint.ports.last().map(|wanted| self.condition(&wanted.bridge));
-            if let Some(Condition::Claimed(reason)) = condition {
+            let Some(last) = blueprint.ports.last() else { return };
+            sight.switch(&last.bridge);
+            if let Condition::Claimed(reason) = self.condition(&last.bridge) {
                 found.conflict.get_or_insert(reason);
             }
             return;

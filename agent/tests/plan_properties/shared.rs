@@ -423,6 +423,18 @@ fn what_a_refused_network_names_stays() {
     assert_eq!(there(&host), (false, 0));
 }
 
+/// Until its flows are gone, which nothing but its `fail_mode` tells.
+#[test]
+fn a_bridge_that_is_managed_no_more_is_told() {
+    let vif = on_vlan(2, 10);
+    let mut host = host(&[Arc::clone(&vif)]);
+    host.settings.bridges.clear();
+    let plan = converging(&mut host, |_| ());
+    assert!(conflict(&plan, vif.id).starts_with("bridge br-int is not managed any more"));
+    host.world.set_fail_mode(MANAGED, None);
+    ready(&[vif.id])(&host.plan());
+}
+
 /// What they rely on is missed all the same.
 #[test]
 fn who_is_ready_is_not_when_somebody_takes_the_flood_or_a_bucket_away() {
