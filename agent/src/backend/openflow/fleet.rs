@@ -42,6 +42,11 @@ pub(super) struct Wall {
 }
 
 impl Wall {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Wall { states: watch::Sender::new(View::Ready(Arc::default())), sessions: watch::Sender::default() }
+    }
+
     /// Puts up what is on a switch, or that it cannot be seen. Of a switch without a place there is nothing to put up.
     pub(super) fn put(&self, bridge: &str, state: Option<FlowState>, detail: &str) {
         let up = state.is_some();
@@ -141,10 +146,9 @@ impl OpenFlow {
         ovs: watch::Receiver<View<OvsState>>,
         managed: watch::Receiver<BTreeSet<String>>,
     ) -> Self {
-        let (states_sender, states) = watch::channel(View::Ready(Arc::default()));
-        let (sessions_sender, sessions) = watch::channel(BTreeMap::new());
+        let wall = Arc::new(Wall::new());
+        let (states, sessions) = (wall.states.subscribe(), wall.sessions.subscribe());
         let (doors_sender, doors) = watch::channel(Doors::new());
-        let wall = Arc::new(Wall { states: states_sender, sessions: sessions_sender });
         let fleet = Fleet { rundir, owner, ovs, managed, doors: doors_sender, wall, posts: BTreeMap::new() };
         tokio::spawn(fleet.run());
         OpenFlow { states, sessions, doors }
