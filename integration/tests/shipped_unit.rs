@@ -184,7 +184,7 @@ fn it_comes_back_to_an_open_vswitch_that_is_restarted() -> Result<()> {
     let record = netdev("openvswitch-create-tap")?;
     machine.put(&record)?;
     machine.wait_for(&record, "ready")?;
-    let second = netdev("openvswitch-create-tap")?.numbered(2);
+    let second = netdev("openvswitch-create-tap")?;
     for (number, harm) in [
         "systemctl restart openvswitch-switch",
         "kill -KILL $(cat /run/openvswitch/ovsdb-server.pid)",
@@ -196,7 +196,7 @@ fn it_comes_back_to_an_open_vswitch_that_is_restarted() -> Result<()> {
     {
         machine.run(harm)?;
         // A plug needs the database, the switch, and a look at the switch's control socket.
-        let more = second.clone().numbered(u32::try_from(number)? + 2);
+        let more = second.clone().numbered(u32::try_from(number)? + 20);
         machine.put(&more)?;
         machine.wait_for(&more, "ready").with_context(|| format!("after {harm}"))?;
         machine.wait_for(&record, "ready").with_context(|| format!("after {harm}"))?;
@@ -312,7 +312,7 @@ fn vhost_user_takes_its_drop_ins() -> Result<()> {
     let path = |name: &str| format!("/var/run/openvswitch/{name}");
     let client = Record::fixture("vhostuser-client")?;
     let client = client.clone().with("path", path(&client.vif_name()));
-    let server = Record::fixture("vhostuser-server")?.with("path", path("guests/server.sock"));
+    let server = Record::fixture("vhostuser-server")?.numbered(20).with("path", path("guests/server.sock"));
     for record in [&client, &server] {
         machine.put(record)?;
     }

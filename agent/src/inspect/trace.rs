@@ -265,7 +265,7 @@ fn dropped(step: &Step, priority: Option<u16>, unicast: bool) -> Option<Dropped>
     // Which of the two it is tells the flow.
     if reason == Reason::UnknownDestination {
         dropped.meaning = match priority {
-            0 => "Nobody here has the address, and its network has no uplink.",
+            0 => "Nobody here who is active has the address, and its network has no uplink.",
             _ => "It came from an uplink, and nobody here has the address.",
         }
         .to_owned();

@@ -88,7 +88,7 @@ fn words(subject: Subject<'_>, now: Instant, today: SystemTime) -> Words {
     };
     let facts = &judgement.facts;
     match &judgement.verdict {
-        Verdict::Ready => told(Phase::Ready, "Ready", usable(judgement)),
+        Verdict::Ready => told(Phase::Ready, "Ready", usable(judgement, subject.vif)),
         Verdict::Plugged(missing) => {
             let (reason, sentence) = missing_words(missing);
             told(Phase::Plugged, reason, format!("all that vifd does is done; {sentence}"))
@@ -184,12 +184,15 @@ fn name(id: VifId, facts: &Facts) -> String {
     facts.port.as_ref().or(facts.netdev.as_ref()).map_or_else(|| id.to_string(), Clone::clone)
 }
 
-fn usable(judgement: &Judgement) -> String {
+fn usable(judgement: &Judgement, vif: Option<&Vif>) -> String {
     let facts = &judgement.facts;
     let mut message = match facts.ofport {
         Some(ofport) => format!("{} is usable (ofport {ofport})", object(facts)),
         None => format!("{} is usable", object(facts)),
     };
+    if vif.is_some_and(|vif| !vif.active) {
+        message.push_str(", and not active: nothing passes until its record says so");
+    }
     if judgement.vhost_connected == Some(false) {
         let socket = facts.socket.as_deref().unwrap_or("its socket");
         message.push_str(&format!("; the guest is not connected to {socket}"));

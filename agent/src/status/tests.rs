@@ -233,3 +233,12 @@ fn a_status_reads_back_as_it_was_written() {
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<VifStatus>(&text).unwrap(), status);
 }
+
+#[test]
+fn a_port_that_is_usable_by_a_guest_that_may_not_is_called_so() {
+    let vif = Vif { active: false, ..vif() };
+    let judgement = judgement(Verdict::Ready);
+    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+    let status = render(subject, None, day(0));
+    assert!(status.phase == Phase::Ready && status.message.contains("not active"), "{}", status.message);
+}
