@@ -145,12 +145,12 @@ fn run(mode: Mode) -> Result<()> {
     println!("  vifd_vif_dropped_packets_total{{{reason}}} {dropped} so far: a switch lags behind with its counters");
 
     style.step(&format!("An operator's mistake: ovs-vsctl del-port {}", alice.port));
-    let ofport = |status: &Value| status["facts"]["ofport"].clone();
-    let had = vifd.status(&alice.id)?.as_ref().map(ofport);
+    let since = |status: &Value| status["since"].clone();
+    let had = vifd.status(&alice.id)?.as_ref().map(since);
     let before = Instant::now();
     ovs.vsctl(["--no-wait", "del-port", &alice.port])?;
-    let is_back = |status: &Value| status["phase"] == "ready" && Some(ofport(status)) != had;
-    vifd.wait_until(&alice.id, "the port is back, with its flows", is_back)?;
+    let is_back = |status: &Value| status["phase"] == "ready" && Some(since(status)) != had;
+    vifd.wait_until(&alice.id, "been made ready anew", is_back)?;
     println!("  the port is back and usable {} ms later", before.elapsed().as_millis());
     ping(style, alice, bob)?;
 
