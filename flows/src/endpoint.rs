@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 
-use tls::Tls;
+use tls::{Tls, open_ssl, open_tcp};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// The port that IANA gave OpenFlow, for endpoints that name none.
 pub const DEFAULT_PORT: u16 = 6653;
@@ -116,23 +116,9 @@ impl Endpoint {
         match self {
             Self::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
             Self::Tcp { host, port } => Ok(Box::new(open_tcp(host, *port).await?)),
-            Self::Ssl { host, port } => {
-                let tls = tls.ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
-                })?;
-                // Files before the network: a missing key is worth knowing without a switch.
-                let handshake = tls.handshake(host)?;
-                Ok(Box::new(handshake.run(open_tcp(host, *port).await?).await?))
-            }
+            Self::Ssl { host, port } => Ok(Box::new(open_ssl(tls, host, *port).await?)),
         }
     }
-}
-
-async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
-    // Requests are written whole, so waiting to fill a segment only adds latency.
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// An endpoint with what it takes to connect there.

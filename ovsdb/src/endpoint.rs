@@ -11,10 +11,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-use crate::tls::Tls;
+use crate::tls::{Tls, open_ssl, open_tcp};
 
 /// The port that IANA gave OVSDB, for endpoints that name none.
 pub const DEFAULT_PORT: u16 = 6640;
@@ -42,6 +42,16 @@ pub enum Host {
     Ip(IpAddr),
     /// A name to be resolved at every attempt to connect.
     Name(String),
+}
+
+impl Host {
+    /// As it is dialled: an address without brackets.
+    fn dialled(&self) -> String {
+        match self {
+            Self::Ip(ip) => ip.to_string(),
+            Self::Name(name) => name.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Host {
@@ -159,20 +169,8 @@ impl Dial {
     async fn open(&self) -> io::Result<Box<dyn Stream>> {
         match &self.endpoint {
             Endpoint::Unix(path) => Ok(Box::new(open_unix(path).await?)),
-            Endpoint::Tcp(host, port) => Ok(Box::new(open_tcp(host, *port).await?)),
-            Endpoint::Ssl(host, port) => {
-                let tls = self.tls.as_ref().ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
-                })?;
-                // Files before the network: a missing key is worth knowing without a server.
-                let name = match host {
-                    Host::Ip(ip) => ip.to_string(),
-                    Host::Name(name) => name.clone(),
-                };
-                let handshake = tls.handshake(&name)?;
-                let stream = open_tcp(host, *port).await?;
-                Ok(Box::new(handshake.run(stream).await?))
-            }
+            Endpoint::Tcp(host, port) => Ok(Box::new(open_tcp(&host.dialled(), *port).await?)),
+            Endpoint::Ssl(host, port) => Ok(Box::new(open_ssl(self.tls.as_ref(), &host.dialled(), *port).await?)),
         }
     }
 }
@@ -191,16 +189,6 @@ async fn open_unix(path: &Path) -> io::Result<UnixStream> {
 fn is_new(path: &Path) -> bool {
     let made = path.metadata().and_then(|metadata| metadata.modified());
     made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < NEW))
-}
-
-async fn open_tcp(host: &Host, port: u16) -> io::Result<TcpStream> {
-    let stream = match host {
-        Host::Ip(ip) => TcpStream::connect((*ip, port)).await?,
-        Host::Name(name) => TcpStream::connect((name.as_str(), port)).await?,
-    };
-    // Requests are written whole, so waiting to fill a segment only adds latency.
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 impl Connect for Dial {

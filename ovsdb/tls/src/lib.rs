@@ -59,6 +59,30 @@ impl Handshake {
     }
 }
 
+/// Connects to a name or an address (IPv6 without brackets) without TLS.
+///
+/// # Errors
+/// What the resolver and connect(2) say.
+pub async fn open_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    // Requests are written whole, so waiting to fill a segment only adds latency.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The same with TLS, which an `ssl:` endpoint cannot do without.
+///
+/// # Errors
+/// There is no `tls`; as [`Tls::handshake`], [`open_tcp`] and [`Handshake::run`].
+pub async fn open_ssl(tls: Option<&Tls>, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
+    let tls = tls.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "an ssl: endpoint needs a key, certificate and CA")
+    })?;
+    // Files before the network: a missing key is worth knowing without a peer.
+    let handshake = tls.handshake(host)?;
+    handshake.run(open_tcp(host, port).await?).await
+}
+
 impl Tls {
     /// Reads the files. `host` is what is dialled: a name, or an address without brackets.
     ///
