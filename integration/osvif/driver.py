@@ -5,6 +5,10 @@
         with both objects as os-vif primitives, and answers each with one line:
         {"ok": true} or {"ok": false, "error": "…"}.
 
+    driver.py serve-linux-bridge --locks DIRECTORY [--flat-interface NAME] [--vlan-interface NAME] [--mtu N]
+        The same for the linux_bridge plugin, which os-vif 4.3.1 was the last to have: run it with
+        that in PYTHONPATH. Its iptables-save and iptables-restore are those of PATH.
+
     driver.py samples DIRECTORY
         Writes every sample of samples.py as DIRECTORY/NAME.json: a record {vif, instance} with
         the objects serialized as os-vif does it. NAME@V.json is the same for a reader that
@@ -35,7 +39,7 @@ from oslo_versionedobjects.fields import ObjectField
 import samples
 
 
-def configure(options):
+def serve_ovs(options):
     from vif_plug_ovs import ovs, privsep
 
     # os-vif would start a privileged helper daemon; the driver already runs as root, in the
@@ -51,15 +55,31 @@ def configure(options):
     cfg.CONF.set_override("network_device_mtu", options.mtu, group=group)
     cfg.CONF.set_override("default_qos_type", options.qos, group=group)
     cfg.CONF.set_override("ovs_vsctl_timeout", 30, group=group)
-    os_vif.initialize()
+    serve()
+
+
+def serve_linux_bridge(options):
+    from oslo_concurrency import lockutils
+    from vif_plug_linux_bridge import linux_bridge, privsep
+
+    privsep.vif_plug.set_client_mode(False)
+    group = "os_vif_linux_bridge"
+    cfg.CONF([], project="os-vif-driver", default_config_files=[])
+    # It takes locks between processes whenever it touches a link.
+    lockutils.set_defaults(options.locks)
+    cfg.CONF.register_opts(linux_bridge.LinuxBridgePlugin.CONFIG_OPTS, group=group)
+    cfg.CONF.set_override("flat_interface", options.flat_interface, group=group)
+    cfg.CONF.set_override("vlan_interface", options.vlan_interface, group=group)
+    cfg.CONF.set_override("network_device_mtu", options.mtu, group=group)
+    serve()
 
 
 def load(primitive):
     return objects.base.VersionedObject.obj_from_primitive(primitive)
 
 
-def serve(options):
-    configure(options)
+def serve():
+    os_vif.initialize()
     operations = {"plug": os_vif.plug, "unplug": os_vif.unplug}
     for line in sys.stdin:
         request = json.loads(line)
@@ -166,7 +186,13 @@ def main():
     command.add_argument("--per-port-bridge", action="store_true")
     command.add_argument("--mtu", type=int, default=1500)
     command.add_argument("--qos", default="linux-noop")
-    command.set_defaults(run=serve)
+    command.set_defaults(run=serve_ovs)
+    command = commands.add_parser("serve-linux-bridge")
+    command.add_argument("--locks", required=True)
+    command.add_argument("--flat-interface")
+    command.add_argument("--vlan-interface")
+    command.add_argument("--mtu", type=int, default=1500)
+    command.set_defaults(run=serve_linux_bridge)
     for name, run in (("samples", write_samples), ("examples", write_examples)):
         command = commands.add_parser(name)
         command.add_argument("directory")

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
+use super::links::shown_links;
 use super::ovs::{Ovs, Row};
 
 /// Columns that say what was asked for. The rest is what ovs-vswitchd found.
@@ -19,7 +20,7 @@ const QOS: &[&str] = &["type", "external_ids", "other_config"];
 pub struct Host(pub Value);
 
 impl Host {
-    /// Reads the host that an [`Ovs`] lives on.
+    /// Reads the host that an [`Ovs`] lives on. `links` says of each link what [`shown_links`] tells of it.
     ///
     /// # Errors
     /// When the database or `ip` do not answer.
@@ -54,22 +55,8 @@ impl Host {
                 (key, columns(row, QOS).into())
             })
             .collect();
-        let mut links = Map::new();
-        for (name, link) in ovs.namespace().links()? {
-            // ovs-vswitchd's own devices: those of bridges and of the userspace datapath.
-            if bridges.contains_key(&name) || name.starts_with("ovs-") {
-                continue;
-            }
-            let disable_ipv6 = ovs.namespace().setting("ipv6", &name, "disable_ipv6").ok();
-            links.insert(
-                name,
-                json!({
-                    "kind": link.kind, "mac": link.mac, "mtu": link.mtu, "up": link.up,
-                    "promiscuous": link.promiscuous, "master": link.master,
-                    "multi_queue": link.multi_queue, "disable_ipv6": disable_ipv6,
-                }),
-            );
-        }
+        // ovs-vswitchd's own devices, those of bridges and of the userspace datapath, are left out.
+        let links = shown_links(ovs.namespace(), |name| bridges.contains_key(name) || name.starts_with("ovs-"))?;
         Ok(Host(json!({"bridges": bridges, "qos": rows, "links": links})))
     }
 }
