@@ -17,7 +17,9 @@
 //! name which tool is missing. A scenario is one file in `tests/`.
 
 mod compare;
+mod device;
 mod dhcp;
+mod emulated;
 mod flow_rows;
 pub mod frame;
 mod guest;
@@ -43,7 +45,9 @@ mod vifd;
 mod wait;
 
 pub use compare::{Host, differences};
+pub use device::{Device, character_device};
 pub use dhcp::{DhcpServer, dhcp_lease};
+pub use emulated::Emulated;
 pub use flow_rows::FlowRow;
 pub use guest::{GUEST_DEVICE, Guest, guest_record, native_guest, native_record, network_id};
 pub use hostile::{Hostile, Mischief, Wire};

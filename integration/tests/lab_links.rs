@@ -4,7 +4,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use vifd_integration::lab::{
-    Host, LinuxBridgeConfig, Namespace, OsVif, OsVifConfig, Ovs, Record, Switch, differences, shown_links,
+    Device, Emulated, Host, LinuxBridgeConfig, Namespace, OsVif, OsVifConfig, Ovs, Record, Switch, differences,
+    shown_links,
 };
 
 /// Links by name, as a test asks for them: `links["brq-flat"]["mtu"]`.
@@ -210,5 +211,61 @@ fn whatever_differs_is_seen() -> Result<()> {
         let found = differences(&before, &links(&host)?, &[""]);
         assert!(found.contains(&format!("/br0/sysctls/{name}: \"1\" instead of \"0\"")), "{found:#?}");
     }
+    Ok(())
+}
+
+const FIRST: (&str, &str) = ("02:00:00:00:01:01", "10.0.0.1/24");
+const SECOND: (&str, &str) = ("02:00:00:00:01:02", "10.0.0.2/24");
+
+fn guest(host: &Namespace, device: Device<'_>, (mac, address): (&str, &str)) -> Result<Emulated> {
+    Emulated::start(host, device, mac, address)
+}
+
+#[test]
+fn guests_on_taps_of_a_bridge_reach_each_other() -> Result<()> {
+    let host = Namespace::new()?;
+    let ip = |arguments: &str| host.run("ip", arguments.split(' ')).map(drop);
+    ip("link add br0 up type bridge")?;
+    // One tap that somebody made for the hypervisor, and one that it makes itself.
+    ip("tuntap add dev tap1 mode tap multi_queue")?;
+    let one = guest(&host, Device::Queue("tap1"), FIRST)?;
+    let two = guest(&host, Device::Tap("tap2"), SECOND)?;
+    assert!(guest(&host, Device::Tap("tap2"), SECOND).is_err(), "it is taken");
+    assert_eq!(one.namespace().ping("10.0.0.2", 1)?.received, 0, "nothing connects them");
+    for name in ["tap1", "tap2"] {
+        ip(&format!("link set {name} master br0 up"))?;
+    }
+    assert_eq!(one.namespace().ping("10.0.0.2", 3)?.received, 3);
+    drop((one, two));
+    let left: Vec<String> = host.links()?.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["br0", "tap1"], "the hypervisor's own went with it");
+    Ok(())
+}
+
+#[test]
+fn guests_on_macvtaps_reach_whom_the_mode_lets_them() -> Result<()> {
+    let (host, outside) = (Namespace::new()?, Namespace::new()?);
+    host.veth("lower", &outside, "upper", None, Some("10.0.0.9/24"))?;
+    let ip = |arguments: &str| host.run("ip", arguments.split(' ')).map(drop);
+    for (name, (mac, _)) in [("mv1", FIRST), ("mv2", SECOND)] {
+        ip(&format!("link add link lower name {name} address {mac} type macvtap mode bridge"))?;
+        ip(&format!("link set {name} up"))?;
+    }
+    let one = guest(&host, Device::Macvtap("mv1"), FIRST)?;
+    let two = guest(&host, Device::Macvtap("mv2"), SECOND)?;
+    assert_eq!(one.namespace().ping("10.0.0.2", 3)?.received, 3, "among each other");
+    assert_eq!(two.namespace().ping("10.0.0.9", 3)?.received, 3, "to the outside");
+    for name in ["mv1", "mv2"] {
+        ip(&format!("link set {name} type macvtap mode vepa"))?;
+    }
+    assert_eq!(one.namespace().ping("10.0.0.2", 2)?.received, 0, "the switch outside would have to send it back");
+    assert_eq!(one.namespace().ping("10.0.0.9", 3)?.received, 3);
+    drop((one, two));
+    ip("link del mv1")?;
+    ip("link del mv2")?;
+    ip(&format!("link add link lower name mv1 address {} type macvtap mode passthru", FIRST.0))?;
+    ip("link set mv1 up")?;
+    let one = guest(&host, Device::Macvtap("mv1"), FIRST)?;
+    assert_eq!(one.namespace().ping("10.0.0.9", 3)?.received, 3);
     Ok(())
 }
