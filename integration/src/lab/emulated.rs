@@ -28,8 +28,18 @@ impl Emulated {
     /// # Errors
     /// When the device cannot be opened or the guest's own not be made.
     pub fn start(host: &Namespace, device: Device<'_>, mac: &str, address: &str) -> Result<Emulated> {
+        Emulated::on(device.open(host)?, mac, address)
+    }
+
+    /// The same on a device that is open already.
+    ///
+    /// # Errors
+    /// As [`Emulated::start`].
+    pub fn on(outer: File, mac: &str, address: &str) -> Result<Emulated> {
         let namespace = Namespace::new()?;
-        let outer = device.open(host)?;
+        // A guest of IPv4 alone, which says nothing of itself before it is asked to.
+        let quiet = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+        namespace.enter(|| std::fs::write(quiet, "1").context(quiet))?;
         let inner = Device::Tap(GUEST_DEVICE).open(&namespace)?;
         for arguments in [
             &["link", "set", GUEST_DEVICE, "address", mac][..],

@@ -118,6 +118,13 @@ impl Record {
         value.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
+    /// Identity of the instance.
+    #[must_use]
+    pub fn instance_id(&self) -> String {
+        let value = self.0.pointer(&pointer("instance", &["uuid"]));
+        value.and_then(Value::as_str).unwrap_or_default().to_owned()
+    }
+
     /// The bridge of its network.
     #[must_use]
     pub fn bridge(&self) -> String {
