@@ -35,7 +35,9 @@ impl Form {
     pub fn on(switch: Switch) -> &'static [Form] {
         match switch {
             Switch::Dummy => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Port, Form::Tended, Form::Generic],
-            Switch::Userspace | Switch::Dpdk => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Generic],
+            Switch::Userspace | Switch::Kernel | Switch::Dpdk => {
+                &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Generic]
+            }
         }
     }
 

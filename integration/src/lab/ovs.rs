@@ -24,6 +24,9 @@ const START: Duration = Duration::from_secs(30);
 pub enum Switch {
     /// The userspace datapath on real links. Bridges need `datapath_type=netdev`.
     Userspace,
+    /// The kernel's datapath, which the namespace has one of to itself. Bridges need `datapath_type=system`. Where the
+    /// kernel has it is [`in_vm`](super::in_vm).
+    Kernel,
     /// `--enable-dummy=system`: bridges of type `system` switch nothing, and take any port without
     /// looking at the kernel. For everything about rows, and for thousands of ports.
     Dummy,
@@ -106,6 +109,9 @@ impl Ovs {
         directory: PathBuf,
         removed_with: Option<tempfile::TempDir>,
     ) -> Result<Ovs> {
+        if switch == Switch::Kernel {
+            await_datapath()?;
+        }
         for folder in ["run", "db", "log", "etc"] {
             std::fs::create_dir(directory.join(folder))?;
         }
@@ -247,7 +253,7 @@ impl Ovs {
     pub fn launch_vswitchd(&mut self) -> Result<()> {
         let endpoint = self.endpoint();
         let program = match self.switch {
-            Switch::Userspace | Switch::Dummy => "ovs-vswitchd",
+            Switch::Userspace | Switch::Kernel | Switch::Dummy => "ovs-vswitchd",
             Switch::Dpdk => "ovs-vswitchd-dpdk",
         };
         let dummy = self.switch == Switch::Dummy;
@@ -438,6 +444,20 @@ impl Ovs {
         let printed = log.with_extension("out");
         self.namespace.daemon(&find_tool(program)?, configure, &printed, self.lifetime)
     }
+}
+
+/// Makes sure that ovs-vswitchd will find the kernel's datapath, and processors. 3.1.0 looks for processors at most every
+/// ten seconds and takes the first ten after the boot for the time since it looked: it finds none, makes the datapath
+/// without a thread to hand packets to, and keeps it so.
+fn await_datapath() -> Result<()> {
+    if !Path::new("/sys/module/openvswitch").exists() {
+        bail!("this kernel has no Open vSwitch datapath (module openvswitch): what needs it is played in the VM");
+    }
+    until("the kernel has been up for ten seconds", START, || {
+        let text = std::fs::read_to_string("/proc/uptime")?;
+        let up: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+        Ok((up > 10.5).then_some(()))
+    })
 }
 
 fn stop(daemon: Option<Daemon>, name: &str, signal: Signal) -> Result<()> {
