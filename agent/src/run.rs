@@ -22,7 +22,7 @@ use crate::config::{Config, Mode, Ovsdb};
 use crate::inspect::{Eyes, Inspector};
 use crate::log::{self, Volume};
 use crate::metrics;
-use crate::model::AgentId;
+use crate::model::{AgentId, nursery};
 use crate::plan::pipeline::OwnerTag;
 use crate::plan::{OWNER, Settings};
 use crate::reconciler::{self, Control, Joints};
@@ -61,8 +61,11 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let (control, controls) = watch::channel(control(&config)?);
     let (enforce, enforced) = watch::channel(config.agent.mode == Mode::Enforce);
     let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent, enforced).await;
-    let links =
-        Links::spawn(LinksConfig { socket_directory: Some(config.vhostuser.dir.clone()), ..LinksConfig::default() })?;
+    let links = Links::spawn(LinksConfig {
+        socket_directory: Some(config.vhostuser.dir.clone()),
+        nursery: nursery(&config.agent.id),
+        ..LinksConfig::default()
+    })?;
     let (managed, bridges) = watch::channel(managed_bridges(&config.settings()?));
     let tag = OwnerTag::of(agent).0;
     let flows = OpenFlow::spawn(config.rundir(), tag, ovs.observe(), bridges);

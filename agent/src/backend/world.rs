@@ -1,6 +1,7 @@
 //! A host in memory: the same operations on plain maps, with ovs-vswitchd's and the hypervisor's turns to be
 //! taken by hand. It stands at the `Backend` seam for property tests and for simulated fleets, nowhere else.
 
+mod kernel;
 mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,13 +11,10 @@ use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
 
-use super::links::LinkOp;
 use super::openflow::Picture;
 use super::ovs::{MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
-use crate::model::{
-    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, MacAddr, Observed, OvsState, Port, Qos, View,
-};
+use crate::model::{Bridge, Interface, LinkState, Observed, OvsState, Port, Qos, View};
 
 /// The host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,86 +70,6 @@ impl World {
     fn uuid(&mut self) -> Uuid {
         self.serial += 1;
         Uuid::from_u128(self.serial)
-    }
-
-    // ---- the kernel -------------------------------------------------------------------------------------
-
-    /// Somebody other than vifd makes a link.
-    pub fn add_link(&mut self, name: &str, kind: LinkKind, mac: Option<MacAddr>) {
-        self.serial += 1;
-        let link = Link {
-            index: u32::try_from(self.serial).unwrap_or(u32::MAX),
-            name: name.to_owned(),
-            kind,
-            mac,
-            mtu: 1500,
-            up: false,
-            alias: None,
-            master: None,
-        };
-        self.kernel.links.insert(name.to_owned(), Arc::new(link));
-    }
-
-    /// Does one kernel operation.
-    pub fn apply_link(&mut self, op: &LinkOp) -> Outcome {
-        let outcome = self.try_link(op).err().unwrap_or(Outcome::Done);
-        if outcome == Outcome::Done {
-            self.writes += 1;
-        }
-        outcome
-    }
-
-    fn try_link(&mut self, op: &LinkOp) -> Result<(), Refusal> {
-        match op {
-            LinkOp::CreateTap { name, mac, mtu, multi_queue, up, alias } => {
-                if let Some(error) = self.refused.get(name) {
-                    return Err(Outcome::Failed(error.clone()));
-                }
-                if self.kernel.links.contains_key(name) {
-                    return Err(Outcome::Conflict(format!("{name} exists")));
-                }
-                self.add_link(name, LinkKind::Tap { multi_queue: *multi_queue, persistent: true }, *mac);
-                let link = self.link(name)?;
-                (link.mtu, link.up, link.alias) = (*mtu, *up, Some(alias.clone()));
-            }
-            LinkOp::ChangeLink { index, name, mac, mtu, up, alias } => {
-                let link = self.link(name)?;
-                if link.index != *index {
-                    return Err(Outcome::Conflict(format!("{name} is another link now")));
-                }
-                link.mac = mac.or(link.mac);
-                link.mtu = mtu.unwrap_or(link.mtu);
-                link.up = up.unwrap_or(link.up);
-                if let Some(alias) = alias {
-                    link.alias = Some(alias.clone()).filter(|alias| !alias.is_empty());
-                }
-            }
-            LinkOp::DeleteLink { index, name, alias } => {
-                let link = self.link(name)?;
-                if link.index != *index || link.alias.as_deref() != Some(alias) {
-                    return Err(Outcome::Conflict(format!("{name} is another link now")));
-                }
-                self.kernel.links.remove(name);
-            }
-            LinkOp::MakeSocketDirectory { path, owner } => {
-                self.kernel.sockets.directories.insert(path.clone(), owner.clone());
-            }
-            LinkOp::RemoveSocket { path } => {
-                self.kernel.sockets.sockets.remove(path);
-            }
-        }
-        Ok(())
-    }
-
-    fn link(&mut self, name: &str) -> Result<&mut Link, Refusal> {
-        let link = self.kernel.links.get_mut(name).ok_or_else(|| Outcome::Conflict(format!("no link {name}")))?;
-        Ok(Arc::make_mut(link))
-    }
-
-    /// Makes the directory of vhost-user sockets.
-    pub fn add_socket_dir(&mut self, path: &std::path::Path) {
-        let owner = FileOwner { uid: 0, gid: 0, mode: 0o755, label: None };
-        self.kernel.sockets.directories.insert(path.to_path_buf(), owner);
     }
 
     // ---- the database -----------------------------------------------------------------------------------

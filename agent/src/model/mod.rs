@@ -2,6 +2,7 @@
 
 mod desired;
 mod flows;
+mod link;
 mod names;
 mod observed;
 mod rule;
@@ -10,10 +11,9 @@ mod vif;
 
 pub use desired::Desired;
 pub use flows::{FlowSet, FlowState, Limits, SwitchStates};
-pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name};
-pub use observed::{
-    Bridge, FileOwner, Interface, Link, LinkKind, LinkState, Observed, OvsState, Port, Qos, SocketState, View,
-};
+pub use link::{BridgeConfig, Link, LinkKind};
+pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name, nursery};
+pub use observed::{Bridge, FileOwner, Interface, LinkState, Observed, OvsState, Port, Qos, SocketState, View};
 pub use rule::{Direction, Ethertype, InvalidProtocol, Protocol, Rule};
 pub use table::Table;
 pub use vif::{

@@ -98,10 +98,11 @@ pub fn cut_name(prefix: &str, id: VifId) -> String {
     name
 }
 
-/// The mark on a kernel link (`ifalias`): format version, agent and VIF.
+/// The mark on a kernel link (`ifalias`): format version, agent, and which VIF it is for.
 ///
-/// Text form: `vifd/1 AGENT VIF`, with ` preserve` behind it where the link stays when its VIF goes. A format
-/// that we do not know is kept as `Newer` and left alone.
+/// Text forms: `vifd/1 AGENT VIF`, with ` preserve` behind it where the link stays when its VIF goes; `vifd/1 AGENT
+/// shared`, with ` uplink=NAME` behind it where it is a bridge that took an interface in. A format that we do not know
+/// is kept as `Newer` and left alone; the second form is one of those to releases before 0.3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// Made by vifd.
@@ -113,8 +114,29 @@ pub enum Mark {
         /// Whether it stays when the VIF goes (`preserve_on_delete`).
         preserve: bool,
     },
+    /// Made by vifd for every VIF that wants it.
+    Shared {
+        /// By which agent.
+        agent: AgentId,
+        /// The interface whose addresses and routes a bridge took over, and that gets them back.
+        uplink: Option<String>,
+    },
     /// Made by a later release of vifd in a format this one does not know: never touched, reported.
     Newer(String),
+}
+
+/// Words of a mark.
+const SHARED: &str = "shared";
+const UPLINK: &str = "uplink=";
+
+/// The link group (`IFLA_GROUP`) that a link of `agent`'s is in from the moment it is made until it has its mark, so that
+/// what a crash leaves in between is known for what it is. Far above the numbers that people choose, and another for
+/// another agent.
+#[must_use]
+pub fn nursery(agent: &AgentId) -> u32 {
+    // FNV-1a.
+    let hash = agent.0.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash | 0x8000_0000
 }
 
 impl Mark {
@@ -124,14 +146,31 @@ impl Mark {
         let rest = alias.strip_prefix("vifd/")?;
         let newer = || Mark::Newer(alias.to_owned());
         let mut words = rest.split(' ');
-        let (Some("1"), Some(agent), Some(Ok(vif))) = (words.next(), words.next(), words.next().map(str::parse)) else {
+        let (Some("1"), Some(agent), Some(of)) = (words.next(), words.next(), words.next()) else {
             return Some(newer());
         };
-        Some(match (words.next(), words.next()) {
-            (None, None) => Mark::Made { agent: AgentId(agent.to_owned()), vif, preserve: false },
-            (Some("preserve"), None) => Mark::Made { agent: AgentId(agent.to_owned()), vif, preserve: true },
+        let agent = AgentId(agent.to_owned());
+        let (more, end) = (words.next(), words.next());
+        if end.is_some() {
+            return Some(newer());
+        }
+        Some(match (of.parse(), more) {
+            (Ok(vif), None) => Mark::Made { agent, vif, preserve: false },
+            (Ok(vif), Some("preserve")) => Mark::Made { agent, vif, preserve: true },
+            (Err(_), None) if of == SHARED => Mark::Shared { agent, uplink: None },
+            (Err(_), Some(more)) if of == SHARED => match more.strip_prefix(UPLINK) {
+                Some(uplink) => Mark::Shared { agent, uplink: Some(uplink.to_owned()) },
+                None => newer(),
+            },
             _ => newer(),
         })
+    }
+
+    /// The text of the mark that `agent` puts on what several VIFs share.
+    #[must_use]
+    pub fn shared_text(agent: &AgentId, uplink: Option<&str>) -> String {
+        let uplink = uplink.map(|uplink| format!(" {UPLINK}{uplink}")).unwrap_or_default();
+        format!("vifd/1 {agent} {SHARED}{uplink}")
     }
 
     /// The text of the mark that `agent` puts on what it makes for `vif`.
@@ -161,6 +200,11 @@ mod tests {
             let mark = Mark::Made { agent: agent.clone(), vif, preserve };
             assert_eq!(Mark::parse(&Mark::text(&agent, vif, preserve)), Some(mark));
         }
+        for uplink in [None, Some("eth1")] {
+            let mark = Mark::Shared { agent: agent.clone(), uplink: uplink.map(str::to_owned) };
+            assert_eq!(Mark::parse(&Mark::shared_text(&agent, uplink)), Some(mark));
+        }
+        assert_eq!(Mark::parse("vifd/1 vifd shared with=x"), Some(Mark::Newer("vifd/1 vifd shared with=x".into())));
         let later = format!("{} x", Mark::text(&agent, vif, true));
         assert_eq!(Mark::parse(&later), Some(Mark::Newer(later.clone())));
         assert_eq!(Mark::parse("vifd/2 x"), Some(Mark::Newer("vifd/2 x".into())));

@@ -8,7 +8,7 @@ use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
 
-use super::{MacAddr, SwitchStates, Table};
+use super::{Link, SwitchStates, Table};
 
 /// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
 #[derive(Debug, Default, PartialEq)]
@@ -58,41 +58,6 @@ pub struct LinkState {
     pub links: Table<String, Link>,
     /// The directory of vhost-user sockets.
     pub sockets: SocketState,
-}
-
-/// One kernel link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Kernel index, unique as long as the link lives.
-    pub index: u32,
-    /// At most 15 bytes.
-    pub name: String,
-    /// What kind of device it is.
-    pub kind: LinkKind,
-    /// Link-layer address, where it is an Ethernet one.
-    pub mac: Option<MacAddr>,
-    /// Octets.
-    pub mtu: u32,
-    /// `IFF_UP`.
-    pub up: bool,
-    /// `IFLA_IFALIAS`, where vifd's mark stands.
-    pub alias: Option<String>,
-    /// Index of the bridge or Open vSwitch datapath that it is enslaved to.
-    pub master: Option<u32>,
-}
-
-/// Kinds of links that the planner tells apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkKind {
-    /// A tap (`IFF_TAP`).
-    Tap {
-        /// `IFF_MULTI_QUEUE`.
-        multi_queue: bool,
-        /// Whether it outlives the process that made it.
-        persistent: bool,
-    },
-    /// Anything else: `IFLA_INFO_KIND`, or empty for hardware.
-    Other(String),
 }
 
 /// The directory in which vhost-user sockets are allowed, as it is on disk.

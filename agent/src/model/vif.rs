@@ -138,7 +138,7 @@ impl VifKind {
 }
 
 /// Modes of `VIFDirect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectMode {
     /// Through the adjacent switch.
@@ -147,6 +147,18 @@ pub enum DirectMode {
     Passthrough,
     /// Guests of one function reach each other locally.
     Bridge,
+}
+
+impl DirectMode {
+    /// The mode as os-vif calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DirectMode::Vepa => "vepa",
+            DirectMode::Passthrough => "passthrough",
+            DirectMode::Bridge => "bridge",
+        }
+    }
 }
 
 /// Modes of `VIFVHostUser`, seen from the guest.

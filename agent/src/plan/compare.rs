@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use flows::FlowId;
 
-use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort, WantedTap};
+use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort};
 use super::flows::{Naming, Place, Switches, Zones};
 use super::inventory::{Inventory, Owned, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
 use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
-use crate::backend::links::LinkOp;
+use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::{OvsOp, StringMap};
 use crate::backend::{Attributed, Party};
-use crate::model::{Interface, Link, LinkKind, Port, Table, Vif, VifId};
+use crate::model::{Interface, Link, Port, Table, Vif, VifId};
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
@@ -33,8 +33,10 @@ pub(super) struct Work<'a> {
     pub(super) zones: Option<Zones>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
-    /// Disposable bridges that the VIFs planned here want, so that an empty one of them is not swept.
-    pub(super) wanted_bridges: BTreeSet<String>,
+    /// Disposable bridges and shared links that the VIFs planned here want, so that none of them is swept.
+    pub(super) wanted_shares: BTreeSet<String>,
+    /// Links for several VIFs that this plan makes.
+    pub(super) created_links: BTreeSet<String>,
 }
 
 /// What has been found out about one VIF so far. The first of several reasons to wait is the one that counts.
@@ -64,7 +66,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Something that is wanted is not there.
-    fn unseen(&mut self, what: &'static str) {
+    pub(super) fn unseen(&mut self, what: &'static str) {
         self.facts.unseen.push(what.into());
     }
 }
@@ -84,14 +86,6 @@ impl Half {
     }
 }
 
-/// Whose port stands where a tap is to be made.
-enum InTheWay {
-    /// Another VIF's of ours, on its way out.
-    Vif(VifId),
-    /// Somebody else's; the sentence says whose.
-    Foreign(String),
-}
-
 impl<'a> Work<'a> {
     /// Begins with the verdicts that stand.
     pub(super) fn new(
@@ -109,17 +103,19 @@ impl<'a> Work<'a> {
             foreign: BTreeMap::new(),
             zones: None,
             inserted_bridges: BTreeSet::new(),
-            wanted_bridges: BTreeSet::new(),
+            wanted_shares: BTreeSet::new(),
+            created_links: BTreeSet::new(),
         }
     }
 
-    /// Notes the disposable bridges that a VIF wants, whatever becomes of it; answers them.
-    pub(super) fn want_bridges(&mut self, blueprint: Option<&Blueprint>) -> Vec<String> {
-        let bridges = blueprint.map_or(&[][..], |blueprint| &blueprint.bridges).iter();
-        let disposable = bridges.filter(|bridge| bridge.disposable).map(|bridge| bridge.name.clone());
-        let disposable: Vec<String> = disposable.collect();
-        self.wanted_bridges.extend(disposable.iter().cloned());
-        disposable
+    /// Notes the disposable bridges and shared links that a VIF wants, whatever becomes of it; answers them.
+    pub(super) fn want_shares(&mut self, blueprint: Option<&Blueprint>) -> Vec<String> {
+        let Some(blueprint) = blueprint else { return Vec::new() };
+        let bridges = blueprint.bridges.iter().filter(|bridge| bridge.disposable).map(|bridge| &bridge.name);
+        let links = blueprint.links.iter().filter(|link| link.shared).map(|link| &link.name);
+        let shares: Vec<String> = bridges.chain(links).cloned().collect();
+        self.wanted_shares.extend(shares.iter().cloned());
+        shares
     }
 
     /// Plans one wanted VIF, as far as that goes without the others. Nothing is left to be said of one that is not
@@ -156,9 +152,7 @@ impl<'a> Work<'a> {
         let mut sight = Sight::new(links, observed.ovs.ready());
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
         self.stale(id, blueprint, &mut sight, &mut found);
-        for tap in &blueprint.taps {
-            self.tap(id, tap, &mut sight, &mut found);
-        }
+        self.links(id, blueprint, &mut sight, &mut found);
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
         }
@@ -201,9 +195,12 @@ impl<'a> Work<'a> {
                 self.give_up(id, port, interface.as_deref(), sight, found);
             }
         }
-        for tap in &owned.taps {
-            if !blueprint.taps.iter().any(|wanted| wanted.name == tap.name) && !sight.is_named_by_a_port(&tap.name) {
-                found.links.push(delete_link(tap));
+        for link in &owned.links {
+            if !blueprint.makes(&link.name)
+                && !sight.is_named_by_a_port(&link.name)
+                && !self.is_misnamed(id, link, blueprint, sight)
+            {
+                found.links.push(delete_link(link));
             }
         }
         for bridge in &owned.bridges {
@@ -228,101 +225,17 @@ impl<'a> Work<'a> {
         self.inputs.observed.ovs.ready().is_some_and(|ovs| ovs.letting_go.contains(name))
     }
 
-    fn tap(&self, id: VifId, wanted: &WantedTap, sight: &mut Sight<'_>, found: &mut Findings) {
-        found.link_ready = Some(false);
-        let settings = self.inputs.settings;
-        let Some(link) = sight.link(&wanted.name) else {
-            found.unseen("netdev");
-            match self.port_in_the_way(id, &wanted.name, sight) {
-                None => {}
-                Some(InTheWay::Vif(other)) => {
-                    let busy = format!("port {} still belongs to VIF {other}", wanted.name);
-                    found.blocked.get_or_insert(Missing::Busy(busy));
-                    return;
-                }
-                Some(InTheWay::Foreign(reason)) => {
-                    found.conflict.get_or_insert(reason);
-                    return;
-                }
-            }
-            if let (Some(port), Some(interface)) = (sight.port(&wanted.name), sight.interface(&wanted.name))
-                && matches!(port_owner(port, Some(interface), settings), Owner::Us { .. })
-                && Self::outlived_its_netdev(port, interface, true, sight)
-            {
-                self.give_up(id, port, Some(interface), sight, found);
-                return;
-            }
-            found.links.push(LinkOp::CreateTap {
-                name: wanted.name.clone(),
-                mac: wanted.mac,
-                mtu: wanted.mtu,
-                multi_queue: wanted.multi_queue,
-                up: wanted.up,
-                alias: wanted.alias.clone(),
-            });
-            return;
-        };
-        found.facts.mtu = Some(link.mtu);
-        match settings.link_owner(link.alias.as_deref()) {
-            Owner::Us { vif: Some(other), .. } if other != id => {
-                found
-                    .blocked
-                    .get_or_insert(Missing::Busy(format!("link {} still belongs to VIF {other}", wanted.name)));
-                return;
-            }
-            Owner::Us { .. } => {}
-            Owner::Other(who) | Owner::Later(who) => {
-                found.conflict.get_or_insert(format!("link {} belongs to {who}", wanted.name));
-                return;
-            }
-            Owner::Nobody => {
-                let as_os_vif_left_it = matches!(link.kind, LinkKind::Tap { .. }) && link.mac == wanted.mac;
-                if !(settings.adopt && as_os_vif_left_it) {
-                    found.conflict.get_or_insert(format!(
-                        "a link named {} is there and vifd did not make it (adoption is off: [agent] adopt)",
-                        wanted.name
-                    ));
-                    return;
-                }
-            }
-        }
-        match link.kind {
-            LinkKind::Tap { multi_queue, .. } if multi_queue == wanted.multi_queue => {}
-            LinkKind::Tap { multi_queue, .. } => {
-                let (is, should) = if multi_queue { ("several queues", "one") } else { ("one queue", "several") };
-                found.failed.get_or_insert(format!(
-                    "tap {} has {is} and the record wants {should}: a tap cannot change that while it lives, unplug the VIF first",
-                    wanted.name
-                ));
-            }
-            LinkKind::Other(ref kind) => {
-                found.conflict.get_or_insert(format!("link {} is a {kind} and not a tap", wanted.name));
-                return;
-            }
-        }
-        let same = |mac| link.mac == Some(mac);
-        if wanted.mac.is_none_or(same)
-            && (link.mtu, link.up, link.alias.as_ref()) == (wanted.mtu, wanted.up, Some(&wanted.alias))
-        {
-            found.link_ready = Some(true);
-            return;
-        }
-        found.links.push(LinkOp::ChangeLink {
-            index: link.index,
-            name: link.name.clone(),
-            mac: wanted.mac.filter(|mac| link.mac != Some(*mac)),
-            mtu: (link.mtu != wanted.mtu).then_some(wanted.mtu),
-            up: (link.up != wanted.up).then_some(wanted.up),
-            alias: (link.alias.as_ref() != Some(&wanted.alias)).then(|| wanted.alias.clone()),
-        });
-    }
-
     /// Whether the userspace datapath still has, under this port, a netdev that was deleted. It keeps that open for ever
     /// and takes a new one of the same name for the old: the port looks usable, and no packet passes. So the port goes
     /// while the netdev is away, and comes back when ovs-vswitchd has seen that; see ADR 10. Whether the netdev is away
     /// is for the kernel to say where vifd makes it, and for both where it is another's, whose coming Open vSwitch may
     /// hear of before us.
-    fn outlived_its_netdev(port: &Port, interface: &Interface, made_by_us: bool, sight: &mut Sight<'_>) -> bool {
+    pub(super) fn outlived_its_netdev(
+        port: &Port,
+        interface: &Interface,
+        made_by_us: bool,
+        sight: &mut Sight<'_>,
+    ) -> bool {
         sight.sees_vswitchd()
             && interface.kind.is_empty()
             && interface.ofport.is_some_and(|ofport| ofport > 0)
@@ -330,31 +243,6 @@ impl<'a> Work<'a> {
             && sight.link(&interface.name).is_none()
             // Last, because no verdict stands on it: one port in a thousand gets here.
             && sight.is_userspace(&port.bridge)
-    }
-
-    /// A port that is not ours and names a netdev that is not there: a tap of this name would fall to it.
-    fn port_in_the_way(&self, id: VifId, name: &str, sight: &mut Sight<'_>) -> Option<InTheWay> {
-        let interface = sight.interface(name)?;
-        let port = sight.port(name).filter(|port| port.has_interface(name));
-        let owner = port.map_or_else(
-            || self.inputs.settings.owner(&interface.external_ids),
-            |port| port_owner(port, Some(interface), self.inputs.settings),
-        );
-        match owner {
-            Owner::Us { vif: Some(other), .. } if other != id => Some(InTheWay::Vif(other)),
-            Owner::Us { .. } => None,
-            Owner::Other(who) | Owner::Later(who) => {
-                Some(InTheWay::Foreign(format!("port {name} belongs to {who}, and the tap would fall to it")))
-            }
-            Owner::Nobody if self.inputs.settings.adopt => None,
-            Owner::Nobody => {
-                let bridge = port.map_or("", |port| port.bridge.as_str());
-                Some(InTheWay::Foreign(format!(
-                    "bridge {bridge} has a port {name} that vifd did not make, and the tap would fall to it (adoption \
-                     is off: [agent] adopt)"
-                )))
-            }
-        }
     }
 
     /// The directory above the socket that a guest makes. The configured directory itself is made where it is
@@ -498,14 +386,8 @@ impl<'a> Work<'a> {
         if let (Some(mtu), Some(link)) = (wanted.netdev_mtu, sight.link(&wanted.name))
             && link.mtu != mtu
         {
-            found.links.push(LinkOp::ChangeLink {
-                index: link.index,
-                name: link.name.clone(),
-                mac: None,
-                mtu: Some(mtu),
-                up: None,
-                alias: None,
-            });
+            let change = Box::new(LinkChange { mtu: Some(mtu), ..LinkChange::default() });
+            found.links.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change });
         }
         usable(wanted, first, interface, sight, found);
     }
@@ -548,7 +430,7 @@ impl<'a> Work<'a> {
     }
 
     /// Deletes a port of a VIF, after the flows that name it.
-    fn give_up(
+    pub(super) fn give_up(
         &self,
         id: VifId,
         port: &Port,
@@ -598,7 +480,7 @@ impl<'a> Work<'a> {
         let idle = found.links.is_empty() && found.ovs.is_empty() && found.flows.is_empty() && shared_missing.is_none();
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
-        let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
+        let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateLink { .. } | LinkOp::MakeSocketDirectory { .. });
         let waits_for_links = found.links.iter().any(is_base);
         let mut held = None;
         let any =
@@ -700,7 +582,7 @@ fn wanted_facts(vif: &Vif, blueprint: &Blueprint) -> Facts {
     Facts {
         bridge: port.map(|port| port.bridge.clone()),
         port: port.map(|port| port.name.clone()),
-        netdev: blueprint.taps.first().map(|tap| tap.name.clone()),
+        netdev: blueprint.netdev().map(|link| link.name.clone()),
         socket: blueprint.socket.as_ref().map(|socket| socket.display().to_string()),
         mac: vif.address,
         ..Facts::default()

@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::blueprint::Layout;
 use super::{Facts, Owner, Settings};
 use crate::model::table::{pack, worth_packing};
-use crate::model::{Bridge, Interface, Link, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
+use crate::model::{Bridge, Interface, Link, LinkKind, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
 /// Everything that carries our mark for one VIF, each kind in order of names.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub(super) ports: Vec<(Arc<Port>, Option<Arc<Interface>>)>,
-    pub(super) taps: Vec<Arc<Link>>,
+    pub(super) links: Vec<Arc<Link>>,
     pub(super) bridges: Vec<Arc<Bridge>>,
     /// Whether any of it is to stay when the VIF goes.
     pub(super) preserve: bool,
@@ -26,6 +26,10 @@ pub(super) struct Inventory {
     pub(super) by_vif: BTreeMap<VifId, Owned>,
     /// Bridges that several VIFs share.
     pub(super) shared_bridges: BTreeMap<String, Arc<Bridge>>,
+    /// Links that several VIFs share.
+    pub(super) shared_links: BTreeMap<String, Arc<Link>>,
+    /// Links that a crash has left before they had their mark.
+    pub(super) half_made: BTreeMap<String, Arc<Link>>,
     /// Our QoS rows.
     qos: BTreeSet<Uuid>,
     /// How many ports refer to a QoS row, whosever they are.
@@ -110,11 +114,22 @@ impl Inventory {
         vifs: &mut BTreeSet<VifId>,
     ) {
         let owner = |link: &Arc<Link>| settings.link_owner(link.alias.as_deref());
-        if let Some(vif) = self.disown(was.map(owner), settings, |owned| owned.taps.retain(|tap| tap.name != *name)) {
+        if let Some(vif) = self.disown(was.map(owner), settings, |owned| owned.links.retain(|link| link.name != *name))
+        {
             vifs.insert(vif);
         }
+        self.shared_links.remove(name);
+        self.half_made.remove(name);
         let Some(link) = is else { return };
-        vifs.extend(self.own(&owner(link), |owned| put(&mut owned.taps, Arc::clone(link), |tap| &tap.name)));
+        let owner = owner(link);
+        match owner {
+            Owner::Us { vif: None, .. } => drop(self.shared_links.insert(name.to_owned(), Arc::clone(link))),
+            Owner::Nobody if link.group == settings.nursery() => {
+                self.half_made.insert(name.to_owned(), Arc::clone(link));
+            }
+            _ => {}
+        }
+        vifs.extend(self.own(&owner, |owned| put(&mut owned.links, Arc::clone(link), |link| &link.name)));
     }
 
     fn port(
@@ -217,7 +232,7 @@ impl Inventory {
                 let owned = self.by_vif.get_mut(&vif)?;
                 take(owned);
                 owned.preserve = owned.is_preserved(settings);
-                if owned.ports.is_empty() && owned.taps.is_empty() && owned.bridges.is_empty() {
+                if owned.ports.is_empty() && owned.links.is_empty() && owned.bridges.is_empty() {
                     self.by_vif.remove(&vif);
                 }
                 Some(vif)
@@ -241,16 +256,17 @@ impl Owned {
         let ports = || self.ports.iter();
         let port = ports().find(|(_, interface)| !is_patch(interface)).or_else(|| ports().next());
         let interface = port.and_then(|(_, interface)| interface.as_deref());
-        let tap = self.taps.first();
+        let named = |link: &&Arc<Link>| port.is_some_and(|(port, _)| port.name == link.name);
+        let link = self.links.iter().find(named).or_else(|| self.links.first());
         let mac = interface.and_then(|interface| interface.external_ids.get("attached-mac")?.parse().ok());
         Facts {
             bridge: port.map(|(port, _)| port.bridge.to_string()),
             port: port.map(|(port, _)| port.name.to_string()),
             ofport: interface.and_then(|interface| interface.ofport),
             interface_type: interface.map(Interface::type_name).map(str::to_owned),
-            netdev: tap.map(|tap| tap.name.clone()),
-            mac: mac.or_else(|| tap.and_then(|tap| tap.mac)),
-            mtu: tap.map(|tap| tap.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
+            netdev: link.map(|link| link.name.clone()),
+            mac: mac.or_else(|| link.filter(|link| matches!(link.kind, LinkKind::Tap { .. }))?.mac),
+            mtu: link.map(|link| link.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
             ..Facts::default()
         }
     }
@@ -260,7 +276,8 @@ impl Owned {
         let port = |(port, interface): &(Arc<Port>, Option<Arc<Interface>>)| {
             preserved(port_owner(port, interface.as_deref(), settings))
         };
-        self.ports.iter().any(port) || self.taps.iter().any(|tap| preserved(settings.link_owner(tap.alias.as_deref())))
+        self.ports.iter().any(port)
+            || self.links.iter().any(|link| preserved(settings.link_owner(link.alias.as_deref())))
     }
 }
 

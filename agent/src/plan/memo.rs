@@ -179,9 +179,9 @@ impl Memo {
         self.restless.insert(id)
     }
 
-    /// Whether a VIF whose verdict stands wants this disposable bridge.
-    pub(super) fn is_wanted(&self, bridge: &str) -> bool {
-        let look = Look::Wants(bridge.into());
+    /// Whether a VIF whose verdict stands wants this disposable bridge or shared link.
+    pub(super) fn is_wanted(&self, share: &str) -> bool {
+        let look = Look::Wants(share.into());
         self.looks.range((look.clone(), VifId(uuid::Uuid::nil()))..).next().is_some_and(|(of, _)| *of == look)
     }
 

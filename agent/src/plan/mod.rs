@@ -17,6 +17,7 @@ mod compare;
 mod flows;
 mod holds;
 mod inventory;
+mod links;
 mod memo;
 pub mod pipeline;
 mod release;
@@ -154,7 +155,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     }
     work.managed_bridges();
     work.plan.unmanaged = work.switches.unmanaged();
-    memo.leaving = removal::remove(&mut work, &inventory, |bridge| memo.is_wanted(bridge));
+    memo.leaving = removal::remove(&mut work, &inventory, |share| memo.is_wanted(share));
     memo.switches = std::mem::take(&mut work.switches);
     let mut plan = work.finish();
     memo.judgements = std::mem::take(&mut plan.judgements);
@@ -176,10 +177,10 @@ fn begin(work: &mut compare::Work<'_>, memo: &mut Memo, id: VifId) -> Option<com
     let inputs = work.inputs;
     let vif = inputs.desired.vifs.get(&id)?;
     let blueprint = memo.blueprint(vif, work.inventory.layout(vif, inputs.settings), inputs.settings);
-    let wanted = work.want_bridges(blueprint.as_ref().as_ref().ok());
+    let wanted = work.want_shares(blueprint.as_ref().as_ref().ok());
     let mut half = work.vif(id, vif, blueprint.as_ref().as_ref())?;
     if let Some(looks) = &mut half.looks {
-        looks.extend(wanted.into_iter().map(|bridge| Look::Wants(bridge.into())));
+        looks.extend(wanted.into_iter().map(|share| Look::Wants(share.into())));
     }
     if !half.shares() {
         conclude(work, memo, half);
@@ -203,7 +204,7 @@ impl Plan {
     /// links is not to be patient again, or ports would starve under a stream of new VIFs.
     #[must_use]
     pub fn batches(&self, patient: bool) -> (Vec<Attributed<LinkOp>>, Vec<Attributed<OvsOp>>) {
-        let to_come = |op: &LinkOp| matches!(op, LinkOp::CreateTap { .. } | LinkOp::MakeSocketDirectory { .. });
+        let to_come = |op: &LinkOp| matches!(op, LinkOp::CreateLink { .. } | LinkOp::MakeSocketDirectory { .. });
         let links_to_come = patient && self.links.iter().any(|op| to_come(&op.op));
         let waits = |op: &OvsOp| links_to_come && matches!(op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_));
         let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();

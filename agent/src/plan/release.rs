@@ -7,7 +7,7 @@ use ovsdb::pairs::Pairs;
 
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
 use super::{Owner, Plan, Settings};
-use crate::backend::links::LinkOp;
+use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::backend::{Attributed, Party};
 use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
@@ -79,9 +79,6 @@ fn unmark_link(link: &Link) -> LinkOp {
     LinkOp::ChangeLink {
         index: link.index,
         name: link.name.clone(),
-        mac: None,
-        mtu: None,
-        up: None,
-        alias: Some(String::new()),
+        change: Box::new(LinkChange { alias: Some(String::new()), ..LinkChange::default() }),
     }
 }

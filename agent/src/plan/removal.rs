@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use super::compare::{Work, delete_link};
 use super::flows::Naming;
 use super::inventory::{Inventory, Owned};
+use super::links::move_uplink;
 use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
 use crate::backend::Party;
 use crate::backend::links::LinkOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{Interface, Observed, VifId};
+use crate::model::{Interface, Link, LinkKind, Mark, Observed, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
 /// what is left over beside them. `wanted` tells of a disposable bridge whether a VIF wants it that was not planned in
@@ -114,15 +115,16 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
             },
         }
     }
-    for tap in &owned.taps {
-        if work.is_held_by_vswitchd(&tap.name) {
+    for link in &owned.links {
+        if work.is_held_by_vswitchd(&link.name) {
             // Both would wait for the same grace periods of the kernel, and each take longer (ADR 9).
-        } else if !work.named_by_a_port(&tap.name) {
-            links.push(delete_link(tap));
-        } else if owned.ports.iter().all(|(port, _)| port.name != tap.name)
+        } else if !work.named_by_a_port(&link.name) {
+            links.extend(delete_with_peer(work, owned, link));
+        } else if owned.ports.iter().all(|(port, _)| port.name != link.name)
             && work.inputs.observed.ovs.ready().is_some()
         {
-            let reason = format!("tap {} stays: a port of this name that vifd did not make uses it", tap.name);
+            let kind = link.kind.name();
+            let reason = format!("{kind} {} stays: a port of this name that vifd did not make uses it", link.name);
             verdict = Verdict::Conflict { reason };
         }
     }
@@ -152,6 +154,14 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     work.judge(id, verdict, owned.facts());
 }
 
+/// Deletes a link. The other end of a veth goes with it, so that may be no port's either, and it is told of one of the two.
+fn delete_with_peer(work: &Work<'_>, owned: &Owned, link: &Link) -> Option<LinkOp> {
+    let peer = owned.links.iter().find(|other| link.kind == LinkKind::Veth && link.lower == Some(other.index));
+    let Some(peer) = peer else { return Some(delete_link(link)) };
+    let stays = work.is_held_by_vswitchd(&peer.name) || work.named_by_a_port(&peer.name);
+    (!stays && link.index < peer.index).then(|| delete_link(link))
+}
+
 /// The socket of a port that Open vSwitch listens on and cannot remove, because it is not running.
 fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
     let ovs = work.inputs.observed.ovs.ready()?;
@@ -160,23 +170,62 @@ fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
     (interface.kind == "dpdkvhostuser" && !ovs.vswitchd_alive && there).then_some(path)
 }
 
-/// Trunk bridges of ours without ports, QoS rows of ours without a port.
+/// What is left over beside the VIFs: trunk bridges of ours without ports, QoS rows of ours without a port, shared links
+/// that nobody wants, links that a crash has left half made.
 fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) {
     let settings = work.inputs.settings;
-    let mut ops = Vec::new();
-    if work.inputs.holds.in_force(Party::All, OVSDB, work.now).is_some() {
-        return;
-    }
-    for bridge in inventory.shared_bridges.values() {
-        let empty = bridge.ports.iter().all(|port| *port == bridge.name);
-        let wanted = work.wanted_bridges.contains(bridge.name.as_str()) || wanted(&bridge.name);
-        if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !wanted {
-            let marks = settings.guard();
-            ops.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
+    let mut ovs = Vec::new();
+    if work.inputs.holds.in_force(Party::All, OVSDB, work.now).is_none() {
+        for bridge in inventory.shared_bridges.values() {
+            let empty = bridge.ports.iter().all(|port| *port == bridge.name);
+            let wanted = work.wanted_shares.contains(bridge.name.as_str()) || wanted(&bridge.name);
+            if empty && super::blueprint::is_trunk_bridge(&bridge.name) && !wanted {
+                let marks = settings.guard();
+                ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
+            }
+        }
+        for uuid in &inventory.loose_qos {
+            ovs.push(OvsOp::DeleteQos { uuid: *uuid, marks: settings.guard() });
         }
     }
-    for uuid in &inventory.loose_qos {
-        ops.push(OvsOp::DeleteQos { uuid: *uuid, marks: settings.guard() });
+    let mut links = Vec::new();
+    if work.inputs.holds.in_force(Party::All, LINKS, work.now).is_none() {
+        // One that is being made just now has its mark when the operation gets there, and is left alone.
+        links.extend(inventory.half_made.values().map(|link| delete_link(link)));
+        links.extend(unshared(work, inventory, wanted));
     }
-    work.emit(None, Vec::new(), ops);
+    work.emit(None, links, ovs);
+}
+
+/// What is to be done about shared links of ours that no VIF wants any more.
+fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> Vec<LinkOp> {
+    // VIFs that are nothing but a place in such a bridge have nothing that says so: no record is no news of them.
+    let told = !work.inputs.desired.vifs.is_empty() || !work.inputs.desired.deleted.is_empty();
+    let Some(state) = work.inputs.observed.links.ready().filter(|_| told && work.plan.stopped_removals.is_empty())
+    else {
+        return Vec::new();
+    };
+    let is_wanted = |link: &Link| work.wanted_shares.contains(&link.name) || wanted(&link.name);
+    let mut ops = Vec::new();
+    for link in inventory.shared_links.values().filter(|link| !is_wanted(link)) {
+        let uplink = match link.alias.as_deref().and_then(Mark::parse) {
+            Some(Mark::Shared { uplink, .. }) => uplink.and_then(|uplink| state.links.get(&uplink)),
+            _ => None,
+        };
+        let is_uplink = |other: &Link| uplink.is_some_and(|uplink| uplink.index == other.index);
+        let uses = |other: &Link| other.master == Some(link.index) || other.lower == Some(link.index);
+        if state.links.values().any(|other| uses(other) && !is_uplink(other)) {
+            // A guest that vifd never heard of, or that is still there.
+            continue;
+        }
+        match uplink.filter(|uplink| uplink.master == Some(link.index)) {
+            Some(uplink) => ops.push(move_uplink(uplink, link, false)),
+            // An address without an interface to go back to stays where it is.
+            None if !link.addresses.is_empty() => {}
+            // A VLAN link in a bridge is that bridge's until it has let it go.
+            None if link.master.is_some() => {}
+            None => ops.push(delete_link(link)),
+        }
+    }
+    ops
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ovsdb::pairs::Pairs;
 use uuid::Uuid;
 
-use crate::model::{AgentId, FileOwner, Mark, VifId};
+use crate::model::{AgentId, FileOwner, Mark, VifId, nursery};
 
 /// Key of `external_ids` that names the owning agent.
 pub const OWNER: &str = "vifd-owner";
@@ -160,6 +160,12 @@ impl Settings {
         BTreeMap::from([(OWNER.to_owned(), self.agent.to_string())])
     }
 
+    /// The link group of links that are being made.
+    #[must_use]
+    pub fn nursery(&self) -> u32 {
+        nursery(&self.agent)
+    }
+
     /// Reads the marks of a row.
     #[must_use]
     pub fn owner(&self, external_ids: &Pairs) -> Owner {
@@ -183,7 +189,8 @@ impl Settings {
         match alias.and_then(Mark::parse) {
             None => Owner::Nobody,
             Some(Mark::Made { agent, vif, preserve }) if agent == self.agent => Owner::Us { vif: Some(vif), preserve },
-            Some(Mark::Made { agent, .. }) => Owner::Other(format!("agent {:?}", agent.0)),
+            Some(Mark::Shared { agent, .. }) if agent == self.agent => Owner::Us { vif: None, preserve: false },
+            Some(Mark::Made { agent, .. } | Mark::Shared { agent, .. }) => Owner::Other(format!("agent {:?}", agent.0)),
             Some(Mark::Newer(text)) => Owner::Later(format!("a later release of vifd (mark {text:?})")),
         }
     }

@@ -22,7 +22,7 @@ pub(super) enum Look {
     Cookie(Arc<str>, u64),
     /// A meter of this bridge.
     Meter(Arc<str>, u32),
-    /// The VIF wants this disposable bridge. It rests on nothing, others rest on it.
+    /// The VIF wants this disposable bridge or shared link. It rests on nothing, others rest on it.
     Wants(Arc<str>),
 }
 

@@ -112,7 +112,8 @@ pub enum Missing {
     Busy(String),
     /// The switch of this bridge cannot be seen: its session is being made, or saved flows are being put back.
     Switch(String),
-    /// The port by which the VIF's network leaves the host; the sentence says what is missing.
+    /// The port, or the device of the kernel's, by which the VIF's network leaves the host; the sentence says what is
+    /// missing.
     Uplink(String),
     /// The guest is connected to this vhost-user port and the port is down all the same: ovs-vswitchd could not
     /// get it a memory pool, which only its log tells.

@@ -2,38 +2,23 @@
 
 use std::fmt;
 
-use crate::backend::links::LinkOp;
+use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
 use crate::backend::ovs::{OvsOp, StringMap};
+use crate::model::BridgeConfig;
 
 impl fmt::Display for LinkOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LinkOp::CreateTap { name, mac, mtu, multi_queue, up, .. } => {
-                write!(f, "create tap {name} (mtu {mtu}")?;
-                if let Some(mac) = mac {
-                    write!(f, ", address {mac}")?;
-                }
-                if *multi_queue {
-                    write!(f, ", multi_queue")?;
-                }
-                write!(f, ", {})", if *up { "up" } else { "down" })
-            }
-            LinkOp::ChangeLink { name, mac, mtu, up, alias, .. } => {
+            LinkOp::CreateLink { link, kind } => create(f, link, kind),
+            LinkOp::ChangeLink { name, change, .. } => {
                 write!(f, "change link {name}:")?;
-                if let Some(mac) = mac {
-                    write!(f, " address {mac}")?;
-                }
-                if let Some(mtu) = mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                if let Some(up) = up {
-                    write!(f, " {}", if *up { "up" } else { "down" })?;
-                }
-                match alias.as_deref() {
-                    Some("") => write!(f, " take the mark off"),
-                    Some(_) => write!(f, " put the mark on"),
-                    None => Ok(()),
-                }
+                changes(f, change)
+            }
+            LinkOp::MoveUplink { interface, bridge, join: true } => {
+                write!(f, "put {} into bridge {}, which takes over its addresses and routes", interface.1, bridge.1)
+            }
+            LinkOp::MoveUplink { interface, bridge, join: false } => {
+                write!(f, "take {} out of bridge {} and give it back its addresses and routes", interface.1, bridge.1)
             }
             LinkOp::DeleteLink { name, .. } => write!(f, "delete link {name}"),
             LinkOp::MakeSocketDirectory { path, owner } => {
@@ -41,6 +26,68 @@ impl fmt::Display for LinkOp {
             }
             LinkOp::RemoveSocket { path } => write!(f, "remove left-over socket {}", path.display()),
         }
+    }
+}
+
+fn create(f: &mut fmt::Formatter<'_>, link: &NewLink, kind: &NewKind) -> fmt::Result {
+    let NewLink { name, mac, mtu, up, promiscuous: _, master, alias: _ } = link;
+    write!(f, "create {} {name} (", kind.name())?;
+    match kind {
+        NewKind::Tap { .. } => {}
+        NewKind::Bridge(config) => settings(f, config)?,
+        NewKind::Veth(peer) => write!(f, "peer {}, ", peer.name)?,
+        NewKind::Vlan { on, id } => write!(f, "id {id} on {on}, ")?,
+        NewKind::Macvtap { on, mode } => write!(f, "{} on {on}, ", mode.name())?,
+    }
+    if let Some(mtu) = mtu {
+        write!(f, "mtu {mtu}, ")?;
+    }
+    if let Some(mac) = mac {
+        write!(f, "address {mac}, ")?;
+    }
+    if let NewKind::Tap { multi_queue: true } = kind {
+        write!(f, "multi_queue, ")?;
+    }
+    if let Some(master) = master {
+        write!(f, "in bridge {master}, ")?;
+    }
+    write!(f, "{})", if *up { "up" } else { "down" })
+}
+
+fn settings(f: &mut fmt::Formatter<'_>, config: &BridgeConfig) -> fmt::Result {
+    let BridgeConfig { ageing_time, forward_delay, stp, multicast_snooping } = config;
+    write!(f, "ageing_time {ageing_time}, forward_delay {forward_delay}, ")?;
+    write!(f, "stp_state {}, mcast_snooping {}, ", u8::from(*stp), u8::from(*multicast_snooping))
+}
+
+fn changes(f: &mut fmt::Formatter<'_>, change: &LinkChange) -> fmt::Result {
+    let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
+    if let Some(rename) = rename {
+        write!(f, " rename to {rename}")?;
+    }
+    if let Some(mac) = mac {
+        write!(f, " address {mac}")?;
+    }
+    if let Some(mtu) = mtu {
+        write!(f, " mtu {mtu}")?;
+    }
+    if let Some(up) = up {
+        write!(f, " {}", if *up { "up" } else { "down" })?;
+    }
+    if let Some(promiscuous) = promiscuous {
+        write!(f, " promisc {}", if *promiscuous { "on" } else { "off" })?;
+    }
+    if let Some(master) = master {
+        write!(f, " into bridge {master}")?;
+    }
+    if let Some(config) = bridge {
+        write!(f, " ")?;
+        settings(f, config)?;
+    }
+    match alias.as_deref() {
+        Some("") => write!(f, " take the mark off"),
+        Some(_) => write!(f, " put the mark on"),
+        None => Ok(()),
     }
 }
 

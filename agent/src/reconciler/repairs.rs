@@ -45,7 +45,7 @@ impl Repairs {
     pub(super) fn links(&mut self, ops: &[Attributed<LinkOp>], drifted: impl Fn(VifId) -> bool) {
         self.hand(LINKS, ops, drifted, |op| {
             Some(Mend::Words(match op {
-                LinkOp::CreateTap { name, .. } => format!("tap {name} was gone: made again"),
+                LinkOp::CreateLink { link, kind } => format!("{} {} was gone: made again", kind.name(), link.name),
                 other => other.to_string(),
             }))
         });

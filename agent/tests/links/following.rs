@@ -5,8 +5,12 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use vifd::backend::Outcome;
-use vifd::backend::links::{LinkOp, LinksConfig, ResyncReason};
-use vifd::model::{Link, LinkKind, MacAddr};
+use vifd::backend::links::{LinkChange, LinksConfig, ResyncReason};
+use vifd::model::{BridgeConfig, Link, LinkKind, MacAddr};
+
+/// What the kernel makes of `ip link add … type bridge`.
+const NEW_BRIDGE: BridgeConfig =
+    BridgeConfig { ageing_time: 30_000, forward_delay: 1_500, stp: false, multicast_snooping: true };
 
 use super::{apply, change, delete, in_namespace, ip, ready, seen, shown, tap};
 
@@ -23,7 +27,7 @@ fn what_is_done_by_hand_is_seen() {
         ip("link add first type bridge");
         shown(&mut view, "a new link", |state| state.links.contains_key("first")).await;
         let index = seen(&links, "first").unwrap().index;
-        assert_eq!(seen(&links, "first").unwrap().kind, LinkKind::Other("bridge".into()));
+        assert_eq!(seen(&links, "first").unwrap().kind, LinkKind::Bridge(NEW_BRIDGE));
 
         ip("link set first name second");
         shown(&mut view, "a rename", |state| {
@@ -50,7 +54,7 @@ fn what_is_done_by_hand_is_seen() {
         })
         .await;
         let port = seen(&links, "port").unwrap();
-        assert_eq!((port.kind, port.master), (LinkKind::Other("veth".into()), Some(index)));
+        assert_eq!((port.kind, port.master), (LinkKind::Veth, Some(index)));
         ip("link set port nomaster");
         shown(&mut view, "no master", |state| state.links["port"].master.is_none()).await;
 
@@ -89,21 +93,17 @@ fn a_changed_link_is_shown_when_apply_returns() {
         apply(&mut links, [tap("tap1")]).await;
         let before = seen(&links, "tap1").unwrap();
         let mac = Some(MacAddr([2, 0, 0, 0, 0, 9]));
-        let LinkOp::ChangeLink { index, name, .. } = change(&before) else { unreachable!() };
-        let outcomes = apply(
-            &mut links,
-            [LinkOp::ChangeLink { index, name, mac, mtu: Some(1400), up: Some(false), alias: Some("new mark".into()) }],
-        )
-        .await;
+        let alias = Some("new mark".to_owned());
+        let to = LinkChange { mac, mtu: Some(1400), up: Some(false), alias, ..LinkChange::default() };
+        let outcomes = apply(&mut links, [change(&before, to)]).await;
         assert_eq!(outcomes, [Outcome::Done]);
         let after = seen(&links, "tap1").unwrap();
         let expected = Link { mac, mtu: 1400, up: false, alias: Some("new mark".into()), ..before };
         assert_eq!(after, expected);
 
         // The link is down now: of an alias alone the kernel sends no notification.
-        let LinkOp::ChangeLink { index, name, mac, mtu, up, .. } = change(&after) else { unreachable!() };
-        let outcomes =
-            apply(&mut links, [LinkOp::ChangeLink { index, name, mac, mtu, up, alias: Some(String::new()) }]).await;
+        let to = LinkChange { alias: Some(String::new()), ..LinkChange::default() };
+        let outcomes = apply(&mut links, [change(&after, to)]).await;
         assert_eq!(outcomes, [Outcome::Done]);
         assert_eq!(seen(&links, "tap1").unwrap(), Link { alias: None, ..after });
     });
@@ -126,8 +126,8 @@ fn operations_are_guarded_by_what_was_seen() {
                 delete(&Link { alias: None, ..one.clone() }),
                 // It never was.
                 delete(&Link { index: 4_000_000, ..one.clone() }),
-                change(&Link { index: 4_000_000, ..one.clone() }),
-                change(&Link { name: "two".into(), ..one.clone() }),
+                change(&Link { index: 4_000_000, ..one.clone() }, LinkChange::default()),
+                change(&Link { name: "two".into(), ..one.clone() }, LinkChange::default()),
                 delete(&three),
             ],
         )
@@ -147,7 +147,7 @@ fn operations_are_guarded_by_what_was_seen() {
         ip("link add one type bridge");
         let outcomes = apply(&mut links, [delete(&one)]).await;
         assert!(matches!(&outcomes[0], Outcome::Conflict(why) if why.contains("gone")), "{outcomes:?}");
-        assert_eq!(seen(&links, "one").unwrap().kind, LinkKind::Other("bridge".into()));
+        assert_eq!(seen(&links, "one").unwrap().kind, LinkKind::Bridge(NEW_BRIDGE));
     });
 }
 

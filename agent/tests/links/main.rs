@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::watch;
-use vifd::backend::links::{LinkOp, Links, LinksConfig};
+use vifd::backend::links::{LinkChange, LinkOp, Links, LinksConfig, NewKind, NewLink};
 use vifd::backend::{Attributed, Backend, Outcome, Party};
 use vifd::model::{Link, LinkState, View};
 
@@ -45,11 +45,24 @@ fn ip(arguments: &str) {
 }
 
 fn tap(name: &str) -> LinkOp {
-    LinkOp::CreateTap { name: name.into(), mac: None, mtu: 1500, multi_queue: false, up: true, alias: MARK.into() }
+    LinkOp::CreateLink { link: Box::new(fresh(name)), kind: NewKind::Tap { multi_queue: false } }
 }
 
-fn change(link: &Link) -> LinkOp {
-    LinkOp::ChangeLink { index: link.index, name: link.name.clone(), mac: None, mtu: None, up: None, alias: None }
+/// A link that is up, with our mark.
+fn fresh(name: &str) -> NewLink {
+    NewLink {
+        name: name.into(),
+        mac: None,
+        mtu: Some(1500),
+        up: true,
+        promiscuous: false,
+        master: None,
+        alias: MARK.into(),
+    }
+}
+
+fn change(link: &Link, to: LinkChange) -> LinkOp {
+    LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change: Box::new(to) }
 }
 
 fn delete(link: &Link) -> LinkOp {

@@ -6,60 +6,43 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use vifd::backend::links::{LinkOp, Links, LinksConfig};
+use vifd::backend::links::{LinkChange, LinkOp, Links, LinksConfig, NewKind, NewLink};
 use vifd::backend::{Backend, Outcome};
 use vifd::model::{Link, LinkKind, MacAddr};
 
-use super::{MARK, apply, delete, in_namespace, ip, ready, seen, tap};
+use super::{MARK, apply, change, delete, fresh, in_namespace, ip, ready, seen, tap};
 
 #[test]
 fn a_tap_is_as_it_was_asked_for() {
     in_namespace(|| async {
         let (mut links, _) = ready(LinksConfig::default()).await;
         let mac = MacAddr([0xfe, 0x16, 0x3e, 1, 2, 3]);
-        let full = LinkOp::CreateTap {
-            name: "tap-full".into(),
-            mac: Some(mac),
-            mtu: 1450,
-            multi_queue: true,
-            up: true,
-            alias: MARK.into(),
+        let full = LinkOp::CreateLink {
+            link: Box::new(NewLink { mac: Some(mac), mtu: Some(1450), ..fresh("tap-full") }),
+            kind: NewKind::Tap { multi_queue: true },
         };
         // While it is down the kernel tells of neither the mark nor the persistence: the backend has to ask.
-        let down = LinkOp::CreateTap {
-            name: "tap-down".into(),
-            mac: None,
-            mtu: 9000,
-            multi_queue: false,
-            up: false,
-            alias: "other".into(),
-        };
+        let link = NewLink { mtu: Some(9000), up: false, alias: "other".into(), ..fresh("tap-down") };
+        let down = LinkOp::CreateLink { link: Box::new(link), kind: NewKind::Tap { multi_queue: false } };
         assert_eq!(apply(&mut links, [full, down]).await, [Outcome::Done, Outcome::Done]);
         assert_eq!(links.statistics().writes, 2);
 
         let full = seen(&links, "tap-full").unwrap();
         let expected = Link {
-            index: full.index,
-            name: "tap-full".into(),
-            kind: LinkKind::Tap { multi_queue: true, persistent: true },
             mac: Some(mac),
             mtu: 1450,
             up: true,
             alias: Some(MARK.into()),
-            master: None,
+            ..Link::new(full.index, "tap-full", LinkKind::Tap { multi_queue: true, persistent: true })
         };
         assert_eq!(full, expected);
         let down = seen(&links, "tap-down").unwrap();
         assert!(down.mac.is_some(), "the kernel chose one");
         let expected = Link {
-            index: down.index,
-            name: "tap-down".into(),
-            kind: LinkKind::Tap { multi_queue: false, persistent: true },
             mac: down.mac,
             mtu: 9000,
-            up: false,
             alias: Some("other".into()),
-            master: None,
+            ..Link::new(down.index, "tap-down", LinkKind::Tap { multi_queue: false, persistent: true })
         };
         assert_eq!(down, expected);
 
@@ -83,8 +66,8 @@ fn a_failed_operation_stops_no_other_and_leaves_no_tap() {
     in_namespace(|| async {
         let (mut links, _) = ready(LinksConfig::default()).await;
         ip("link add taken type bridge");
-        let LinkOp::CreateTap { name: _, mac, multi_queue, up, alias, .. } = tap("x") else { unreachable!() };
-        let too_big = LinkOp::CreateTap { name: "tap-big".into(), mac, mtu: 1 << 20, multi_queue, up, alias };
+        let link = Box::new(NewLink { mtu: Some(1 << 20), ..fresh("tap-big") });
+        let too_big = LinkOp::CreateLink { link, kind: NewKind::Tap { multi_queue: false } };
         let outcomes = apply(&mut links, [too_big, tap("tap%d"), tap("taken"), tap("tap-good"), tap("tap-good")]).await;
         assert!(matches!(&outcomes[0], Outcome::Failed(why) if why.contains("tap-big")), "{outcomes:?}");
         assert!(matches!(&outcomes[1], Outcome::Failed(why) if why.contains("not a name")), "{outcomes:?}");
@@ -152,14 +135,13 @@ fn thousands_of_taps_go_in_one_batch() {
         let (mut links, view) = ready(LinksConfig::default()).await;
         let ops = (0..TAPS).map(|number| {
             let [high, low] = u16::try_from(number).unwrap().to_be_bytes();
-            LinkOp::CreateTap {
-                name: format!("tap{number}"),
+            let link = NewLink {
                 mac: Some(MacAddr([0xfe, 0x16, 0x3e, 0, high, low])),
-                mtu: 1450,
-                multi_queue: false,
-                up: true,
+                mtu: Some(1450),
                 alias: format!("vifd/1 test {number}"),
-            }
+                ..fresh(&format!("tap{number}"))
+            };
+            LinkOp::CreateLink { link: Box::new(link), kind: NewKind::Tap { multi_queue: false } }
         });
         let begun = Instant::now();
         let outcomes = apply(&mut links, ops).await;
@@ -185,14 +167,7 @@ fn thousands_of_taps_go_in_one_batch() {
         let begun = Instant::now();
         let outcomes = apply(
             &mut links,
-            taps.iter().map(|link| LinkOp::ChangeLink {
-                index: link.index,
-                name: link.name.clone(),
-                mac: None,
-                mtu: Some(1400),
-                up: None,
-                alias: None,
-            }),
+            taps.iter().map(|link| change(link, LinkChange { mtu: Some(1400), ..LinkChange::default() })),
         )
         .await;
         let changed = begun.elapsed();

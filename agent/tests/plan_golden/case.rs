@@ -184,7 +184,7 @@ impl Case {
 
     pub(crate) fn device(&mut self, name: &str) -> &mut Self {
         self.say(&format!("the hypervisor brings {name}"));
-        self.world.add_link(name, LinkKind::Other("veth".into()), None);
+        self.world.add_link(name, LinkKind::Veth, None);
         self.world.switch();
         self
     }

@@ -33,7 +33,7 @@ fn flows_come_after_the_port_and_go_before_it() {
     case.say("a bridge is made, one guest is here and one is on its way");
     case.converge();
     case.say("the uplink comes");
-    case.world.add_link("eth1", LinkKind::Other("veth".into()), None);
+    case.world.add_link("eth1", LinkKind::Veth, None);
     case.world.add_port("br-int", "eth1", "", StringMap::new());
     case.world.switch();
     case.converge();
@@ -169,7 +169,7 @@ fn a_vlan_of_an_uplink_is_one_networks() {
     case.world.ovs.ports.clear();
     case.world.ovs.interfaces.clear();
     case.converge();
-    case.world.add_link("eth1", LinkKind::Other("veth".into()), None);
+    case.world.add_link("eth1", LinkKind::Veth, None);
     case.world.add_port("br-int", "eth1", "", StringMap::new());
     case.world.switch();
     case.converge();

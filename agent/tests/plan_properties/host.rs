@@ -433,7 +433,7 @@ impl Host {
                 let Some(vif) = self.all.get(usize::from(*number)) else { return };
                 let VifKind::OpenVSwitch { vif_name, .. } = &vif.kind else { return };
                 if !world.kernel.links.contains_key(vif_name) {
-                    world.add_link(vif_name, LinkKind::Other("veth".into()), None);
+                    world.add_link(vif_name, LinkKind::Veth, None);
                 }
                 if world.ovs.bridges.contains_key("br-int") {
                     let ids =

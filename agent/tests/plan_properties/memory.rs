@@ -16,8 +16,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
 use vifd::model::{
-    AgentId, Bridge, Desired, FileOwner, FlowSet, FlowState, Interface, Limits, Link, LinkKind, LinkState, MacAddr,
-    Mark, Observed, OvsState, Port, Qos, SocketState, SwitchStates, Table, View, Vif,
+    AgentId, Bridge, BridgeConfig, Desired, DirectMode, FileOwner, FlowSet, FlowState, Interface, Limits, Link,
+    LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port, Qos, SocketState, SwitchStates, Table, View, Vif,
 };
 use vifd::plan::pipeline::{Cookie, OwnerTag};
 use vifd::plan::{Clash, IdRange, ManagedBridge, MaxRemovals, Orders, Settings, Uplink};
@@ -100,9 +100,9 @@ fn nudge_ids(ids: &mut Pairs, host: &Host, value: Index) {
 }
 
 fn nudge_link(link: &mut Link, which: usize, host: &Host, value: Index) {
-    let Link { index, name: _, kind, mac, mtu, up, alias, master } = link;
+    let Link { index, name: _, kind, mac, mtu, up, promiscuous, alias, master, lower, group, addresses } = link;
     let other = host.all[value.index(host.all.len())].id;
-    match which % 7 {
+    match which % 11 {
         0 => *index += 1,
         1 => set(
             kind,
@@ -110,7 +110,16 @@ fn nudge_link(link: &mut Link, which: usize, host: &Host, value: Index) {
             [
                 LinkKind::Tap { multi_queue: true, persistent: true },
                 LinkKind::Tap { multi_queue: false, persistent: false },
-                LinkKind::Other("veth".into()),
+                LinkKind::Bridge(BridgeConfig {
+                    ageing_time: 0,
+                    forward_delay: 0,
+                    stp: false,
+                    multicast_snooping: false,
+                }),
+                LinkKind::Veth,
+                LinkKind::Vlan { id: 5 },
+                LinkKind::Macvtap { mode: Some(DirectMode::Bridge) },
+                LinkKind::Other("dummy".into()),
             ],
         ),
         2 => set(mac, value, [None, Some(MacAddr([2, 0, 0, 0, 0, 1]))]),
@@ -127,7 +136,11 @@ fn nudge_link(link: &mut Link, which: usize, host: &Host, value: Index) {
                 Some(Mark::text(&AgentId("other".into()), other, false)),
             ],
         ),
-        _ => set(master, value, [None, Some(7)]),
+        6 => set(master, value, [None, Some(7)]),
+        7 => set(lower, value, [None, Some(7)]),
+        8 => set(group, value, [0, host.settings.nursery()]),
+        9 => set(addresses, value, [Vec::new(), vec!["192.0.2.1/24".parse().unwrap()]]),
+        _ => *promiscuous = !*promiscuous,
     }
 }
 
@@ -151,16 +164,7 @@ fn nudge_links(links: &mut LinkState, host: &Host, names: &[String], nudge: &Nud
         }
         1 => toggle(sockets, PathBuf::from(SOCKETS).join(&names[nudge.row.index(names.len())])),
         _ => {
-            let made = |name: &str| Link {
-                index: 9000,
-                name: name.to_owned(),
-                kind: LinkKind::Other("dummy".into()),
-                mac: None,
-                mtu: 1500,
-                up: true,
-                alias: None,
-                master: None,
-            };
+            let made = |name: &str| Link { up: true, ..Link::new(9000, name, LinkKind::Other("dummy".into())) };
             nudge_row(links, names, nudge, made, |link, which| nudge_link(link, which, host, value));
         }
     }

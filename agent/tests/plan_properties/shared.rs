@@ -55,7 +55,7 @@ fn host(vifs: &[Arc<Vif>]) -> Host {
 }
 
 fn add_uplink(host: &mut Host, name: &str) {
-    host.world.add_link(name, LinkKind::Other("veth".into()), None);
+    host.world.add_link(name, LinkKind::Veth, None);
     host.world.add_port(MANAGED, name, "", StringMap::new());
 }
 

@@ -28,9 +28,9 @@ const HEADER: usize = 16;
 const IFINFOMSG: usize = 16;
 /// `struct nlattr`: length and type.
 const ATTRIBUTE: usize = 4;
-/// The attributes that are read here (`linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_MASTER`,
-/// `IFLA_LINKINFO`, `IFLA_IFALIAS` and, by `together.rs`, `IFLA_GROUP`.
-const READ: [u16; 7] = [1, 3, 4, 10, 18, 20, 27];
+/// The attributes that are read here (`linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_LINK`,
+/// `IFLA_MASTER`, `IFLA_LINKINFO`, `IFLA_IFALIAS`, `IFLA_GROUP` and `IFLA_LINK_NETNSID`.
+const READ: [u16; 9] = [1, 3, 4, 5, 10, 18, 20, 27, 37];
 /// Flags beside the type of an attribute: `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`.
 const FLAGS: u16 = 0xc000;
 

@@ -1,7 +1,7 @@
 //! Kernel links over rtnetlink and `/dev/net/tun`, and the directory of vhost-user sockets.
 //!
-//! This file has the face: the operations and [`Links`]. The view is made in `follow.rs` (from `table.rs` and
-//! `sockets/`), operations are done in `perform.rs` (with `request.rs`, `tun.rs` and `sockets/`).
+//! This file has the face, [`Links`]. The view is made in `follow.rs` (from `table.rs` and `sockets/`), operations
+//! (`op.rs`) are done in `perform.rs` (with `make.rs`, `uplink.rs`, `request.rs`, `tun.rs` and `sockets/`).
 
 use std::io;
 use std::path::PathBuf;
@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backend::{Attributed, Backend, Outcome};
 use crate::blocking::blocking;
-use crate::model::{FileOwner, LinkState, MacAddr, View};
+use crate::model::{AgentId, LinkState, View, nursery};
 
 mod codec;
 mod follow;
+mod make;
+mod op;
 mod perform;
 mod request;
 mod sockets;
@@ -23,7 +25,9 @@ mod statistics;
 pub mod table;
 mod together;
 mod tun;
+mod uplink;
 
+pub use op::{LinkChange, LinkOp, NewKind, NewLink};
 pub use statistics::{LinkStatistics, ResyncReason};
 
 use follow::{Connection, Follower, Settle};
@@ -34,64 +38,6 @@ use statistics::Counters;
 /// For the view to show a batch. It takes milliseconds; so long only when no netlink socket can be had.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What can be asked of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum LinkOp {
-    /// Makes a persistent tap. It becomes persistent only after the mark is on it, so that a crash in
-    /// between leaves nothing.
-    CreateTap {
-        /// At most 15 bytes.
-        name: String,
-        /// Link-layer address; the kernel's choice when absent.
-        mac: Option<MacAddr>,
-        /// Octets.
-        mtu: u32,
-        /// `IFF_MULTI_QUEUE`.
-        multi_queue: bool,
-        /// Whether to set it up.
-        up: bool,
-        /// `IFLA_IFALIAS`: our mark.
-        alias: String,
-    },
-    /// Changes what is `Some`, provided that `index` still has this `name`.
-    ChangeLink {
-        /// Kernel index.
-        index: u32,
-        /// Its name, as the guard.
-        name: String,
-        /// New link-layer address.
-        mac: Option<MacAddr>,
-        /// New MTU in octets.
-        mtu: Option<u32>,
-        /// New administrative state.
-        up: Option<bool>,
-        /// New mark (`IFLA_IFALIAS`); empty to take it off.
-        alias: Option<String>,
-    },
-    /// Deletes a link, provided that `index` still has this `name` and `alias`.
-    DeleteLink {
-        /// Kernel index.
-        index: u32,
-        /// Its name, as a guard.
-        name: String,
-        /// Its mark, as a guard.
-        alias: String,
-    },
-    /// Makes a directory (and those above it, from the allowed one down) for vhost-user sockets, or puts its
-    /// owner and mode right.
-    MakeSocketDirectory {
-        /// Absolute path.
-        path: PathBuf,
-        /// How it shall be. `uid`, `gid` and `mode` are set; the label where there is one.
-        owner: FileOwner,
-    },
-    /// Removes a left-over socket; anything that is not a socket is refused.
-    RemoveSocket {
-        /// Absolute path.
-        path: PathBuf,
-    },
-}
-
 /// How the backend is set up.
 #[derive(Clone, Debug)]
 pub struct LinksConfig {
@@ -101,11 +47,13 @@ pub struct LinksConfig {
     /// Octets of kernel memory in which notifications may wait (`SO_RCVBUF`). The kernel takes some 3 KiB for
     /// each, and a new tap sends about five. What does not fit is made good by a dump.
     pub receive_buffer: usize,
+    /// The link group that new links are in until they have their mark ([`crate::model::nursery`]).
+    pub nursery: u32,
 }
 
 impl Default for LinksConfig {
     fn default() -> Self {
-        LinksConfig { socket_directory: None, receive_buffer: 16 << 20 }
+        LinksConfig { socket_directory: None, receive_buffer: 16 << 20, nursery: nursery(&AgentId("vifd".into())) }
     }
 }
 
@@ -123,6 +71,7 @@ pub struct Links {
     settle: mpsc::Sender<Settle>,
     allowed: Option<AllowedDirectory>,
     counters: Arc<Counters>,
+    nursery: u32,
 }
 
 impl Links {
@@ -143,7 +92,7 @@ impl Links {
         let (settle, requests) = mpsc::channel(1);
         let follower = Follower::new(connection, config.receive_buffer, sockets, sender, Arc::clone(&counters));
         tokio::spawn(follower.run(requests));
-        Ok(Links { view, settle, allowed, counters })
+        Ok(Links { view, settle, allowed, counters, nursery: config.nursery })
     }
 
     /// What was counted since the start.
@@ -185,7 +134,8 @@ impl Backend for Links {
         }
         let operations = batch.len();
         let allowed = self.allowed.clone();
-        let performed = blocking(move || perform::perform(&batch, allowed.as_ref())).await;
+        let nursery = self.nursery;
+        let performed = blocking(move || perform::perform(&batch, allowed.as_ref(), nursery)).await;
         let (outcomes, settled) = match performed {
             Ok(done) => {
                 let written = done.outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();

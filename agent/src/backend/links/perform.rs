@@ -1,20 +1,20 @@
 //! Doing a batch: every operation in order, an outcome for each, on a thread that may block.
 //! What the kernel makes of it is seen by `follow.rs`; nothing here writes to the view.
 
-use std::fs;
 use std::io;
 use std::thread;
 
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
 use crate::backend::{Attributed, Outcome};
-use crate::model::{IFNAMSIZ, Link, MacAddr};
+use crate::model::Link;
 
-use super::LinkOp;
+use super::make::{self, bridge_data, bridge_index, check_name, set_flag};
 use super::request::{Requests, Which, no_such_device};
 use super::sockets::{AllowedDirectory, SocketError};
 use super::together::{self, Doomed, NotTogether};
-use super::tun::{Tap, TunError};
+use super::tun::TunError;
+use super::{LinkChange, LinkOp, NewKind, NewLink, uplink};
 
 /// What a batch came to.
 pub(super) struct Performed {
@@ -28,7 +28,7 @@ pub(super) struct Performed {
 
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
-enum OpError {
+pub(super) enum OpError {
     /// The kernel is not as the operation supposed.
     #[error("{0}")]
     Guard(String),
@@ -38,8 +38,8 @@ enum OpError {
     Tun(#[from] TunError),
     #[error("cannot {what}: {source}")]
     Netlink { what: String, source: io::Error },
-    #[error("cannot turn IPv6 off on {name:?}: {source}")]
-    Ipv6 { name: String, source: io::Error },
+    #[error("cannot set {setting} of {name:?}: {source}")]
+    Setting { name: String, setting: &'static str, source: io::Error },
     #[error(transparent)]
     Sockets(#[from] SocketError),
     #[error("no directory of vhost-user sockets is configured")]
@@ -60,7 +60,7 @@ impl From<OpError> for Outcome {
 const DELETERS: usize = 32;
 
 /// Does `batch`. An operation that fails does not stop the others.
-pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDirectory>) -> Performed {
+pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDirectory>, nursery: u32) -> Performed {
     let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched: Vec::new(), sockets: false };
     // Opened for the batch alone, and not before a link is to be touched: nothing of an earlier batch can be
     // left in it.
@@ -83,25 +83,34 @@ pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDire
                     performed.sockets = true;
                     allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.remove_socket(path)?))
                 }
-                _ => open(&mut requests).and_then(|requests| on_link(requests, op)),
+                _ => open(&mut requests).and_then(|requests| on_link(requests, op, nursery)),
             };
             performed.outcomes.push(result.map_or_else(Outcome::from, |()| Outcome::Done));
         }
     }
     performed.touched =
-        batch.iter().zip(&performed.outcomes).filter_map(|(op, outcome)| untold(&op.op, outcome)).collect();
+        batch.iter().zip(&performed.outcomes).flat_map(|(op, outcome)| untold(&op.op, outcome)).collect();
     performed
 }
 
-/// The link of which no notification need have told all that was done. Setting a link up is the last step of
+/// The links of which no notification need have told all that was done. Setting a link up is the last step of
 /// making it and is told of, with everything that was done before; deleting it is, too.
-fn untold(op: &LinkOp, outcome: &Outcome) -> Option<Which> {
+fn untold(op: &LinkOp, outcome: &Outcome) -> Vec<Which> {
     match op {
-        LinkOp::CreateTap { up: true, .. } | LinkOp::DeleteLink { .. } if *outcome == Outcome::Done => None,
-        LinkOp::CreateTap { name, .. } => Some(Which::Name(name.clone())),
-        LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } => Some(Which::Index(*index)),
-        LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => None,
+        LinkOp::CreateLink { link, kind } if is_told(link, kind) && *outcome == Outcome::Done => Vec::new(),
+        LinkOp::DeleteLink { .. } if *outcome == Outcome::Done => Vec::new(),
+        LinkOp::CreateLink { link, kind } => {
+            let peer = if let NewKind::Veth(peer) = kind { Some(peer) } else { None };
+            [Some(link), peer].into_iter().flatten().map(|link| Which::Name(link.name.clone())).collect()
+        }
+        LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } => vec![Which::Index(*index)],
+        LinkOp::MoveUplink { interface, bridge, .. } => vec![Which::Index(interface.0), Which::Index(bridge.0)],
+        LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Vec::new(),
     }
+}
+
+fn is_told(link: &NewLink, kind: &NewKind) -> bool {
+    link.up && if let NewKind::Veth(peer) = kind { peer.up } else { true }
 }
 
 fn is_deletion(op: &LinkOp) -> bool {
@@ -148,7 +157,8 @@ fn delete_in_turn(share: &[Attributed<LinkOp>]) -> Vec<Outcome> {
     share
         .iter()
         .map(|Attributed { op, .. }| {
-            let result = open(&mut requests).and_then(|requests| on_link(requests, op));
+            let LinkOp::DeleteLink { index, name, alias } = op else { return Outcome::Untried };
+            let result = open(&mut requests).and_then(|requests| delete(requests, *index, name, alias));
             result.map_or_else(Outcome::from, |()| Outcome::Done)
         })
         .collect()
@@ -161,45 +171,62 @@ fn open(requests: &mut Option<Requests>) -> Result<&mut Requests, OpError> {
     }
 }
 
-fn on_link(requests: &mut Requests, op: &LinkOp) -> Result<(), OpError> {
+fn on_link(requests: &mut Requests, op: &LinkOp, nursery: u32) -> Result<(), OpError> {
     match op {
-        LinkOp::CreateTap { name, mac, mtu, multi_queue, up, alias } => {
-            check_name(name)?;
-            let tap = Tap::create(name, *multi_queue)?;
-            let index = index_of(requests, name)?;
-            dress(requests, index, *mac, *mtu, alias).map_err(netlink(&format!("set up tap {name:?}")))?;
-            disable_ipv6(name).map_err(|source| OpError::Ipv6 { name: name.clone(), source })?;
-            // From here on the tap stays, whatever becomes of us; until here it goes with `tap`.
-            tap.persist()?;
-            // Closed before it is up: the kernel takes longer to take its reader from a link that is up.
-            drop(tap);
-            if *up { set_up(requests, index, true).map_err(netlink(&format!("set tap {name:?} up"))) } else { Ok(()) }
-        }
-        LinkOp::ChangeLink { index, name, mac, mtu, up, alias } => {
-            guard(requests, *index, name, None)?;
-            let mut message = LinkMessage::default();
-            message.header.index = *index;
-            if let Some(mac) = mac {
-                message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+        LinkOp::CreateLink { link, kind } => make::make(requests, link, kind, nursery),
+        LinkOp::ChangeLink { index, name, change: to } => change(requests, *index, name, to),
+        LinkOp::DeleteLink { index, name, alias } => delete(requests, *index, name, alias),
+        LinkOp::MoveUplink { interface, bridge, join } => {
+            for (index, name) in [interface, bridge] {
+                guard(requests, *index, name, None)?;
             }
-            if let Some(mtu) = mtu {
-                message.attributes.push(LinkAttribute::Mtu(*mtu));
-            }
-            if let Some(alias) = alias {
-                message.attributes.push(LinkAttribute::IfAlias(alias.clone()));
-            }
-            if let Some(up) = up {
-                set_up_flag(&mut message, *up);
-            }
-            requests.set(message).map_err(gone_or(*index, &format!("change link {name:?}")))
-        }
-        LinkOp::DeleteLink { index, name, alias } => {
-            guard(requests, *index, name, Some(alias))?;
-            requests.delete(*index).map_err(gone_or(*index, &format!("delete link {name:?}")))
+            uplink::move_uplink(requests, interface, bridge, *join)
         }
         // `perform` does these itself.
         LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Ok(()),
     }
+}
+
+fn change(requests: &mut Requests, index: u32, name: &str, change: &LinkChange) -> Result<(), OpError> {
+    let what = format!("change link {name:?}");
+    guard(requests, index, name, None)?;
+    let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
+    if let Some(rename) = rename {
+        check_name(rename)?;
+        // Kernels before 6.2 rename no link that is up; the planner sets it up again where it is to be.
+        let mut down = LinkMessage::default();
+        down.header.index = index;
+        set_flag(&mut down, LinkFlags::Up, false);
+        requests.set(down).map_err(gone_or(index, &what))?;
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.extend(rename.clone().map(LinkAttribute::IfName));
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(alias.clone().map(LinkAttribute::IfAlias));
+    if let Some(master) = master {
+        message.attributes.push(LinkAttribute::Controller(bridge_index(requests, master, &what)?));
+    }
+    if let Some(up) = up {
+        set_flag(&mut message, LinkFlags::Up, *up);
+    }
+    if let Some(promiscuous) = promiscuous {
+        set_flag(&mut message, LinkFlags::Promisc, *promiscuous);
+    }
+    requests.set(message).map_err(gone_or(index, &what))?;
+    let Some(config) = bridge else { return Ok(()) };
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let infos = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(bridge_data(config))];
+    message.attributes.push(LinkAttribute::LinkInfo(infos));
+    // `RTM_NEWLINK` without `NLM_F_CREATE` is how the kernel takes what only one kind of link has.
+    requests.change(message).map_err(gone_or(index, &what))
+}
+
+fn delete(requests: &mut Requests, index: u32, name: &str, alias: &str) -> Result<(), OpError> {
+    guard(requests, index, name, Some(alias))?;
+    requests.delete(index).map_err(gone_or(index, &format!("delete link {name:?}")))
 }
 
 /// Sees to it that `index` is still what the planner saw.
@@ -220,63 +247,13 @@ fn check(found: Option<&Link>, index: u32, name: &str, alias: Option<&str>) -> R
     }
 }
 
-fn index_of(requests: &mut Requests, name: &str) -> Result<u32, OpError> {
-    // The name is ours since TUNSETIFF. If someone (udev) renamed the tap meanwhile, give up: it goes.
-    let link = requests.get(&Which::Name(name.to_owned())).map_err(netlink(&format!("find tap {name:?}")))?;
-    link.map(|link| link.index).ok_or_else(|| OpError::Guard(format!("tap {name:?} was taken away as it was made")))
-}
-
-/// Address, MTU and mark of a new tap.
-fn dress(requests: &mut Requests, index: u32, mac: Option<MacAddr>, mtu: u32, alias: &str) -> io::Result<()> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    message.attributes.push(LinkAttribute::Mtu(mtu));
-    if let Some(mac) = mac {
-        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-    }
-    requests.set(message)
-}
-
-fn set_up(requests: &mut Requests, index: u32, up: bool) -> io::Result<()> {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    set_up_flag(&mut message, up);
-    requests.set(message)
-}
-
-fn set_up_flag(message: &mut LinkMessage, up: bool) {
-    message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-    message.header.change_mask = LinkFlags::Up;
-}
-
-/// Turns IPv6 off before the tap is up, as os-vif does: the tap may carry the guest's own address, and the host
-/// would answer for the guest's link-local address in duplicate address detection.
-fn disable_ipv6(name: &str) -> io::Result<()> {
-    match fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1") {
-        // A kernel without IPv6, or an MTU below 1280, at which the kernel keeps IPv6 off by itself.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-/// The kernel's rules for names (`dev_valid_name`), and `%`, which `TUNSETIFF` would take as a template.
-fn check_name(name: &str) -> Result<(), OpError> {
-    let fits = (1..IFNAMSIZ).contains(&name.len()) && name != "." && name != "..";
-    if fits && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte)) {
-        Ok(())
-    } else {
-        Err(OpError::Name(name.to_owned()))
-    }
-}
-
-fn netlink(what: &str) -> impl FnOnce(io::Error) -> OpError {
+pub(super) fn netlink(what: &str) -> impl FnOnce(io::Error) -> OpError {
     let what = what.to_owned();
     |source| OpError::Netlink { what, source }
 }
 
 /// A link that went between guard and write is a conflict and not a failure.
-fn gone_or(index: u32, what: &str) -> impl FnOnce(io::Error) -> OpError {
+pub(super) fn gone_or(index: u32, what: &str) -> impl FnOnce(io::Error) -> OpError {
     let what = what.to_owned();
     move |source| {
         if no_such_device(&source) {
@@ -294,16 +271,8 @@ mod tests {
 
     #[test]
     fn the_guard_wants_index_name_and_mark() {
-        let link = Link {
-            index: 4,
-            name: "tap1".into(),
-            kind: LinkKind::Other(String::new()),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            alias: Some("ours".into()),
-            master: None,
-        };
+        let kind = LinkKind::Other(String::new());
+        let link = Link { up: true, alias: Some("ours".into()), ..Link::new(4, "tap1", kind) };
         let bare = Link { alias: None, ..link.clone() };
         assert_eq!(check(Some(&link), 4, "tap1", Some("ours")), Ok(()));
         assert_eq!(check(Some(&link), 4, "tap1", None), Ok(()));
@@ -311,15 +280,5 @@ mod tests {
         assert!(check(Some(&link), 4, "tap2", None).unwrap_err().contains("\"tap1\" and not \"tap2\""));
         assert!(check(Some(&link), 4, "tap1", Some("theirs")).unwrap_err().contains("\"ours\" and not \"theirs\""));
         assert!(check(Some(&bare), 4, "tap1", Some("ours")).unwrap_err().contains("\"\" and not \"ours\""));
-    }
-
-    #[test]
-    fn names_that_the_kernel_would_refuse_or_expand_are_refused() {
-        for right in ["tap0", "a", "fifteen-letters", "eth0.100", "tap@x"] {
-            assert!(check_name(right).is_ok(), "{right}");
-        }
-        for wrong in ["", ".", "..", "sixteen-letters-", "a/b", "a:b", "tap%d", "a b", "a\n", "\u{e9}t\u{e9}"] {
-            assert!(check_name(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -5,7 +5,9 @@
 
 use std::io;
 
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -46,17 +48,22 @@ impl Requests {
 
     /// What a link is now; `None` when there is none.
     pub(super) fn get(&mut self, which: &Which) -> io::Result<Option<Link>> {
-        Ok(self.get_with_group(which)?.map(|(link, _)| link))
-    }
-
-    /// What a link is now, and the link group that it is in; `None` when there is none.
-    pub(super) fn get_with_group(&mut self, which: &Which) -> io::Result<Option<(Link, u32)>> {
         match self.ask(RouteNetlinkMessage::GetLink(get_message(which)), 0) {
-            Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(with_group(&message)),
+            Ok(Some(RouteNetlinkMessage::NewLink(message))) => Ok(table::read(&message)),
             Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "RTM_GETLINK was not answered by RTM_NEWLINK")),
             Err(error) if no_such_device(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes a link (`RTM_NEWLINK`).
+    pub(super) fn create(&mut self, message: LinkMessage) -> io::Result<()> {
+        self.ask(RouteNetlinkMessage::NewLink(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Changes what is particular to the kind of the link with this index (`RTM_NEWLINK` of one that is there).
+    pub(super) fn change(&mut self, message: LinkMessage) -> io::Result<()> {
+        self.ask(RouteNetlinkMessage::NewLink(message), NLM_F_ACK).map(drop)
     }
 
     /// Sets what `message` says of the link with its index (`RTM_SETLINK`).
@@ -78,8 +85,8 @@ impl Requests {
         self.ask(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).map(drop)
     }
 
-    /// Every link, with the link group that it is in. Links that changed meanwhile may make it an error.
-    pub(super) fn list(&mut self) -> io::Result<Vec<(Link, u32)>> {
+    /// Every link. Links that changed meanwhile may make it an error.
+    pub(super) fn list(&mut self) -> io::Result<Vec<Link>> {
         let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -104,7 +111,7 @@ impl Requests {
                 }
                 match message.payload {
                     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-                        links.extend(with_group(&message));
+                        links.extend(table::read(&message));
                     }
                     NetlinkPayload::Done(_) => return Ok(links),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
@@ -143,15 +150,6 @@ impl Requests {
             other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("an unexpected answer: {other:?}"))),
         }
     }
-}
-
-/// A link and its group, which is 0 unless somebody put it into one.
-fn with_group(message: &LinkMessage) -> Option<(Link, u32)> {
-    let group = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Group(group) => Some(*group),
-        _ => None,
-    });
-    Some((table::read(message)?, group.unwrap_or(0)))
 }
 
 /// `RTM_GETLINK` for one link, without its counters.

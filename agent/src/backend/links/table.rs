@@ -6,10 +6,11 @@ use std::sync::Arc;
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoTun, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    BridgeStpState, InfoBridge, InfoData, InfoKind, InfoMacVtap, InfoTun, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage, MacVtapMode,
 };
 
-use crate::model::{Link, LinkKind, MacAddr, Table};
+use crate::model::{BridgeConfig, DirectMode, Link, LinkKind, MacAddr, Table};
 
 /// Attributes in `IFLA_INFO_DATA` of a tun link (`linux/if_link.h`), one octet each. In the kernel since 4.17;
 /// netlink-packet-route hands them on undecoded.
@@ -30,47 +31,84 @@ pub fn speaks_of_a_link(message: &LinkMessage) -> bool {
 #[must_use]
 pub fn read(message: &LinkMessage) -> Option<Link> {
     let header = &message.header;
-    let mut name = None;
-    let mut mac = None;
-    let mut mtu = 0;
-    let mut alias = None;
-    let mut master = None;
-    let mut kind = LinkKind::Other(String::new());
+    let mut link = Link {
+        mtu: 0,
+        up: header.flags.contains(LinkFlags::Up),
+        promiscuous: header.flags.contains(LinkFlags::Promisc),
+        ..Link::new(header.index, "", LinkKind::Other(String::new()))
+    };
+    let mut elsewhere = false;
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::IfName(text) => link.name.clone_from(text),
             LinkAttribute::Address(octets) if header.link_layer_type == LinkLayerType::Ether => {
-                mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr);
+                link.mac = <[u8; 6]>::try_from(octets.as_slice()).ok().map(MacAddr);
             }
-            LinkAttribute::Mtu(octets) => mtu = *octets,
-            LinkAttribute::IfAlias(text) if !text.is_empty() => alias = Some(text.clone()),
-            LinkAttribute::Controller(index) if *index != 0 => master = Some(*index),
-            LinkAttribute::LinkInfo(infos) => kind = read_kind(infos),
+            LinkAttribute::Mtu(octets) => link.mtu = *octets,
+            LinkAttribute::IfAlias(text) if !text.is_empty() => link.alias = Some(text.clone()),
+            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
+            LinkAttribute::Link(index) if *index != 0 => link.lower = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::Group(group) => link.group = *group,
+            LinkAttribute::LinkInfo(infos) => link.kind = read_kind(infos),
             _ => {}
         }
     }
-    Some(Link {
-        index: header.index,
-        name: name?,
-        kind,
-        mac,
-        mtu,
-        up: header.flags.contains(LinkFlags::Up),
-        alias,
-        master,
-    })
+    if elsewhere {
+        link.lower = None;
+    }
+    (!link.name.is_empty()).then_some(link)
 }
 
 fn read_kind(infos: &[LinkInfo]) -> LinkKind {
-    let mut name = String::new();
-    let mut tun: &[InfoTun] = &[];
+    let mut kind = None;
+    let mut data = None;
     for info in infos {
         match info {
-            LinkInfo::Kind(kind) => name = kind.to_string(),
-            LinkInfo::Data(InfoData::Tun(data)) => tun = data,
+            LinkInfo::Kind(is) => kind = Some(is),
+            LinkInfo::Data(is) => data = Some(is),
             _ => {}
         }
     }
+    let other = || LinkKind::Other(kind.map(ToString::to_string).unwrap_or_default());
+    match (kind, data) {
+        (Some(InfoKind::Tun), Some(InfoData::Tun(data))) => read_tun(data).unwrap_or_else(other),
+        (Some(InfoKind::Bridge), Some(InfoData::Bridge(data))) => LinkKind::Bridge(read_bridge(data)),
+        (Some(InfoKind::Veth), _) => LinkKind::Veth,
+        (Some(InfoKind::Vlan), Some(InfoData::Vlan(data))) => {
+            let id = data.iter().find_map(|info| if let InfoVlan::Id(id) = info { Some(*id) } else { None });
+            id.map_or_else(other, |id| LinkKind::Vlan { id })
+        }
+        (Some(InfoKind::MacVtap), Some(InfoData::MacVtap(data))) => {
+            let mode = data.iter().find_map(|info| match info {
+                InfoMacVtap::Mode(MacVtapMode::Vepa) => Some(DirectMode::Vepa),
+                InfoMacVtap::Mode(MacVtapMode::Bridge) => Some(DirectMode::Bridge),
+                InfoMacVtap::Mode(MacVtapMode::Passthrough) => Some(DirectMode::Passthrough),
+                _ => None,
+            });
+            LinkKind::Macvtap { mode }
+        }
+        _ => other(),
+    }
+}
+
+/// The settings of a bridge; what a kernel does not tell is as it is on a new one (`net/bridge/br_device.c`).
+fn read_bridge(data: &[InfoBridge]) -> BridgeConfig {
+    let mut config = BridgeConfig { ageing_time: 30_000, forward_delay: 1_500, stp: false, multicast_snooping: true };
+    for info in data {
+        match info {
+            InfoBridge::AgeingTime(time) => config.ageing_time = *time,
+            InfoBridge::ForwardDelay(delay) => config.forward_delay = *delay,
+            InfoBridge::StpState(state) => config.stp = *state != BridgeStpState::Disabled,
+            InfoBridge::MulticastSnooping(snooping) => config.multicast_snooping = *snooping,
+            _ => {}
+        }
+    }
+    config
+}
+
+/// What a tun link is, if it is a tap.
+fn read_tun(tun: &[InfoTun]) -> Option<LinkKind> {
     let octet = |wanted: u16| {
         tun.iter().filter(move |nla| nla.kind() == wanted && nla.value_len() == 1).map(|nla| {
             let mut value = [0];
@@ -78,14 +116,10 @@ fn read_kind(infos: &[LinkInfo]) -> LinkKind {
             value[0]
         })
     };
-    if name == InfoKind::Tun.to_string() && octet(IFLA_TUN_TYPE).eq([TYPE_TAP]) {
-        LinkKind::Tap {
-            multi_queue: octet(IFLA_TUN_MULTI_QUEUE).any(|value| value != 0),
-            persistent: octet(IFLA_TUN_PERSIST).any(|value| value != 0),
-        }
-    } else {
-        LinkKind::Other(name)
-    }
+    octet(IFLA_TUN_TYPE).eq([TYPE_TAP]).then(|| LinkKind::Tap {
+        multi_queue: octet(IFLA_TUN_MULTI_QUEUE).any(|value| value != 0),
+        persistent: octet(IFLA_TUN_PERSIST).any(|value| value != 0),
+    })
 }
 
 /// Every link of the namespace, as the messages so far add up.
@@ -139,16 +173,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.into(),
-            kind: LinkKind::Other(String::new()),
-            mac: None,
-            mtu: 1500,
-            up: false,
-            alias: None,
-            master: None,
-        }
+        Link::new(index, name, LinkKind::Other(String::new()))
     }
 
     fn names(table: &LinkTable) -> Vec<(&str, u32)> {

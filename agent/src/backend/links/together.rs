@@ -61,7 +61,7 @@ pub(super) enum NotTogether {
 /// tells as well who else is in the group. Only the moment between that list and the request is left in which somebody
 /// could put another link into it, who would have to guess one number of four thousand million.
 pub(super) fn delete(requests: &mut Requests, doomed: &[Doomed<'_>]) -> Result<(), NotTogether> {
-    let used: BTreeSet<u32> = list(requests)?.into_iter().map(|(_, group)| group).collect();
+    let used: BTreeSet<u32> = list(requests)?.into_iter().map(|link| link.group).collect();
     let group = free_group(&used, || RandomState::new().hash_one(doomed.len())).ok_or(NotTogether::NoGroup)?;
     let mut moved = BTreeMap::new();
     let deleted = gather(requests, doomed, group, &mut moved).and_then(|()| {
@@ -85,10 +85,9 @@ fn gather(
     moved: &mut BTreeMap<u32, u32>,
 ) -> Result<(), NotTogether> {
     for one in doomed {
-        let found = requests.get_with_group(&Which::Index(one.index)).map_err(kernel("look at a link"))?;
-        let (_, before) =
-            found.filter(|(link, _)| one.is(link)).ok_or_else(|| NotTogether::Changed(one.name.to_owned()))?;
-        moved.insert(one.index, before);
+        let found = requests.get(&Which::Index(one.index)).map_err(kernel("look at a link"))?;
+        let link = found.filter(|link| one.is(link)).ok_or_else(|| NotTogether::Changed(one.name.to_owned()))?;
+        moved.insert(one.index, link.group);
         put(requests, one.index, group).map_err(kernel("put a link into a group"))?;
     }
     Ok(())
@@ -102,9 +101,9 @@ fn put(requests: &mut Requests, index: u32, group: u32) -> io::Result<()> {
 }
 
 /// Whether the group holds all of `doomed`, as they were, and nobody else.
-fn check(doomed: &[Doomed<'_>], all: &[(Link, u32)], group: u32) -> Result<(), NotTogether> {
+fn check(doomed: &[Doomed<'_>], all: &[Link], group: u32) -> Result<(), NotTogether> {
     let mut expected: BTreeMap<u32, &Doomed<'_>> = doomed.iter().map(|one| (one.index, one)).collect();
-    for (link, _) in all.iter().filter(|(_, of)| *of == group) {
+    for link in all.iter().filter(|link| link.group == group) {
         match expected.remove(&link.index) {
             Some(one) if one.is(link) => {}
             Some(one) => return Err(NotTogether::Changed(one.name.to_owned())),
@@ -124,7 +123,7 @@ fn free_group(used: &BTreeSet<u32>, mut random: impl FnMut() -> u64) -> Option<u
     numbers.find(|number| *number >= LEAST_GROUP && !used.contains(number))
 }
 
-fn list(requests: &mut Requests) -> Result<Vec<(Link, u32)>, NotTogether> {
+fn list(requests: &mut Requests) -> Result<Vec<Link>, NotTogether> {
     requests.list().map_err(kernel("list the links"))
 }
 
@@ -137,25 +136,16 @@ mod tests {
     use super::*;
     use crate::model::LinkKind;
 
-    fn link(index: u32, name: &str, alias: &str, group: u32) -> (Link, u32) {
-        let link = Link {
-            index,
-            name: name.into(),
-            kind: LinkKind::Other(String::new()),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            alias: Some(alias.to_owned()).filter(|alias| !alias.is_empty()),
-            master: None,
-        };
-        (link, group)
+    fn link(index: u32, name: &str, alias: &str, group: u32) -> Link {
+        let alias = Some(alias.to_owned()).filter(|alias| !alias.is_empty());
+        Link { alias, group, ..Link::new(index, name, LinkKind::Other(String::new())) }
     }
 
     #[test]
     fn a_group_is_deleted_only_with_exactly_the_links_that_were_put_into_it() {
         let doomed = [(1, "tap1"), (2, "tap2")].map(|(index, name)| Doomed { index, name, alias: "ours" });
         let others = [link(8, "lo", "", 0), link(9, "eth0", "ours", 6)];
-        let verdict = |members: &[(Link, u32)]| {
+        let verdict = |members: &[Link]| {
             let all: Vec<_> = others.iter().chain(members).cloned().collect();
             check(&doomed, &all, 7).map_err(|error| error.to_string())
         };

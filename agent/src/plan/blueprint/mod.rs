@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use super::Settings;
 use crate::backend::ovs::{NewQos, StringMap};
-use crate::model::{MacAddr, Mark, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
+use crate::model::{BridgeConfig, DirectMode, LinkKind, MacAddr, Mark, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
 
 /// How a port of type `openvswitch` is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Layout {
 /// Everything that one VIF wants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Blueprint {
-    /// Taps that vifd makes.
-    pub taps: Vec<WantedTap>,
+    /// Kernel links, each after those that it is put into or stands on.
+    pub links: Vec<WantedLink>,
     /// Directories for sockets that the guest makes.
     pub socket_dirs: Vec<PathBuf>,
     /// Bridges that have to be there.
@@ -36,21 +36,130 @@ pub struct Blueprint {
     pub socket: Option<PathBuf>,
 }
 
-/// A tap.
+impl Blueprint {
+    /// The link that carries the VIF's traffic to its port, or to the guest where there is no port.
+    #[must_use]
+    pub fn netdev(&self) -> Option<&WantedLink> {
+        let made = || self.links.iter().filter(|link| link.maker != LinkMaker::Hypervisor);
+        let port = self.ports.first();
+        let of_port = made().find(|link| port.is_some_and(|port| port.name == link.name));
+        of_port.or_else(|| made().find(|link| !link.shared))
+    }
+
+    /// Whether vifd makes a link of this name for this VIF.
+    #[must_use]
+    pub fn makes(&self, name: &str) -> bool {
+        self.links.iter().any(|link| matches!(link.maker, LinkMaker::Vifd(_)) && link.name == name)
+    }
+}
+
+/// A kernel link. What is `None` is left as it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WantedTap {
+pub struct WantedLink {
     /// Name, at most 15 bytes.
     pub name: String,
+    /// Who makes it.
+    pub maker: LinkMaker,
+    /// Whether any number of VIFs may want it: then one that is there and nobody's is used as it is, and one of ours goes
+    /// with the last VIF that wants it.
+    pub shared: bool,
     /// Address.
     pub mac: Option<MacAddr>,
     /// Octets.
-    pub mtu: u32,
-    /// Whether it has several queues.
-    pub multi_queue: bool,
+    pub mtu: Option<u32>,
     /// Administrative state.
-    pub up: bool,
-    /// Our mark.
-    pub alias: String,
+    pub up: Option<bool>,
+    /// Whether it has to be promiscuous.
+    pub promiscuous: bool,
+    /// Name of the Linux bridge that it is in.
+    pub master: Option<String>,
+    /// Our mark, on what vifd makes.
+    pub alias: Option<String>,
+}
+
+impl WantedLink {
+    /// One of which no more is wanted than that it is there.
+    #[must_use]
+    pub fn new(name: impl Into<String>, maker: LinkMaker) -> Self {
+        WantedLink {
+            name: name.into(),
+            maker,
+            shared: false,
+            mac: None,
+            mtu: None,
+            up: None,
+            promiscuous: false,
+            master: None,
+            alias: None,
+        }
+    }
+}
+
+/// Who makes a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkMaker {
+    /// vifd, like this.
+    Vifd(Make),
+    /// ovs-vswitchd, for an internal port of the VIF's.
+    Switch,
+    /// The hypervisor: vifd puts it into its bridge and does nothing else to it.
+    Hypervisor,
+}
+
+/// What vifd makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Make {
+    /// A tap.
+    Tap {
+        /// Whether it has several queues.
+        multi_queue: bool,
+    },
+    /// A Linux bridge.
+    Bridge {
+        /// Its settings.
+        config: BridgeConfig,
+        /// The interface that leads out of the host, whose addresses and routes the bridge takes over.
+        uplink: Option<String>,
+    },
+    /// One end of a veth pair.
+    Veth {
+        /// Name of the other end, a link of the same blueprint.
+        peer: String,
+    },
+    /// A VLAN.
+    Vlan {
+        /// Name of the link that it stands on.
+        on: String,
+        /// 1 to 4094.
+        id: u16,
+    },
+    /// A macvtap.
+    Macvtap {
+        /// Name of the link that it stands on.
+        on: String,
+        /// Its mode.
+        mode: DirectMode,
+    },
+}
+
+impl Make {
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Make::Tap { .. } => "tap",
+            Make::Bridge { .. } => "bridge",
+            Make::Veth { .. } => "veth",
+            Make::Vlan { .. } => "vlan",
+            Make::Macvtap { .. } => "macvtap",
+        }
+    }
+
+    /// Whether a link of this kind may be it.
+    #[must_use]
+    pub fn is(&self, kind: &LinkKind) -> bool {
+        kind.name() == self.name()
+    }
 }
 
 /// A bridge that has to be there. One that is there already is left as it is.
@@ -142,8 +251,13 @@ pub fn blueprint(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Bluep
     }
     let mut blueprint = of_kind(vif, layout, settings)?;
     let marks = settings.marks(Some(vif.id), vif.preserve_on_delete);
-    for tap in &mut blueprint.taps {
-        tap.alias = Mark::text(&settings.agent, vif.id, vif.preserve_on_delete);
+    for link in &mut blueprint.links {
+        let LinkMaker::Vifd(make) = &link.maker else { continue };
+        let uplink = if let Make::Bridge { uplink, .. } = make { uplink.as_deref() } else { None };
+        link.alias = Some(match link.shared {
+            true => Mark::shared_text(&settings.agent, uplink),
+            false => Mark::text(&settings.agent, vif.id, vif.preserve_on_delete),
+        });
     }
     for port in &mut blueprint.ports {
         port.ids.extend(marks.clone());
@@ -220,4 +334,14 @@ fn interface_id(vif: &Vif, profile: &OpenVSwitchProfile) -> String {
 /// The datapath that the record asks for.
 fn datapath_type(profile: &OpenVSwitchProfile, default: &str) -> String {
     profile.datapath_type.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| default.to_owned())
+}
+
+/// A tap of the guest's.
+fn tap(vif: &Vif, name: &str, multi_queue: bool, settings: &Settings) -> WantedLink {
+    WantedLink {
+        mac: vif.address,
+        mtu: Some(mtu(vif, settings)),
+        up: Some(vif.active),
+        ..WantedLink::new(name, LinkMaker::Vifd(Make::Tap { multi_queue }))
+    }
 }

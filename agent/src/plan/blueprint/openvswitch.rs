@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Blueprint, Isolation, Layout, Maker, Unbuildable, WantedBridge, WantedPort, WantedTap, datapath_type, interface_id,
-    interface_ids, is_trunk_bridge, mtu, network_bridge,
+    Blueprint, Isolation, Layout, Maker, Unbuildable, WantedBridge, WantedPort, datapath_type, interface_id,
+    interface_ids, is_trunk_bridge, mtu, network_bridge, tap,
 };
 use crate::backend::ovs::{NewQos, StringMap};
 use crate::model::{OpenVSwitchProfile, Vif, cut_name};
@@ -30,14 +30,7 @@ pub(super) fn blueprint(
                 reason: "a tap is made only together with its port: create_port has to be true as well".to_owned(),
             });
         }
-        blueprint.taps.push(WantedTap {
-            name: vif_name.to_owned(),
-            mac: vif.address,
-            mtu,
-            multi_queue: profile.multiqueue,
-            up: vif.active,
-            alias: String::new(),
-        });
+        blueprint.links.push(tap(vif, vif_name, profile.multiqueue, settings));
     }
     let port = |bridge: &str, ids: StringMap, maker: Maker| WantedPort {
         bridge: bridge.to_owned(),

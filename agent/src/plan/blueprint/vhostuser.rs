@@ -31,7 +31,7 @@ pub(super) fn blueprint(
         ),
     };
     Ok(Blueprint {
-        taps: Vec::new(),
+        links: Vec::new(),
         socket_dirs,
         bridges: vec![WantedBridge {
             name: bridge.to_owned(),

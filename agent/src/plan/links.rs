@@ -1,0 +1,491 @@
+//! The kernel links of one VIF's blueprint against what is there. Whatever the type of the VIF: a blueprint says which
+//! links it wants, and this file compares.
+
+use std::sync::Arc;
+
+use super::blueprint::{Blueprint, LinkMaker, Make, WantedLink};
+use super::compare::{Findings, Work, delete_link};
+use super::inventory::port_owner;
+use super::sight::Sight;
+use super::{Missing, Owner};
+use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
+use crate::model::{Link, LinkKind, Mark, VifId};
+
+/// Whose port stands where a link is to be made.
+enum InTheWay {
+    /// Another VIF's of ours, on its way out.
+    Vif(VifId),
+    /// Somebody else's; the sentence says whose.
+    Foreign(String),
+}
+
+/// How a link that has a wanted name compares with what was wanted to be built.
+enum Build {
+    /// As wanted.
+    Right,
+    /// It is something else altogether: a sentence.
+    Another(String),
+    /// It is of the right kind and was built in a way that cannot be changed while it lives: a sentence.
+    Otherwise(String),
+}
+
+impl Work<'_> {
+    /// All links of a blueprint.
+    pub(super) fn links(&mut self, id: VifId, blueprint: &Blueprint, sight: &mut Sight<'_>, found: &mut Findings) {
+        if blueprint.links.iter().any(|wanted| wanted.maker != LinkMaker::Hypervisor) {
+            found.link_ready = Some(true);
+        }
+        for wanted in &blueprint.links {
+            let right = match &wanted.maker {
+                LinkMaker::Vifd(make) => self.made_link(id, wanted, make, blueprint, sight, found),
+                LinkMaker::Switch => self.switchs_link(wanted, sight, found),
+                LinkMaker::Hypervisor => {
+                    self.hypervisors_link(wanted, sight, found);
+                    true
+                }
+            };
+            if !right {
+                found.link_ready = Some(false);
+            }
+        }
+    }
+
+    /// A link that vifd makes; answers whether it is right.
+    fn made_link(
+        &mut self,
+        id: VifId,
+        wanted: &WantedLink,
+        make: &Make,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> bool {
+        let Some(link) = sight.link(&wanted.name) else {
+            self.missing_link(id, wanted, make, blueprint, sight, found);
+            return false;
+        };
+        let is_named = blueprint.netdev().is_some_and(|named| named.name == wanted.name);
+        if is_named {
+            found.facts.mtu = Some(link.mtu);
+        }
+        let settings = self.inputs.settings;
+        let build = self.build(wanted, make, link, sight);
+        match settings.link_owner(link.alias.as_deref()) {
+            Owner::Us { vif, .. } if wanted.shared == vif.is_none() && vif.is_none_or(|vif| vif == id) => {}
+            Owner::Us { vif: Some(other), .. } if other != id => {
+                found
+                    .blocked
+                    .get_or_insert(Missing::Busy(format!("link {} still belongs to VIF {other}", wanted.name)));
+                return false;
+            }
+            Owner::Us { .. } => {
+                let reason = format!("link {} is there for another purpose of vifd's", wanted.name);
+                found.conflict.get_or_insert(reason);
+                return false;
+            }
+            Owner::Other(who) | Owner::Later(who) => {
+                found.conflict.get_or_insert(format!("link {} belongs to {who}", wanted.name));
+                return false;
+            }
+            Owner::Nobody if link.group == settings.nursery() => {
+                // A crash left it before it had its mark.
+                found.links.push(delete_link(link));
+                return false;
+            }
+            // What several VIFs may use is used as it is.
+            Owner::Nobody if wanted.shared => {
+                return match build {
+                    Build::Right => self.uplink(wanted, make, link, false, sight, found),
+                    Build::Another(reason) | Build::Otherwise(reason) => {
+                        found.conflict.get_or_insert(reason);
+                        false
+                    }
+                };
+            }
+            Owner::Nobody => {
+                let as_os_vif_left_it =
+                    matches!(build, Build::Right) && (wanted.mac.is_none() || link.mac == wanted.mac);
+                if !(settings.adopt && as_os_vif_left_it) {
+                    found.conflict.get_or_insert(match build {
+                        Build::Another(reason) => reason,
+                        _ => format!(
+                            "a link named {} is there and vifd did not make it (adoption is off: [agent] adopt)",
+                            wanted.name
+                        ),
+                    });
+                    return false;
+                }
+            }
+        }
+        match build {
+            Build::Right => {}
+            Build::Another(reason) => {
+                found.conflict.get_or_insert(reason);
+                return false;
+            }
+            Build::Otherwise(reason) if matches!(make, Make::Tap { .. }) => {
+                // A guest may have it open.
+                found.failed.get_or_insert(format!("{reason}, unplug the VIF first"));
+            }
+            Build::Otherwise(_) => {
+                self.remake(id, link, sight, found);
+                return false;
+            }
+        }
+        if let Some(Mark::Shared { uplink: Some(before), .. }) = link.alias.as_deref().and_then(Mark::parse)
+            && !matches!(make, Make::Bridge { uplink: Some(uplink), .. } if *uplink == before)
+            && let Some(interface) = sight.link(&before).filter(|interface| interface.master == Some(link.index))
+        {
+            // It gets its addresses back before the bridge forgets whose they were.
+            found.links.push(move_uplink(interface, link, false));
+            return false;
+        }
+        let mut right = self.change_link(wanted, link, sight, found);
+        if right {
+            right = self.uplink(wanted, make, link, true, sight, found);
+        }
+        right
+    }
+
+    /// How a link compares with what was wanted to be built.
+    fn build(&self, wanted: &WantedLink, make: &Make, link: &Link, sight: &mut Sight<'_>) -> Build {
+        let another =
+            || Build::Another(format!("link {} is a {} and not a {}", wanted.name, link.kind.name(), make.name()));
+        let mut stands_on = |lower: &str| sight.link(lower).is_some_and(|lower| link.lower == Some(lower.index));
+        match (make, &link.kind) {
+            (Make::Tap { multi_queue }, LinkKind::Tap { multi_queue: has, .. }) if has != multi_queue => {
+                let (is, should) = if *has { ("several queues", "one") } else { ("one queue", "several") };
+                Build::Otherwise(format!(
+                    "tap {} has {is} and the record wants {should}: a tap cannot change that while it lives",
+                    wanted.name
+                ))
+            }
+            (Make::Tap { .. }, LinkKind::Tap { .. }) | (Make::Bridge { .. }, LinkKind::Bridge(_)) => Build::Right,
+            (Make::Veth { peer }, LinkKind::Veth) => {
+                if stands_on(peer) {
+                    Build::Right
+                } else {
+                    Build::Otherwise(format!("veth {} has another peer than {peer}", wanted.name))
+                }
+            }
+            (Make::Vlan { on, id }, LinkKind::Vlan { id: has }) => {
+                if has != id {
+                    Build::Otherwise(format!("link {} is VLAN {has} and not {id}", wanted.name))
+                } else if stands_on(on) {
+                    Build::Right
+                } else {
+                    Build::Otherwise(format!("VLAN link {} does not stand on {on}", wanted.name))
+                }
+            }
+            (Make::Macvtap { on, mode }, LinkKind::Macvtap { mode: has }) => {
+                if *has != Some(*mode) {
+                    Build::Otherwise(format!("macvtap {} is in another mode than {}", wanted.name, mode.name()))
+                } else if stands_on(on) {
+                    Build::Right
+                } else {
+                    Build::Otherwise(format!("macvtap {} does not stand on {on}", wanted.name))
+                }
+            }
+            _ => another(),
+        }
+    }
+
+    /// A link of ours that has to be made anew goes first, after the port that names it.
+    fn remake(&self, id: VifId, link: &Link, sight: &mut Sight<'_>, found: &mut Findings) {
+        match (sight.port(&link.name), sight.interface(&link.name)) {
+            (Some(port), interface) if matches!(port_owner(port, interface, self.inputs.settings), Owner::Us { vif: Some(vif), .. } if vif == id) =>
+            {
+                self.give_up(id, port, interface, sight, found);
+            }
+            (None, None) => found.links.push(delete_link(link)),
+            _ => {
+                let reason = format!("link {} has to be made anew, and a port that is not ours uses it", link.name);
+                found.conflict.get_or_insert(reason);
+            }
+        }
+    }
+
+    /// A link of ours is not there.
+    fn missing_link(
+        &mut self,
+        id: VifId,
+        wanted: &WantedLink,
+        make: &Make,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
+        found.unseen("netdev");
+        if let Some(misnamed) = self.misnamed(id, wanted, make, blueprint, sight) {
+            found.links.push(LinkOp::ChangeLink {
+                index: misnamed.index,
+                name: misnamed.name.clone(),
+                change: Box::new(LinkChange {
+                    rename: Some(wanted.name.clone()),
+                    up: wanted.up,
+                    ..LinkChange::default()
+                }),
+            });
+            return;
+        }
+        match self.port_in_the_way(id, &wanted.name, sight) {
+            None => {}
+            Some(InTheWay::Vif(other)) => {
+                let busy = format!("port {} still belongs to VIF {other}", wanted.name);
+                found.blocked.get_or_insert(Missing::Busy(busy));
+                return;
+            }
+            Some(InTheWay::Foreign(reason)) => {
+                found.conflict.get_or_insert(reason);
+                return;
+            }
+        }
+        if let (Some(port), Some(interface)) = (sight.port(&wanted.name), sight.interface(&wanted.name))
+            && matches!(port_owner(port, Some(interface), self.inputs.settings), Owner::Us { .. })
+            && Self::outlived_its_netdev(port, interface, true, sight)
+        {
+            self.give_up(id, port, Some(interface), sight, found);
+            return;
+        }
+        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
+            && sight.link(on).is_none()
+            && !blueprint.makes(on)
+        {
+            let reason = format!("link {} stands on {on}, and this host has no such link", wanted.name);
+            found.blocked.get_or_insert(Missing::Uplink(reason));
+            return;
+        }
+        if let Make::Veth { peer } = make {
+            if let Some(end) = sight.link(peer) {
+                // It is the end of another pair: `build` says so when it is its turn, if it is ours.
+                if !matches!(self.inputs.settings.link_owner(end.alias.as_deref()), Owner::Us { .. }) {
+                    let reason = format!("veth {} cannot be made: a link named {peer} is there", wanted.name);
+                    found.conflict.get_or_insert(reason);
+                }
+                return;
+            }
+            // One of the two makes both.
+            let made = |op: &LinkOp| matches!(op, LinkOp::CreateLink { link, .. } if link.name == *peer);
+            if found.links.iter().any(made) {
+                return;
+            }
+        }
+        if wanted.shared && !self.created_links.insert(wanted.name.clone()) {
+            return;
+        }
+        if let Some(kind) = new_kind(make, blueprint) {
+            found.links.push(LinkOp::CreateLink { link: Box::new(new_link(wanted)), kind });
+        }
+    }
+
+    /// The link of this VIF's that somebody gave another name than this wanted one: the only one of its kind that has a
+    /// name which nobody wants.
+    fn misnamed(
+        &self,
+        id: VifId,
+        wanted: &WantedLink,
+        make: &Make,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+    ) -> Option<Arc<Link>> {
+        let owned = &self.inventory.by_vif.get(&id).filter(|_| !wanted.shared)?.links;
+        let mut astray = owned.iter().filter(|link| make.is(&link.kind) && !blueprint.makes(&link.name));
+        let link = astray.next().filter(|_| astray.next().is_none())?;
+        let lacking = |other: &&WantedLink| {
+            matches!(&other.maker, LinkMaker::Vifd(of) if of.is(&link.kind)) && sight.link(&other.name).is_none()
+        };
+        let mut lacking = blueprint.links.iter().filter(lacking);
+        let only = lacking.next()?.name == wanted.name && lacking.next().is_none();
+        // A port that names it by that name is somebody's business.
+        (only && sight.interface(&link.name).is_none()).then(|| Arc::clone(link))
+    }
+
+    /// Whether a link of this VIF's is to get another name.
+    pub(super) fn is_misnamed(&self, id: VifId, link: &Link, blueprint: &Blueprint, sight: &mut Sight<'_>) -> bool {
+        blueprint.links.iter().any(|wanted| {
+            let LinkMaker::Vifd(make) = &wanted.maker else { return false };
+            sight.link(&wanted.name).is_none()
+                && self
+                    .misnamed(id, wanted, make, blueprint, sight)
+                    .is_some_and(|misnamed| misnamed.index == link.index)
+        })
+    }
+
+    /// Brings what can be changed of a link of ours to what is wanted; answers whether nothing has to be.
+    fn change_link(&self, wanted: &WantedLink, link: &Link, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+        let mut change = LinkChange {
+            rename: None,
+            mac: wanted.mac.filter(|mac| link.mac != Some(*mac)),
+            mtu: wanted.mtu.filter(|mtu| link.mtu != *mtu),
+            up: wanted.up.filter(|up| link.up != *up),
+            promiscuous: (wanted.promiscuous && !link.promiscuous).then_some(true),
+            master: None,
+            bridge: None,
+            alias: wanted.alias.clone().filter(|alias| link.alias.as_ref() != Some(alias)),
+        };
+        if let LinkMaker::Vifd(Make::Bridge { config, .. }) = &wanted.maker
+            && link.kind != LinkKind::Bridge(*config)
+        {
+            change.bridge = Some(*config);
+        }
+        if let Some(master) = &wanted.master {
+            match sight.link(master) {
+                Some(bridge) if link.master == Some(bridge.index) => {}
+                Some(_) => change.master = Some(master.clone()),
+                // It comes in this batch or in another, and says so itself.
+                None => {}
+            }
+        }
+        if change == LinkChange::default() {
+            return wanted.master.as_ref().is_none_or(|master| sight.link(master).is_some());
+        }
+        found.links.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change: Box::new(change) });
+        false
+    }
+
+    /// The interface that a bridge is to have for its uplink; answers whether nothing has to be done.
+    fn uplink(
+        &self,
+        wanted: &WantedLink,
+        make: &Make,
+        bridge: &Link,
+        ours: bool,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> bool {
+        let Make::Bridge { uplink: Some(uplink), .. } = make else { return true };
+        let Some(interface) = sight.link(uplink) else {
+            let reason =
+                format!("bridge {} wants {uplink} for its uplink, and this host has no such link", wanted.name);
+            found.unanswered.get_or_insert(Missing::Uplink(reason));
+            return false;
+        };
+        let member = interface.master == Some(bridge.index);
+        if member && interface.addresses.is_empty() {
+            return true;
+        }
+        if !ours && !member {
+            found.conflict.get_or_insert(format!(
+                "bridge {} is there, vifd did not make it, and {uplink} is not in it",
+                wanted.name
+            ));
+            return false;
+        }
+        if !member && interface.master.is_some() {
+            found.conflict.get_or_insert(format!(
+                "{uplink} is to be the uplink of bridge {} and is in another bridge or bond",
+                wanted.name
+            ));
+            return false;
+        }
+        if !ours {
+            return true;
+        }
+        found.links.push(move_uplink(interface, bridge, true));
+        false
+    }
+
+    /// The netdev of a port of ours of which Open vSwitch makes the netdev; answers whether it is right.
+    fn switchs_link(&self, wanted: &WantedLink, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+        // Before it is there, the port says what is missing.
+        let Some(link) = sight.link(&wanted.name) else { return false };
+        // Somebody else's netdev of this name is a conflict of the port's.
+        let ours = match (sight.port(&wanted.name), sight.interface(&wanted.name)) {
+            (Some(port), interface) => {
+                matches!(port_owner(port, interface, self.inputs.settings), Owner::Us { vif: Some(_), .. })
+            }
+            _ => false,
+        };
+        ours && self.change_link(wanted, link, sight, found)
+    }
+
+    /// The hypervisor's own device: it goes into its bridge when the hypervisor has set it up and put it nowhere. One that
+    /// is down is being made still, and an ioctl that puts it where it is already would fail.
+    fn hypervisors_link(&self, wanted: &WantedLink, sight: &mut Sight<'_>, found: &mut Findings) {
+        let Some(link) = sight.link(&wanted.name) else {
+            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+            return;
+        };
+        let Some(master) = &wanted.master else { return };
+        let Some(bridge) = sight.link(master) else { return };
+        match link.master {
+            Some(index) if index == bridge.index => {}
+            Some(_) => {
+                found.conflict.get_or_insert(format!(
+                    "{} is in another bridge than {master}, and it is the hypervisor's to move",
+                    wanted.name
+                ));
+            }
+            None if link.up => {
+                found.links.push(LinkOp::ChangeLink {
+                    index: link.index,
+                    name: link.name.clone(),
+                    change: Box::new(LinkChange { master: Some(master.clone()), ..LinkChange::default() }),
+                });
+            }
+            None => {
+                found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+            }
+        }
+    }
+
+    /// A port that is not ours and names a netdev that is not there: a link of this name would fall to it.
+    fn port_in_the_way(&self, id: VifId, name: &str, sight: &mut Sight<'_>) -> Option<InTheWay> {
+        let interface = sight.interface(name)?;
+        let port = sight.port(name).filter(|port| port.has_interface(name));
+        let owner = port.map_or_else(
+            || self.inputs.settings.owner(&interface.external_ids),
+            |port| port_owner(port, Some(interface), self.inputs.settings),
+        );
+        match owner {
+            Owner::Us { vif: Some(other), .. } if other != id => Some(InTheWay::Vif(other)),
+            Owner::Us { .. } => None,
+            Owner::Other(who) | Owner::Later(who) => {
+                Some(InTheWay::Foreign(format!("port {name} belongs to {who}, and the tap would fall to it")))
+            }
+            Owner::Nobody if self.inputs.settings.adopt => None,
+            Owner::Nobody => {
+                let bridge = port.map_or("", |port| port.bridge.as_str());
+                Some(InTheWay::Foreign(format!(
+                    "bridge {bridge} has a port {name} that vifd did not make, and the tap would fall to it (adoption \
+                     is off: [agent] adopt)"
+                )))
+            }
+        }
+    }
+}
+
+/// Takes an interface into a bridge or lets it out.
+pub(super) fn move_uplink(interface: &Link, bridge: &Link, join: bool) -> LinkOp {
+    LinkOp::MoveUplink {
+        interface: (interface.index, interface.name.clone()),
+        bridge: (bridge.index, bridge.name.clone()),
+        join,
+    }
+}
+
+/// What is asked of the kernel for a wanted link.
+fn new_link(wanted: &WantedLink) -> NewLink {
+    NewLink {
+        name: wanted.name.clone(),
+        mac: wanted.mac,
+        mtu: wanted.mtu,
+        up: wanted.up.unwrap_or(false),
+        promiscuous: wanted.promiscuous,
+        master: wanted.master.clone(),
+        alias: wanted.alias.clone().unwrap_or_default(),
+    }
+}
+
+/// Its kind; `None` for a veth whose other end is not wanted, which no blueprint asks for.
+fn new_kind(make: &Make, blueprint: &Blueprint) -> Option<NewKind> {
+    Some(match make {
+        Make::Tap { multi_queue } => NewKind::Tap { multi_queue: *multi_queue },
+        Make::Bridge { config, .. } => NewKind::Bridge(*config),
+        Make::Veth { peer } => {
+            NewKind::Veth(Box::new(new_link(blueprint.links.iter().find(|link| link.name == *peer)?)))
+        }
+        Make::Vlan { on, id } => NewKind::Vlan { on: on.clone(), id: *id },
+        Make::Macvtap { on, mode } => NewKind::Macvtap { on: on.clone(), mode: *mode },
+    })
+}
