@@ -22,7 +22,6 @@ pub(super) const SHARED: &str = "/vm";
 /// A VM that is not booted yet; each command is a boot.
 #[derive(Debug)]
 pub struct Vm {
-    sriov: bool,
     limit: Duration,
     directory: tempfile::TempDir,
 }
@@ -47,6 +46,9 @@ impl Vm {
     /// When this machine cannot run it; the message says what it lacks.
     pub fn new() -> Result<Vm> {
         let kit = tools_folder().join("vm");
+        if !nix::unistd::Uid::effective().is_root() {
+            bail!("the VM sees this machine's files as root does, which this is not");
+        }
         if !cfg!(target_arch = "x86_64") {
             bail!("the VM is of x86-64 and runs this machine's programs, which are not");
         }
@@ -55,20 +57,13 @@ impl Vm {
         }
         let directory = private_directory()?;
         fs::create_dir(directory.path().join("vm"))?;
-        Ok(Vm { sriov: false, limit: Duration::from_secs(300), directory })
+        Ok(Vm { limit: Duration::from_secs(300), directory })
     }
 
     /// Whether this process runs in the VM.
     #[must_use]
     pub fn inside() -> bool {
         std::env::var_os(KIT).is_some()
-    }
-
-    /// With an IOMMU and an igb NIC that has functions.
-    #[must_use]
-    pub fn with_sriov(mut self) -> Vm {
-        self.sriov = true;
-        self
     }
 
     /// Ends with an error what takes longer than this, the boot included.
@@ -95,9 +90,9 @@ impl Vm {
         // Killed with the test, whatever ends that; and the emulator with the script.
         script.args(["--pdeathsig", "KILL"]);
         script.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("vm/run"));
-        script.args(self.sriov.then_some("--sriov")).arg("--share").arg(self.shared());
+        script.arg("--share").arg(self.shared());
         script.arg(command.get_program()).args(command.get_args());
-        script.env("VIFD_LAB", tools_folder());
+        script.env("VIFD_LAB", std::path::absolute(tools_folder())?);
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => script.env(name, value),
