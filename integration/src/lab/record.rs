@@ -65,8 +65,10 @@ impl Record {
         if data.contains_key("vif_name") {
             data.insert("vif_name".into(), name("tap"));
         }
+        own_bridge(data, &name("qbr"));
         if let Some(profile) = self.profile_mut() {
             profile.insert("interface_id".into(), json!(id));
+            own_bridge(profile, &name("qbr"));
         }
         if let Some(ip) =
             self.0.pointer_mut(&pointer("vif", &["network", "subnets", "objects/0", "ips", "objects/0", "address"]))
@@ -185,6 +187,15 @@ impl Record {
     }
 }
 
+/// Gives a VIF that has a bridge to itself (os-vif's `qbr…`) one of another name.
+fn own_bridge(object: &mut Map<String, Value>, name: &Value) {
+    if let Some(bridge) = object.get_mut("bridge_name")
+        && bridge.as_str().is_some_and(|bridge| bridge.starts_with("qbr"))
+    {
+        *bridge = name.clone();
+    }
+}
+
 /// The members of an object in either form.
 fn members(object: &mut Map<String, Value>) -> &mut Map<String, Value> {
     if object.contains_key(DATA) { self::object(&mut object[DATA]) } else { object }
@@ -226,6 +237,9 @@ mod tests {
         assert_eq!(other.mac(), "22:52:26:02:03:04");
         assert_eq!((one.ip(), other.ip()), ("10.0.0.1".into(), "10.2.3.4".into()));
         assert_eq!(one.bridge(), "br-int");
+        let hybrid = Record::fixture("bridge-hybrid")?.numbered(7);
+        assert_eq!(hybrid.field("bridge_name"), Some("qbr00000007-4c"));
+        assert_eq!(Record::fixture("bridge-flat")?.numbered(7).field("bridge_name"), Some("brq-flat"), "shared");
         Ok(())
     }
 
