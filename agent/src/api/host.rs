@@ -1,5 +1,6 @@
 //! The host as a whole: its status, its plan, orders to the reconciler, probes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -66,7 +67,7 @@ pub(super) async fn plan(State(api): State<Api>) -> Json<PlanView> {
             .map(|vif| Unready {
                 vif: vif.id,
                 bridge: vif.facts.bridge.clone(),
-                port: vif.facts.port.clone().or_else(|| vif.facts.netdev.clone()),
+                port: vif.facts.name().map(Cow::into_owned),
                 phase: vif.phase,
                 reason: vif.reason.to_string(),
                 message: vif.message.clone(),

@@ -12,7 +12,7 @@ use ovsdb::text::Text;
 use uuid::Uuid;
 
 use super::openflow::Picture;
-use super::ovs::{MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
+use super::ovs::{ACCESS, MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
 use crate::model::{Bridge, Interface, LinkState, Observed, OvsState, Port, Qos, View};
 
@@ -134,13 +134,16 @@ impl World {
                     self.ovs.qos.remove(qos);
                 }
             }
-            OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config } => {
+            OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config, access } => {
                 let port = self.port(name)?;
                 if port.uuid != *uuid || port.bridge != *bridge {
                     return Err(Outcome::Conflict(format!("port {name} changed")));
                 }
                 port.external_ids.extend(external_ids.clone());
                 port.other_config.extend(other_config.clone());
+                if access.is_some() {
+                    (port.tag, port.vlan_mode, port.trunks) = (*access, Some(ACCESS.into()), BTreeSet::new());
+                }
             }
             OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
                 let interface = self.interface(name)?;

@@ -99,9 +99,8 @@ impl Columns {
 
 /// What people know the VIF by on this host.
 pub(super) fn port(vif: &VifStatus) -> String {
-    let facts = &vif.facts;
-    match facts.port.as_ref().or(facts.netdev.as_ref()) {
-        Some(name) => name.clone(),
+    match vif.facts.name() {
+        Some(name) => name.into_owned(),
         None => vif.id.to_string().chars().take(13).collect(),
     }
 }

@@ -211,7 +211,9 @@ pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failur
         return Ok(id);
     }
     let vifs: Vec<VifStatus> = client.get("/v1/vifs").await?;
-    let named = |vif: &&VifStatus| [&vif.facts.port, &vif.facts.netdev].into_iter().flatten().any(|name| name == word);
+    let named = |vif: &&VifStatus| {
+        vif.facts.name().is_some_and(|name| name == word) || vif.facts.netdev.as_deref() == Some(word)
+    };
     let guest = |vif: &&VifStatus| vif.instance.as_deref() == Some(word);
     let begins = |vif: &&VifStatus| word.len() >= 4 && vif.id.to_string().starts_with(word);
     let mut found: Vec<&VifStatus> = vifs.iter().filter(named).collect();

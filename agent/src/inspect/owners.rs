@@ -1,5 +1,6 @@
 //! Whose a cookie is and whose a port, in the words that people know things by. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -48,7 +49,7 @@ impl Belongs {
     /// A VIF, as its status tells of it.
     #[must_use]
     pub fn to(vif: &VifStatus) -> Belongs {
-        let port = vif.facts.port.clone().or_else(|| vif.facts.netdev.clone());
+        let port = vif.facts.name().map(Cow::into_owned);
         Belongs::Vif { id: vif.id, port, guest: vif.instance.clone() }
     }
 }
@@ -79,8 +80,8 @@ impl fmt::Display for Belongs {
 pub struct Owners {
     tag: OwnerTag,
     by_cookie: BTreeMap<u64, Belongs>,
-    /// VIFs by bridge and port.
-    by_port: BTreeMap<(String, String), VifId>,
+    /// VIFs by bridge and port, and VLAN of sub-ports.
+    by_port: BTreeMap<(String, String, Option<u16>), VifId>,
 }
 
 impl Owners {
@@ -108,7 +109,7 @@ impl Owners {
         for (id, vif) in &status.vifs {
             by_cookie.insert(Cookie::vif(tag, *id).0, Belongs::to(vif));
             if let (Some(bridge), Some(port)) = (&vif.facts.bridge, &vif.facts.port) {
-                by_port.insert((bridge.clone(), port.clone()), *id);
+                by_port.insert((bridge.clone(), port.clone(), vif.facts.vlan), *id);
             }
         }
         Owners { tag, by_cookie, by_port }
@@ -130,10 +131,10 @@ impl Owners {
         self.by_cookie.contains_key(&cookie)
     }
 
-    /// The VIF that has this port.
+    /// The VIF that has this port, or this VLAN of it.
     #[must_use]
-    pub fn at(&self, bridge: &str, port: &str) -> Option<Belongs> {
-        let id = self.by_port.get(&(bridge.to_owned(), port.to_owned()))?;
+    pub fn at(&self, bridge: &str, port: &str, vlan: Option<u16>) -> Option<Belongs> {
+        let id = self.by_port.get(&(bridge.to_owned(), port.to_owned(), vlan))?;
         self.by_cookie.get(&Cookie::vif(self.tag, *id).0).cloned()
     }
 }

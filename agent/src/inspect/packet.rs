@@ -63,6 +63,8 @@ pub(super) struct Around<'a> {
     pub vif: &'a Vif,
     /// Its OpenFlow port.
     pub port: u16,
+    /// Its VLAN there, where it is a sub-port.
+    pub vlan: Option<u16>,
     /// Where its network leaves the host.
     pub uplink: Option<Uplink>,
     /// All records.
@@ -137,7 +139,7 @@ pub(super) fn packet(question: &Question, around: Around<'_>) -> Result<Packet, 
         return Err(senseless("to", "what comes from the uplink is for the VIF itself"));
     }
     let (port, tag) = match (question.from_uplink, around.uplink) {
-        (false, _) => (around.port, None),
+        (false, _) => (around.port, around.vlan),
         (true, Some(uplink)) => (uplink.port, uplink.vlan),
         (true, None) => {
             return Err(senseless(
@@ -351,7 +353,7 @@ mod tests {
             desired.vifs.insert(vif.id, Arc::new(vif.clone()));
         }
         let uplink = Some(Uplink { port: 9, vlan: Some(100) });
-        packet(question, Around { vif: own, port: 5, uplink, desired: &desired })
+        packet(question, Around { vif: own, port: 5, vlan: None, uplink, desired: &desired })
     }
 
     fn told(question: &Question) -> String {

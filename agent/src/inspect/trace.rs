@@ -145,10 +145,15 @@ pub fn explain(text: &str, sense: Sense<'_>) -> Trace {
     let mut failure = None;
     let mut round = 0;
     let mut places: Vec<Option<u16>> = Vec::new();
+    // With which it comes; every resumption begins with a line of its own on that.
+    let mut vlan = None;
     for line in text.lines() {
         let (depth, words) = (line.len() - line.trim_start().len(), line.trim());
         if let Some(actions) = line.strip_prefix("Datapath actions: ") {
-            sent(actions, sense, &mut trace.sent);
+            sent(actions, vlan, sense, &mut trace.sent);
+        } else if let Some(flow) = line.strip_prefix("Flow: ") {
+            let tag = flow.split(',').find_map(|field| field.strip_prefix("dl_vlan="));
+            vlan = tag.and_then(|tag| tag.parse().ok());
         } else if line.starts_with("recirc(") {
             round += 1;
             if line.contains("default ct_state=") {
@@ -274,8 +279,7 @@ fn dropped(step: &Step, priority: Option<u16>, unicast: bool) -> Option<Dropped>
 }
 
 /// The outputs in a list of datapath actions (`--names`): `push_vlan(vid=100,pcp=0),eth1,pop_vlan,tap2`.
-fn sent(actions: &str, sense: Sense<'_>, all: &mut Vec<Sent>) {
-    let mut vlan = None;
+fn sent(actions: &str, mut vlan: Option<u16>, sense: Sense<'_>, all: &mut Vec<Sent>) {
     let mut depth = 0_usize;
     let pieces = actions.split(|letter| {
         match letter {
@@ -292,10 +296,10 @@ fn sent(actions: &str, sense: Sense<'_>, all: &mut Vec<Sent>) {
         } else if action == "pop_vlan" {
             vlan = None;
         } else if let Some(inner) = action.strip_prefix("clone(").and_then(|rest| rest.strip_suffix(')')) {
-            sent(inner, sense, all);
+            sent(inner, vlan, sense, all);
         } else if !action.contains('(') && !matches!(action, "drop" | "ct_clear" | "pop_eth" | "") {
             all.push(Sent {
-                to: sense.owners.at(sense.bridge, action),
+                to: sense.owners.at(sense.bridge, action, vlan),
                 uplink: sense.uplinks.iter().any(|uplink| uplink == action),
                 port: action.to_owned(),
                 vlan,
@@ -364,11 +368,8 @@ fn sentence(trace: &Trace, failure: Option<&str>) -> String {
 }
 
 fn receiver(sent: &Sent) -> String {
-    let to = sent.to.as_ref().map_or_else(|| sent.port.clone(), ToString::to_string);
-    match sent.vlan {
-        Some(vlan) => format!("VLAN {vlan} of {to}"),
-        None => to,
-    }
+    // Which VLAN of a trunk says the sub-port's name.
+    sent.to.as_ref().map_or_else(|| sent.port.clone(), ToString::to_string)
 }
 
 /// Why a VIF cannot get a packet that is on this bridge.
@@ -402,8 +403,9 @@ impl Inspector {
         let desired = self.eyes.records.borrow().desired.clone();
         let record = desired.vifs.get(&id);
         let record = record.ok_or_else(|| InspectError::NotOurs(format!("VIF {id} has no record any more")))?;
-        let uplink = self.intended(FlowsOf::Vif(id)).await?.and_then(|intended| intended.uplink);
-        let asked = packet(question, Around { vif: record, port, uplink, desired: &desired });
+        let intended = self.intended(FlowsOf::Vif(id)).await?.unwrap_or_default();
+        let (uplink, vlan) = (intended.uplink, intended.vlan);
+        let asked = packet(question, Around { vif: record, port, vlan, uplink, desired: &desired });
         let asked =
             asked.map_err(|error| InspectError::Unclear { parameter: error.parameter, message: error.message })?;
         let mut arguments = vec!["--names"];

@@ -139,7 +139,7 @@ impl<'a> Work<'a> {
         let observed = self.inputs.observed;
         let missing_view = if observed.links.ready().is_none() {
             Some(LINKS)
-        } else if observed.ovs.ready().is_none() && !blueprint.ports.is_empty() {
+        } else if observed.ovs.ready().is_none() && (!blueprint.ports.is_empty() || vif.parent.is_some()) {
             Some(OVSDB)
         } else {
             None
@@ -152,6 +152,11 @@ impl<'a> Work<'a> {
         let mut sight = Sight::new(links, observed.ovs.ready());
         let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
         self.stale(id, blueprint, &mut sight, &mut found);
+        if let Some(missing) = &blueprint.waits {
+            sight.glimpse();
+            found.port_ready = Some(false);
+            found.blocked = Some(missing.clone());
+        }
         self.links(id, blueprint, &mut sight, &mut found);
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
@@ -162,6 +167,9 @@ impl<'a> Work<'a> {
                 self.port(id, port, place == 0, &mut sight, &mut found);
             }
         }
+        if let Some(sub_port) = &blueprint.sub_port {
+            self.sub_port(id, sub_port, &mut sight, &mut found);
+        }
         if sight.sees_ovs() {
             self.flows(id, vif, blueprint, &mut sight, &mut found);
         }
@@ -169,7 +177,7 @@ impl<'a> Work<'a> {
     }
 
     /// What there is of a VIF whose record cannot be honoured: it stays as it was.
-    fn left(&self, id: VifId) -> Facts {
+    pub(super) fn left(&self, id: VifId) -> Facts {
         self.inventory.by_vif.get(&id).map(Owned::facts).unwrap_or_default()
     }
 
@@ -189,6 +197,7 @@ impl<'a> Work<'a> {
 
     /// What carries this VIF's mark and is not in its blueprint (any more).
     fn stale(&self, id: VifId, blueprint: &Blueprint, sight: &mut Sight<'_>, found: &mut Findings) {
+        self.stale_marks(id, blueprint, sight, found);
         let Some(owned) = self.inventory.by_vif.get(&id) else { return };
         for (port, interface) in &owned.ports {
             if !blueprint.ports.iter().any(|wanted| wanted.name == port.name) {
@@ -438,7 +447,7 @@ impl<'a> Work<'a> {
         sight: &mut Sight<'_>,
         found: &mut Findings,
     ) {
-        match self.is_unnamed(id, &port.bridge) {
+        match self.is_unnamed(id, port, interface) {
             Ok(()) => found.ovs.push(self.delete_port(port, interface)),
             Err(Naming::By(flows)) => found.flows.extend(flows),
             Err(Naming::Unseen) => {
@@ -578,10 +587,12 @@ impl<'a> Work<'a> {
 
 /// What is known of a VIF before anything is seen: what its record makes of it.
 fn wanted_facts(vif: &Vif, blueprint: &Blueprint) -> Facts {
-    let port = blueprint.ports.first();
+    let port = blueprint.ports.first().map(|port| (&port.bridge, &port.name));
+    let port = port.or_else(|| blueprint.sub_port.as_ref().map(|of| (&of.bridge, &of.port)));
     Facts {
-        bridge: port.map(|port| port.bridge.clone()),
-        port: port.map(|port| port.name.clone()),
+        bridge: port.map(|(bridge, _)| bridge.clone()),
+        port: port.map(|(_, port)| port.clone()),
+        vlan: blueprint.sub_port.as_ref().filter(|of| !of.patched).map(|of| of.vlan),
         netdev: blueprint.netdev().map(|link| link.name.clone()),
         socket: blueprint.socket.as_ref().map(|socket| socket.display().to_string()),
         mac: vif.address,

@@ -31,13 +31,14 @@ pub use self::intended::{FlowsOf, Intended};
 use self::memory::Face;
 pub(super) use self::memory::Switches;
 pub(super) use self::zones::Zones;
-use super::blueprint::{Blueprint, WantedPort};
+use super::blueprint::Blueprint;
 use super::compare::{Findings, Work};
 use super::inventory::port_owner;
 use super::pipeline::{self, Attachment, Cookie, Member, MeterIds, NetworkKey, OwnerTag, PortFacts, RuleFacts, tables};
 use super::rows::entries;
-use super::settings::{Owner, ZONE};
+use super::settings::{Owner, Settings, ZONE};
 use super::sight::Sight;
+use super::sub_ports::{marked, zone_key};
 use super::{ManagedBridge, Missing, Uplink};
 use crate::backend::Party;
 use crate::backend::openflow::{FlowChange, FlowOp};
@@ -58,6 +59,29 @@ pub(super) struct Place {
     pub(super) groups: Vec<u32>,
 }
 
+/// What a VIF's flows are for: a port, or a VLAN of its trunk's.
+struct Berth<'b> {
+    bridge: &'b str,
+    port: &'b str,
+    /// Whose port.
+    of: VifId,
+    /// VLAN of a sub-port.
+    vlan: Option<u16>,
+    /// Whether the port is in use.
+    active: bool,
+}
+
+impl<'b> Berth<'b> {
+    fn of(id: VifId, blueprint: &'b Blueprint, settings: &Settings) -> Option<Self> {
+        if let Some(of) = blueprint.sub_port.as_ref().filter(|of| !of.patched) {
+            let (bridge, port) = (&of.bridge, &of.port);
+            return Some(Berth { bridge, port, of: of.parent, vlan: Some(of.vlan), active: of.active });
+        }
+        let port = blueprint.managed_port(settings)?;
+        Some(Berth { bridge: &port.bridge, port: &port.name, of: id, vlan: None, active: true })
+    }
+}
+
 impl<'a> Work<'a> {
     pub(super) fn tag(&self) -> OwnerTag {
         OwnerTag::of(&self.inputs.settings.agent)
@@ -73,9 +97,7 @@ impl<'a> Work<'a> {
         found: &mut Findings,
     ) {
         let settings = self.inputs.settings;
-        // With a bridge of its own in between, the port on the network's bridge is the last.
-        let managed = |port: &&WantedPort| settings.bridges.contains_key(&port.bridge);
-        let Some(wanted) = blueprint.ports.iter().rev().find(managed) else {
+        let Some(berth) = Berth::of(id, blueprint, settings) else {
             self.switches.unplace(id);
             let Some(last) = blueprint.ports.last() else { return };
             sight.switch(&last.bridge);
@@ -84,7 +106,7 @@ impl<'a> Work<'a> {
             }
             return;
         };
-        let bridge = wanted.bridge.as_str();
+        let bridge = berth.bridge;
         let network = NetworkKey::of(vif);
         found.flows_ready = Some(false);
         sight.switch(bridge);
@@ -129,29 +151,30 @@ impl<'a> Work<'a> {
             return;
         }
         let observed = state.owned.get(&cookie.0);
-        let leaves = |op: &OvsOp| matches!(op, OvsOp::DeletePort { name, .. } if *name == wanted.name);
-        let port = sight.port(&wanted.name).filter(|port| port.bridge == bridge && !found.ovs.iter().any(leaves));
-        let Some((port, interface)) = port.zip(sight.interface(&wanted.name)) else {
+        let leaves = |op: &OvsOp| matches!(op, OvsOp::DeletePort { name, .. } if name == berth.port);
+        let port = sight.port(berth.port).filter(|port| port.bridge == bridge && !found.ovs.iter().any(leaves));
+        let Some((port, interface)) = port.zip(sight.interface(berth.port)) else {
             // Another port may get its number.
             found.flows.extend(self.bring_to(bridge, &[], observed));
             return;
         };
-        let ours =
-            matches!(port_owner(port, Some(interface), settings), Owner::Us { vif: Some(owner), .. } if owner == id);
+        let ours = matches!(port_owner(port, Some(interface), settings), Owner::Us { vif: Some(owner), .. } if owner == berth.of);
         if !ours {
             return;
         }
         let at = match interface.ofport {
             None => return,
             Some(number @ 1..=GREATEST_PORT) if interface.fault().is_none() => {
-                Attachment { port: u16::try_from(number).unwrap_or(u16::MAX), vlan: None }
+                Attachment { port: u16::try_from(number).unwrap_or(u16::MAX), vlan: berth.vlan }
             }
             Some(_) => {
                 found.flows.extend(self.bring_to(bridge, &[], observed));
                 return;
             }
         };
-        let Some(facts) = self.facts(vif, (port, interface), at, (bridge, state), sight, found) else { return };
+        let Some(facts) = self.facts(vif, (port, interface), (at, berth.active), (bridge, state), sight, found) else {
+            return;
+        };
         self.uplink_of(bridge, vif, sight, found);
         // Of flows that are known to be the wanted ones, beside nobody else's, there is nothing to find out.
         let is_clean = self.switches.is_clean(id, &facts, observed);
@@ -189,7 +212,7 @@ impl<'a> Work<'a> {
         &mut self,
         vif: &Vif,
         (port, interface): (&Port, &Interface),
-        at: Attachment,
+        (at, active): (Attachment, bool),
         (bridge, state): (&str, &FlowState),
         sight: &mut Sight<'_>,
         found: &mut Findings,
@@ -199,6 +222,8 @@ impl<'a> Work<'a> {
             found.flows_failed.get_or_insert(reason.to_owned());
             return None;
         };
+        facts.active &= active;
+        facts.trunk |= self.switches.is_trunk(vif.id);
         // An inactive VIF has one flow, which needs none of these.
         if !facts.active {
             self.switches.held.set_meters(bridge, vif.id, MeterIds::default());
@@ -215,7 +240,8 @@ impl<'a> Work<'a> {
             }
         }
         if let Some(rules) = &vif.policy.rules {
-            let Some(zone) = self.zone_of(vif.id, interface) else {
+            let key = if at.vlan.is_some() { zone_key(vif.id) } else { ZONE.to_owned() };
+            let Some(zone) = self.zone_of(vif.id, &key, interface) else {
                 sight.glimpse();
                 match self.free_zone() {
                     Some(zone) => found.ovs.push(OvsOp::ChangeInterface {
@@ -224,7 +250,7 @@ impl<'a> Work<'a> {
                         guard: entries(&interface.external_ids, &self.inputs.settings.guard()),
                         kind: None,
                         options: StringMap::new(),
-                        external_ids: StringMap::from([(ZONE.to_owned(), zone.to_string())]),
+                        external_ids: StringMap::from([(key, zone.to_string())]),
                         mtu_request: None,
                     }),
                     None => {
@@ -353,8 +379,18 @@ impl<'a> Work<'a> {
         changes.into_iter().map(|change| on(bridge, FlowChange::Flow(change))).collect()
     }
 
-    /// Whether no flow of ours names a port any more, so that it may go; otherwise the flows go first.
-    pub(super) fn is_unnamed(&self, id: VifId, bridge: &str) -> Result<(), Naming> {
+    /// Whether no flow of ours names the port of a VIF any more, so that it may go; otherwise the flows go first, those of
+    /// sub-ports on it last.
+    pub(super) fn is_unnamed(&self, id: VifId, port: &Port, interface: Option<&Interface>) -> Result<(), Naming> {
+        self.unnamed_by([id], &port.bridge)?;
+        let vifs = &self.inputs.desired.vifs;
+        let is_here = |of: &VifId| vifs.get(of).is_none_or(|vif| vif.parent.is_some_and(|parent| parent.vif == id));
+        let sub_ports = interface.into_iter().flat_map(marked).map(|(of, _)| of).filter(is_here);
+        self.unnamed_by(sub_ports, &port.bridge)
+    }
+
+    /// Whether these VIFs have no flows on a bridge.
+    pub(super) fn unnamed_by(&self, ids: impl IntoIterator<Item = VifId>, bridge: &str) -> Result<(), Naming> {
         let settings = self.inputs.settings;
         let alive =
             self.inputs.observed.ovs.ready().is_some_and(|ovs| ovs.vswitchd_alive && ovs.bridges.contains_key(bridge));
@@ -362,15 +398,16 @@ impl<'a> Work<'a> {
         if !settings.bridges.contains_key(bridge) || !alive {
             return Ok(());
         }
-        match self.state(bridge) {
-            None => Err(Naming::Unseen),
-            Some(state) => match state.owned.get(&Cookie::vif(self.tag(), id).0) {
-                None => Ok(()),
-                // They are another owner's with the same cookie.
-                Some(_) if self.switches.bearers.before(Bearer::Vif(id)).is_some() => Ok(()),
-                Some(set) => Err(Naming::By(self.bring_to(bridge, &[], Some(set)))),
-            },
+        let mut ids = ids.into_iter().peekable();
+        if ids.peek().is_none() {
+            return Ok(());
         }
+        let Some(state) = self.state(bridge) else { return Err(Naming::Unseen) };
+        // Otherwise they are another owner's with the same cookie.
+        let own = ids.filter(|id| self.switches.bearers.before(Bearer::Vif(*id)).is_none());
+        let sets = own.filter_map(|id| state.owned.get(&Cookie::vif(self.tag(), id).0));
+        let ops: Vec<FlowOp> = sets.flat_map(|set| self.bring_to(bridge, &[], Some(set))).collect();
+        if ops.is_empty() { Ok(()) } else { Err(Naming::By(ops)) }
     }
 
     /// What is on the switch of a bridge, where it can be seen.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::blueprint::Layout;
-use super::{Facts, Owner, Settings};
+use super::{Facts, Owner, Settings, sub_ports};
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Bridge, Interface, Link, LinkKind, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
@@ -14,6 +14,8 @@ use crate::model::{Bridge, Interface, Link, LinkKind, LinkState, OvsState, Port,
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     pub(super) ports: Vec<(Arc<Port>, Option<Arc<Interface>>)>,
+    /// Ports of trunks that it is marked on as a sub-port, with its VLAN there.
+    pub(super) sub_ports: Vec<(Arc<Port>, Arc<Interface>, Option<u16>)>,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) bridges: Vec<Arc<Bridge>>,
     /// Whether any of it is to stay when the VIF goes.
@@ -144,6 +146,16 @@ impl Inventory {
         if let Some(vif) = self.disown(was.map(owner), settings, gone) {
             vifs.insert(vif);
         }
+        for ((vif, _), ..) in was.into_iter().flat_map(|rows| sub_ports_of(rows, settings)) {
+            let us = Owner::Us { vif: Some(vif), preserve: false };
+            let gone = |owned: &mut Owned| owned.sub_ports.retain(|(port, ..)| port.name != *name);
+            vifs.extend(self.disown(Some(us), settings, gone));
+        }
+        for ((vif, vlan), port, interface) in is.into_iter().flat_map(|rows| sub_ports_of(rows, settings)) {
+            let us = Owner::Us { vif: Some(vif), preserve: false };
+            let rows = (Arc::clone(port), Arc::clone(interface), vlan);
+            vifs.extend(self.own(&us, |owned| put(&mut owned.sub_ports, rows, |(port, ..)| &port.name)));
+        }
         let Some((port, interface)) = is else { return };
         let rows = (Arc::clone(port), interface.cloned());
         vifs.extend(self.own(&owner((port, interface)), |owned| put(&mut owned.ports, rows, |(port, _)| &port.name)));
@@ -232,7 +244,11 @@ impl Inventory {
                 let owned = self.by_vif.get_mut(&vif)?;
                 take(owned);
                 owned.preserve = owned.is_preserved(settings);
-                if owned.ports.is_empty() && owned.links.is_empty() && owned.bridges.is_empty() {
+                if owned.ports.is_empty()
+                    && owned.sub_ports.is_empty()
+                    && owned.links.is_empty()
+                    && owned.bridges.is_empty()
+                {
                     self.by_vif.remove(&vif);
                 }
                 Some(vif)
@@ -248,6 +264,18 @@ impl Inventory {
 
 type PortRows<'a> = (&'a Arc<Port>, Option<&'a Arc<Interface>>);
 
+/// The sub-ports that are marked on a port of ours.
+fn sub_ports_of<'a>(
+    (port, interface): PortRows<'a>,
+    settings: &Settings,
+) -> impl Iterator<Item = ((VifId, Option<u16>), &'a Arc<Port>, &'a Arc<Interface>)> {
+    let ours = |of: &&'a Arc<Interface>| {
+        sub_ports::marked(of).next().is_some() && matches!(port_owner(port, Some(of), settings), Owner::Us { .. })
+    };
+    let interface = interface.filter(ours);
+    interface.into_iter().flat_map(move |of| sub_ports::marked(of).map(move |marked| (marked, port, of)))
+}
+
 impl Owned {
     /// What it shows of a VIF of which no record tells, or none that can be honoured.
     pub(super) fn facts(&self) -> Facts {
@@ -255,13 +283,16 @@ impl Owned {
         let is_patch = |interface: &Option<Arc<Interface>>| interface.as_ref().is_some_and(|of| of.kind == "patch");
         let ports = || self.ports.iter();
         let port = ports().find(|(_, interface)| !is_patch(interface)).or_else(|| ports().next());
-        let interface = port.and_then(|(_, interface)| interface.as_deref());
         let named = |link: &&Arc<Link>| port.is_some_and(|(port, _)| port.name == link.name);
         let link = self.links.iter().find(named).or_else(|| self.links.first());
+        let on_trunk = self.sub_ports.first().filter(|_| port.is_none());
+        let interface = port.and_then(|(_, interface)| interface.as_deref()).or(on_trunk.map(|(_, of, _)| &**of));
+        let port = port.map(|(port, _)| port).or(on_trunk.map(|(port, ..)| port));
         let mac = interface.and_then(|interface| interface.external_ids.get("attached-mac")?.parse().ok());
         Facts {
-            bridge: port.map(|(port, _)| port.bridge.to_string()),
-            port: port.map(|(port, _)| port.name.to_string()),
+            bridge: port.map(|port| port.bridge.to_string()),
+            port: port.map(|port| port.name.to_string()),
+            vlan: on_trunk.and_then(|(.., vlan)| *vlan),
             ofport: interface.and_then(|interface| interface.ofport),
             interface_type: interface.map(Interface::type_name).map(str::to_owned),
             netdev: link.map(|link| link.name.clone()),

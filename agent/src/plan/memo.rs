@@ -82,6 +82,7 @@ impl Memo {
     fn follow_records(&mut self, desired: &Desired) {
         let before = std::mem::replace(&mut self.vifs, desired.vifs.clone());
         before.differing(&desired.vifs, |id, _, is| {
+            self.stir(&Look::Vif(*id));
             self.unsettle(*id);
             if is.is_some() {
                 self.restless.insert(*id);
@@ -140,6 +141,7 @@ impl Memo {
             }
         }
         for id in differences.vifs {
+            self.stir(&Look::Vif(id));
             self.unsettle(id);
         }
     }

@@ -25,21 +25,26 @@ mod removal;
 mod rows;
 mod settings;
 mod sight;
+mod sub_ports;
 mod verdict;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::flows::{FlowsOf, Intended};
 pub use holds::{Cause, Hold, Holds};
 pub use memo::Memo;
 pub use release::release;
-pub use settings::{FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, Settings, Uplink, VIF, ZONE};
+pub use settings::{
+    FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, SUB_PORT, Settings, Uplink, VIF, ZONE,
+};
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
 use self::inventory::Inventory;
 use self::sight::Look;
+use self::sub_ports::Trunk;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
 use crate::backend::openflow::FlowOp;
@@ -176,11 +181,20 @@ fn conclude(work: &mut compare::Work<'_>, memo: &mut Memo, half: compare::Half) 
 fn begin(work: &mut compare::Work<'_>, memo: &mut Memo, id: VifId) -> Option<compare::Half> {
     let inputs = work.inputs;
     let vif = inputs.desired.vifs.get(&id)?;
-    let blueprint = memo.blueprint(vif, work.inventory.layout(vif, inputs.settings), inputs.settings);
+    let blueprint = match vif.parent.map(|parent| work.trunk(vif, parent)) {
+        None => memo.blueprint(vif, work.inventory.layout(vif, inputs.settings), inputs.settings),
+        Some(Trunk::Unsure(missing)) if !inputs.clashes.contains_key(&id) => {
+            work.leave(id, missing);
+            return None;
+        }
+        Some(Trunk::Unsure(_)) => Arc::new(Ok(blueprint::Blueprint::default())),
+        Some(Trunk::Known(blueprint)) => Arc::new(*blueprint),
+    };
     let wanted = work.want_shares(blueprint.as_ref().as_ref().ok());
     let mut half = work.vif(id, vif, blueprint.as_ref().as_ref())?;
     if let Some(looks) = &mut half.looks {
         looks.extend(wanted.into_iter().map(|share| Look::Wants(share.into())));
+        looks.extend(vif.parent.map(|parent| Look::Vif(parent.vif)));
     }
     if !half.shares() {
         conclude(work, memo, half);

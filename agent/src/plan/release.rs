@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ovsdb::pairs::Pairs;
 
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
-use super::{Owner, Plan, Settings};
+use super::{Owner, Plan, Settings, sub_ports};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::backend::{Attributed, Party};
@@ -46,6 +46,7 @@ fn unmark(
     table: MarkedTable,
     (uuid, name): (uuid::Uuid, &str),
     external_ids: &Pairs,
+    others: BTreeSet<String>,
     settings: &Settings,
     ops: &mut Vec<OvsOp>,
 ) {
@@ -54,25 +55,25 @@ fn unmark(
             table,
             uuid,
             name: name.to_owned(),
-            keys: BTreeSet::from([OWNER, VIF, FORMAT, PRESERVE].map(str::to_owned)),
+            keys: others.into_iter().chain([OWNER, VIF, FORMAT, PRESERVE].map(str::to_owned)).collect(),
         });
     }
 }
 
 fn unmark_port(port: &Port, interface: Option<&Interface>, settings: &Settings, ops: &mut Vec<OvsOp>) {
-    unmark(MarkedTable::Port, (port.uuid, &port.name), &port.external_ids, settings, ops);
+    unmark(MarkedTable::Port, (port.uuid, &port.name), &port.external_ids, BTreeSet::new(), settings, ops);
     if let Some(interface) = interface {
         let row = (interface.uuid, interface.name.as_str());
-        unmark(MarkedTable::Interface, row, &interface.external_ids, settings, ops);
+        unmark(MarkedTable::Interface, row, &interface.external_ids, sub_ports::marks(interface), settings, ops);
     }
 }
 
 fn unmark_bridge(bridge: &Bridge, settings: &Settings, ops: &mut Vec<OvsOp>) {
-    unmark(MarkedTable::Bridge, (bridge.uuid, &bridge.name), &bridge.external_ids, settings, ops);
+    unmark(MarkedTable::Bridge, (bridge.uuid, &bridge.name), &bridge.external_ids, BTreeSet::new(), settings, ops);
 }
 
 fn unmark_qos(qos: &Qos, settings: &Settings, ops: &mut Vec<OvsOp>) {
-    unmark(MarkedTable::Qos, (qos.uuid, &qos.uuid.to_string()), &qos.external_ids, settings, ops);
+    unmark(MarkedTable::Qos, (qos.uuid, &qos.uuid.to_string()), &qos.external_ids, BTreeSet::new(), settings, ops);
 }
 
 fn unmark_link(link: &Link) -> LinkOp {

@@ -7,6 +7,7 @@ use super::compare::{Work, delete_link};
 use super::flows::Naming;
 use super::inventory::{Inventory, Owned};
 use super::links::move_uplink;
+use super::sub_ports::unmark;
 use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
 use crate::backend::Party;
 use crate::backend::links::LinkOp;
@@ -108,11 +109,18 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
         match interface.as_ref().and_then(|interface| orphaned_socket(work, interface)) {
             // The port's row is what says that the socket is Open vSwitch's: it goes after it.
             Some(path) => links.push(LinkOp::RemoveSocket { path }),
-            None => match work.is_unnamed(id, &port.bridge) {
+            None => match work.is_unnamed(id, port, interface.as_deref()) {
                 Ok(()) => ovs.push(work.delete_port(port, interface.as_deref())),
                 Err(Naming::By(ops)) => flows.extend(ops),
                 Err(Naming::Unseen) => verdict = Verdict::Waiting(Missing::Switch(port.bridge.to_string())),
             },
+        }
+    }
+    for (port, interface, _) in &owned.sub_ports {
+        match work.unnamed_by([id], &port.bridge) {
+            Ok(()) => ovs.push(unmark(id, interface)),
+            Err(Naming::By(ops)) => flows.extend(ops),
+            Err(Naming::Unseen) => verdict = Verdict::Waiting(Missing::Switch(port.bridge.to_string())),
         }
     }
     for link in &owned.links {

@@ -1,7 +1,7 @@
 //! The rows of one port: what they lack of what is wanted, and whether ovs-vswitchd has made them usable. Whose
 //! the port is has been settled before, in `compare`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::pairs::Pairs;
 
@@ -9,7 +9,7 @@ use super::blueprint::{Isolation, Maker, WantedPort};
 use super::compare::Findings;
 use super::sight::Sight;
 use super::{Missing, PRESERVE, Settings};
-use crate::backend::ovs::{NewPort, OvsOp, StringMap};
+use crate::backend::ovs::{ACCESS, NewPort, OvsOp, StringMap};
 use crate::model::{Interface, Port};
 
 /// The entries of `wanted` that `map` has as they are.
@@ -45,7 +45,10 @@ fn port_config() -> StringMap {
 }
 
 pub(super) fn new_port(wanted: &WantedPort) -> NewPort {
-    let (tag, trunks, vlan_mode) = wanted.isolation.map(Isolation::columns).unwrap_or_default();
+    let (tag, trunks, vlan_mode) = match (wanted.access, wanted.isolation) {
+        (Some(vlan), _) => (Some(vlan), BTreeSet::new(), Some(ACCESS.to_owned())),
+        (None, isolation) => isolation.map(Isolation::columns).unwrap_or_default(),
+    };
     NewPort {
         bridge: wanted.bridge.clone(),
         name: wanted.name.clone(),
@@ -100,13 +103,17 @@ pub(super) fn change_rows(
     }
     let external_ids = changed_ids(&port.external_ids, &wanted.marks);
     let transient = port.other_config.get("transient").is_some_and(|value| value == "true");
-    if !external_ids.is_empty() || !transient {
+    let access = wanted
+        .access
+        .filter(|vlan| port.tag != Some(*vlan) || port.vlan_mode.as_deref() != Some(ACCESS) || !port.trunks.is_empty());
+    if !external_ids.is_empty() || !transient || access.is_some() {
         found.ovs.push(OvsOp::ChangePort {
             uuid: port.uuid,
             name: port.name.to_string(),
             bridge: port.bridge.to_string(),
             external_ids,
             other_config: if transient { StringMap::new() } else { port_config() },
+            access,
         });
     }
 }

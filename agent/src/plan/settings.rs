@@ -19,6 +19,8 @@ pub const FORMAT: &str = "vifd-format";
 pub const PRESERVE: &str = "vifd-preserve";
 /// Key of `external_ids` with the conntrack zone of an interface, which has to outlive ovs-vswitchd.
 pub const ZONE: &str = "vifd-zone";
+/// What the key of `external_ids` begins with that names a sub-port on the interface of its trunk; its id follows.
+pub const SUB_PORT: &str = "vifd-sub-port-";
 /// The format of the marks that this version writes.
 const FORMAT_VERSION: &str = "1";
 

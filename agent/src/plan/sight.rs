@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::pipeline::Cookie;
-use crate::model::{FileOwner, Interface, Link, LinkState, OvsState, Port};
+use crate::model::{FileOwner, Interface, Link, LinkState, OvsState, Port, VifId};
 
 /// Something that a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub(super) enum Look {
     Cookie(Arc<str>, u64),
     /// A meter of this bridge.
     Meter(Arc<str>, u32),
+    /// Another VIF: its record, and what is ours of it.
+    Vif(VifId),
     /// The VIF wants this disposable bridge or shared link. It rests on nothing, others rest on it.
     Wants(Arc<str>),
 }

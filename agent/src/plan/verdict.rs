@@ -115,6 +115,8 @@ pub enum Missing {
     /// The port, or the device of the kernel's, by which the VIF's network leaves the host; the sentence says what is
     /// missing.
     Uplink(String),
+    /// The trunk of a sub-port; the sentence says which and what it lacks.
+    Parent(String),
     /// The guest is connected to this vhost-user port and the port is down all the same: ovs-vswitchd could not
     /// get it a memory pool, which only its log tells.
     VhostLink(String),
@@ -139,6 +141,17 @@ pub struct Judgement {
     pub facts: Arc<Facts>,
 }
 
+impl Facts {
+    /// What people know the VIF by on this host: its port, with the VLAN of a sub-port behind a dot, or its netdev.
+    #[must_use]
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        match (&self.port, self.vlan) {
+            (Some(port), Some(vlan)) => Some(format!("{port}.{vlan}").into()),
+            (port, _) => port.as_deref().or(self.netdev.as_deref()).map(Cow::Borrowed),
+        }
+    }
+}
+
 /// What was seen of a VIF on the host, and where what is wanted of it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -148,6 +161,9 @@ pub struct Facts {
     /// Port on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
+    /// VLAN of a sub-port on `port`, which is its trunk's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// OpenFlow port number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofport: Option<i64>,

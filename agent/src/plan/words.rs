@@ -110,8 +110,11 @@ impl fmt::Display for OvsOp {
                 Ok(())
             }
             OvsOp::DeletePort { name, bridge, .. } => write!(f, "delete port {name} from bridge {bridge}"),
-            OvsOp::ChangePort { name, external_ids, other_config, .. } => {
+            OvsOp::ChangePort { name, external_ids, other_config, access, .. } => {
                 write!(f, "change port {name}:")?;
+                if let Some(vlan) = access {
+                    write!(f, " tag={vlan} vlan_mode=access")?;
+                }
                 map(f, "external_ids", external_ids)?;
                 map(f, "other_config", other_config)
             }

@@ -19,6 +19,8 @@ enum Claim<'v> {
     Mac(Uuid, MacAddr),
     /// A vhost-user socket.
     Socket(&'v str),
+    /// A VLAN of a trunk.
+    Vlan(VifId, u16),
 }
 
 /// The VIFs that cannot be in force together with one that is: of those that clash, one in the first of the sets `first` that
@@ -72,6 +74,7 @@ impl Claim<'_> {
             Claim::Name(name) => format!("VIF {other} has the name {name} already"),
             Claim::Mac(_, mac) => format!("VIF {other} has the address {mac} on this network already"),
             Claim::Socket(path) => format!("VIF {other} has the socket {path} already"),
+            Claim::Vlan(trunk, vlan) => format!("VIF {other} has VLAN {vlan} of VIF {trunk} already"),
         }
     }
 }
@@ -81,6 +84,8 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
     let mut name = |field, name: &'v str| claims.push((field, Claim::Name(Cow::Borrowed(name))));
     let on_openvswitch = vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some());
     match &vif.kind {
+        // A sub-port has its trunk's device, or ports that are named after its id.
+        _ if vif.parent.is_some() => {}
         VifKind::Generic { vif_name } | VifKind::OpenVSwitch { vif_name, .. } => name("vif.vif_name", vif_name),
         VifKind::Bridge { vif_name: Some(vif_name), .. } | VifKind::Direct { vif_name: Some(vif_name), .. } => {
             name("vif.vif_name", vif_name);
@@ -88,10 +93,14 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
         // What a vhost-user VIF calls its vif_name is a name of nothing.
         _ => {}
     }
+    if let Some(parent) = vif.parent {
+        claims.push(("parent.vlan", Claim::Vlan(parent.vif, parent.vlan)));
+    }
     // Names made of the first letters of the id. They meet only where two ids begin alike, as ids that were
     // made by counting do.
     let derived = |prefix| ("vif.id", Claim::Name(Cow::Owned(cut_name(prefix, vif.id))));
     match &vif.kind {
+        _ if vif.parent.is_some() => {}
         VifKind::VHostUser { path, .. } => {
             claims.push(derived("vhu"));
             claims.push(("vif.path", Claim::Socket(path)));

@@ -1,6 +1,7 @@
 //! From what the planner says of a VIF to what people and programs are told: phase, reason, one sentence,
 //! conditions. Pure; both clocks are arguments.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -171,6 +172,9 @@ fn refused(rejection: &Rejection) -> String {
 /// The object on the host that people know the VIF by.
 fn object(facts: &Facts) -> String {
     match facts {
+        Facts { port: Some(port), bridge: Some(bridge), vlan: Some(vlan), .. } => {
+            format!("VLAN {vlan} of port {port} on bridge {bridge}")
+        }
         Facts { port: Some(port), bridge: Some(bridge), .. } => format!("port {port} on bridge {bridge}"),
         Facts { netdev: Some(netdev), .. } => format!("device {netdev}"),
         Facts { port: Some(port), .. } => format!("port {port}"),
@@ -181,7 +185,7 @@ fn object(facts: &Facts) -> String {
 
 /// What a command line takes for the VIF.
 fn name(id: VifId, facts: &Facts) -> String {
-    facts.port.as_ref().or(facts.netdev.as_ref()).map_or_else(|| id.to_string(), Clone::clone)
+    facts.name().map_or_else(|| id.to_string(), Cow::into_owned)
 }
 
 fn usable(judgement: &Judgement, vif: Option<&Vif>) -> String {
@@ -245,6 +249,7 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
             "WaitingForSwitch",
             format!("waiting for the switch of bridge {bridge} to tell its flows: see the session openflow:{bridge}"),
         ),
+        Missing::Parent(sentence) => ("WaitingForParent", sentence.clone()),
         Missing::Uplink(sentence) => ("WaitingForUplink", sentence.clone()),
         Missing::VhostLink(port) => (
             "VhostLinkDown",

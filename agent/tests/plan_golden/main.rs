@@ -7,3 +7,4 @@ mod case;
 mod flows;
 mod keeping;
 mod plugging;
+mod trunks;

@@ -15,8 +15,8 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, FileOwner, Instance, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Policy, PortProfile,
-    ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
+    Desired, FileOwner, Instance, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Parent, Policy,
+    PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
 };
 use vifd::plan::pipeline::OwnerTag;
 use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Uplink, plan};
@@ -46,6 +46,7 @@ pub(super) enum Shape {
     Port { tap: bool, trunk: bool, multiqueue: bool },
     Tended,
     Vhost { server: bool },
+    Sub { of: u8 },
     Later,
 }
 
@@ -59,12 +60,17 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
         }),
         Just(Shape::Tended),
         any::<bool>().prop_map(|server| Shape::Vhost { server }),
+        (0u8..12).prop_map(|of| Shape::Sub { of }),
         Just(Shape::Later),
     ]
 }
 
+fn id(number: u8) -> VifId {
+    VifId(Uuid::from_u128(0xdc06_5497_3c8d_4f44_8fb4_e1d3_3c16_a500 + u128::from(number) * 7919 * (1 << 100)))
+}
+
 pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: bool) -> Vif {
-    let id = VifId(Uuid::from_u128(0xdc06_5497_3c8d_4f44_8fb4_e1d3_3c16_a500 + u128::from(number) * 7919 * (1 << 100)));
+    let id = id(number);
     let vif_name = format!("tap{number}");
     let profile = OpenVSwitchProfile { interface_id: Some(id.to_string()), ..OpenVSwitchProfile::default() };
     let (kind, profile, bridge) = match shape {
@@ -74,7 +80,9 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             Some(OpenVSwitchProfile { create_port: true, create_tap: *tap, multiqueue: *multiqueue, ..profile }),
             if *trunk { "tbr-1" } else { "br-int" },
         ),
-        Shape::Tended => (VifKind::OpenVSwitch { vif_name, bridge_name: None }, Some(profile), "br-int"),
+        Shape::Tended | Shape::Sub { .. } => {
+            (VifKind::OpenVSwitch { vif_name, bridge_name: None }, Some(profile), "br-int")
+        }
         Shape::Vhost { server } => (
             VifKind::VHostUser {
                 vif_name: None,
@@ -118,7 +126,10 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             rules: (number % 4 == 1).then(Vec::new),
             ..Policy::default()
         },
-        parent: None,
+        parent: match shape {
+            Shape::Sub { of } if *of != number => Some(Parent { vif: self::id(*of), vlan: 100 + u16::from(number) }),
+            _ => None,
+        },
     }
 }
 

@@ -20,7 +20,7 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
 use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, served, tables};
-use vifd::plan::{MaxRemovals, Memo, Owner, Plan, Settings, Verdict};
+use vifd::plan::{MaxRemovals, Memo, Missing, Owner, Plan, SUB_PORT, Settings, Verdict};
 
 use self::host::{Event, Host, MANAGED, Shape, cases, event, managed, settings, vif, vifs};
 
@@ -33,6 +33,10 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
         {
             found.push(format!("port {name}"));
         }
+    }
+    for (name, interface) in &world.ovs.interfaces {
+        let marks = interface.external_ids.iter().filter_map(|(key, _)| key.strip_prefix(SUB_PORT)?.parse().ok());
+        found.extend(marks.filter(|id| ids.contains(id)).map(|_| format!("sub-port of port {name}")));
     }
     for (name, link) in &world.kernel.links {
         // A tap of ours that a foreign port uses stays as long as that port does.
@@ -87,11 +91,15 @@ fn assert_flows_are_right(host: &Host, plan: &Plan) {
         let state = flows[MANAGED].ready().unwrap();
         let own = &state.owned[&Cookie::vif(tag, *id).0];
         let quarantined = own.values().any(|flow| tables::Place::of(flow) == tables::QUARANTINE);
-        assert_eq!(quarantined, !vif.active, "{id}");
+        let trunk = vif.parent.and_then(|parent| host.desired.vifs.get(&parent.vif));
+        let is_used = vif.active && trunk.is_none_or(|trunk| trunk.active);
+        assert_eq!(quarantined, !is_used, "{id}");
         let members = plan.judgements.iter().filter(|(other, judgement)| {
             let other = host.desired.vifs.get(*other);
             judgement.flows_ready == Some(true)
-                && other.is_some_and(|other| other.active && NetworkKey::of(other) == NetworkKey::of(vif))
+                && other.is_some_and(|other| {
+                    other.active && other.parent.is_none() && NetworkKey::of(other) == NetworkKey::of(vif)
+                })
         });
         if vif.active && members.count() > 1 {
             assert!(state.owned.contains_key(&Cookie::network(tag, NetworkKey::of(vif)).0), "nothing floods to {id}");
@@ -123,8 +131,10 @@ proptest! {
         // Every wanted VIF has a word, and none of them is that work is still under way.
         for id in host.desired.vifs.keys() {
             let verdict = &plan.judgements[id].verdict;
+            // A sub-port may be one of a trunk that nobody wants.
+            let waits = matches!(verdict, Verdict::Waiting(missing) if !matches!(missing, Missing::Parent(_)));
             prop_assert!(
-                !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Waiting(_) | Verdict::Removing),
+                !waits && !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Removing),
                 "{id}: {verdict:?}"
             );
         }
@@ -144,6 +154,14 @@ proptest! {
         for vif in host.desired.vifs.values() {
             let verdict = &plan.judgements[&vif.id].verdict;
             let expected = match &vif.kind {
+                // Its trunk may be anything, or nothing.
+                _ if vif.parent.is_some() => matches!(
+                    verdict,
+                    Verdict::Ready
+                        | Verdict::Plugged(_)
+                        | Verdict::Waiting(Missing::Parent(_))
+                        | Verdict::Rejected { .. }
+                ),
                 VifKind::Bridge { .. } => matches!(verdict, Verdict::Rejected { .. }),
                 VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
                 _ => matches!(verdict, Verdict::Ready),

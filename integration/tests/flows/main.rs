@@ -12,4 +12,5 @@ mod restarts;
 mod rules;
 mod scene;
 mod spoofs;
+mod trunks;
 mod untold;

@@ -79,6 +79,8 @@ pub enum OvsOp {
         external_ids: StringMap,
         /// Entries of `other_config` to set.
         other_config: StringMap,
+        /// VLAN to make it an access port of.
+        access: Option<u16>,
     },
     /// Changes an interface, entry by entry. Anything empty or `None` stays as it is.
     ChangeInterface {
@@ -126,6 +128,9 @@ pub fn no_in_band() -> StringMap {
 
 /// The `fail_mode` of a bridge that forwards by its flows alone.
 pub const SECURE: &str = "secure";
+
+/// The `vlan_mode` of a port that is on one VLAN.
+pub const ACCESS: &str = "access";
 
 /// Tables whose rows carry vifd's marks in `external_ids`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

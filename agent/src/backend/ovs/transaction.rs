@@ -9,7 +9,7 @@ use ovsdb::transact::{Condition, NewRow, RowRef, Transaction, Values, Where};
 use ovsdb::vswitch::{Bridge, Interface, OpenVSwitch, Port, Qos};
 use uuid::Uuid;
 
-use super::{MarkedTable, NewPort, OvsOp, SECURE, no_in_band};
+use super::{ACCESS, MarkedTable, NewPort, OvsOp, SECURE, no_in_band};
 use crate::backend::{Attributed, Outcome};
 use crate::model::OvsState;
 
@@ -127,12 +127,18 @@ impl Batch {
                 }
                 sets.delete.entry(bridge.clone()).or_default().insert(*uuid);
             }
-            OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config } => {
+            OvsOp::ChangePort { uuid, name, bridge, external_ids, other_config, access } => {
                 let bridge_row = ovs.bridges.get(bridge.as_str()).ok_or_else(|| gone("bridge", bridge))?;
                 txn.require(Where::from(bridge_row.uuid).and(Bridge::PORTS.includes(*uuid)));
                 txn.require(Where::from(*uuid).and(Port::NAME.equals(name)));
-                let mutations = Port::EXTERNAL_IDS.put(external_ids).into_iter();
-                txn.mutate(*uuid, mutations.chain(Port::OTHER_CONFIG.put(other_config)));
+                if let Some(vlan) = access {
+                    let row = Values::new().with(Port::TAG, i64::from(*vlan)).with(Port::VLAN_MODE, ACCESS);
+                    txn.update(*uuid, &row.with(Port::TRUNKS, [] as [i64; 0]));
+                }
+                if !external_ids.is_empty() || !other_config.is_empty() {
+                    let mutations = Port::EXTERNAL_IDS.put(external_ids).into_iter();
+                    txn.mutate(*uuid, mutations.chain(Port::OTHER_CONFIG.put(other_config)));
+                }
             }
             OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
                 txn.require(

@@ -13,7 +13,7 @@ use crate::plan::{Facts, Judgement, Verdict};
 use crate::record;
 use crate::status::{HostStatus, Subject, VifStatus};
 
-/// The VIFs 1 to 13 on bridge `br0`, of network `blue`, each at port `pN`.
+/// The VIFs 1 to 13 on bridge `br0`, of network `blue`, each at port `pN`; but 8 is sub-port 30 of 7.
 fn owners() -> Owners {
     let (mut desired, mut status) = (Desired::default(), HostStatus::default());
     for number in 1..=13_u128 {
@@ -25,7 +25,8 @@ fn owners() -> Owners {
             "port_profile": {"type": "openvswitch", "create_port": true},
         }});
         let vif = record::decode(text.to_string().as_bytes()).unwrap().vif;
-        let facts = Facts { bridge: Some("br0".into()), port: Some(format!("p{number}")), ..Facts::default() };
+        let (port, vlan) = if number == 8 { (7, Some(30)) } else { (number, None) };
+        let facts = Facts { bridge: Some("br0".into()), port: Some(format!("p{port}")), vlan, ..Facts::default() };
         let judgement = Judgement {
             link_ready: None,
             port_ready: Some(true),
@@ -100,7 +101,7 @@ fn what_became_of_a_packet_is_one_sentence() {
     assert_eq!(sentence(include_str!("texts/allowed.txt")), "delivered to VIF p6");
     assert_eq!(
         sentence(include_str!("texts/flood.txt")),
-        "delivered to 5 VIFs: VIF p2, VIF p3, VIF p4, VIF p5, VLAN 30 of VIF p7, and leaves by the uplink p10 on VLAN \
+        "delivered to 5 VIFs: VIF p2, VIF p3, VIF p4, VIF p5, VIF p7.30, and leaves by the uplink p10 on VLAN \
          100; not to VIF p6, ingress_rules (table 51 ingress-rules): No rule lets it pass to the guest."
     );
 }

@@ -3,14 +3,17 @@
 
 mod generic;
 mod openvswitch;
+mod sub_port;
 mod vhostuser;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::Settings;
+use super::{Missing, Settings};
 use crate::backend::ovs::{NewQos, StringMap};
-use crate::model::{BridgeConfig, DirectMode, LinkKind, MacAddr, Mark, OpenVSwitchProfile, ProfileKind, Vif, VifKind};
+use crate::model::{
+    BridgeConfig, DirectMode, LinkKind, MacAddr, Mark, OpenVSwitchProfile, Parent, ProfileKind, Vif, VifId, VifKind,
+};
 
 /// How a port of type `openvswitch` is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,42 @@ pub struct Blueprint {
     pub ports: Vec<WantedPort>,
     /// The guest's vhost-user socket.
     pub socket: Option<PathBuf>,
+    /// The port of a trunk that it is a sub-port on.
+    pub sub_port: Option<WantedSubPort>,
+    /// Nothing is wanted before this is there.
+    pub waits: Option<Missing>,
+}
+
+impl Blueprint {
+    /// The port that flows are for. With a bridge of its own in between, the port on the network's bridge is the last.
+    pub(super) fn managed_port(&self, settings: &Settings) -> Option<&WantedPort> {
+        self.ports.iter().rev().find(|port| settings.bridges.contains_key(&port.bridge))
+    }
+
+    /// The bridge that flows are on.
+    pub(super) fn managed_bridge(&self, settings: &Settings) -> Option<&str> {
+        let of_sub_port = self.sub_port.as_ref().filter(|sub_port| !sub_port.patched).map(|sub_port| &sub_port.bridge);
+        of_sub_port.or_else(|| self.managed_port(settings).map(|port| &port.bridge)).map(String::as_str)
+    }
+}
+
+/// A VLAN of a trunk's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedSubPort {
+    /// The trunk's VIF.
+    pub parent: VifId,
+    /// Bridge of its port.
+    pub bridge: String,
+    /// Its port.
+    pub port: String,
+    /// Who makes that.
+    pub maker: Maker,
+    /// VLAN, 1 to 4094.
+    pub vlan: u16,
+    /// Whether ports of the VIF's own lead there; otherwise the flows of the bridge do.
+    pub patched: bool,
+    /// Whether the trunk is active: otherwise nobody sends or gets anything by that port.
+    pub active: bool,
 }
 
 impl Blueprint {
@@ -203,6 +242,8 @@ pub struct WantedPort {
     pub mtu_request: Option<u32>,
     /// MTU to set on the netdev of this name when the hypervisor brings it.
     pub netdev_mtu: Option<u32>,
+    /// VLAN that it is an access port of, where that is vifd's to say.
+    pub access: Option<u16>,
     /// Where a new port starts on the dead VLAN.
     pub isolation: Option<Isolation>,
     /// QoS row of a new port.
@@ -241,15 +282,29 @@ pub struct Unbuildable {
     pub reason: String,
 }
 
-/// What `vif` wants.
+/// What `vif` wants, which is no sub-port.
 ///
 /// # Errors
 /// The record asks for what this version cannot do, or what the host's configuration forbids.
 pub fn blueprint(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, Unbuildable> {
-    if vif.parent.is_some() {
-        return unsupported("parent", "a trunk's sub-port");
-    }
-    let mut blueprint = of_kind(vif, layout, settings)?;
+    of_kind(vif, layout, settings).map(|blueprint| marked(blueprint, vif, settings))
+}
+
+/// What `vif` wants as a sub-port of the VIF `trunk`, which wants `of`.
+///
+/// # Errors
+/// It cannot be one of that.
+pub fn sub_port(
+    vif: &Vif,
+    parent: Parent,
+    trunk: &Vif,
+    of: &Blueprint,
+    settings: &Settings,
+) -> Result<Blueprint, Unbuildable> {
+    sub_port::blueprint(vif, parent, trunk, of, settings).map(|blueprint| marked(blueprint, vif, settings))
+}
+
+fn marked(mut blueprint: Blueprint, vif: &Vif, settings: &Settings) -> Blueprint {
     let marks = settings.marks(Some(vif.id), vif.preserve_on_delete);
     for link in &mut blueprint.links {
         let LinkMaker::Vifd(make) = &link.maker else { continue };
@@ -266,7 +321,7 @@ pub fn blueprint(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Bluep
             qos.external_ids.extend(marks.clone());
         }
     }
-    Ok(blueprint)
+    blueprint
 }
 
 /// What `vif` wants, the marks aside.

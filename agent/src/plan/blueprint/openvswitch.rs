@@ -42,6 +42,7 @@ pub(super) fn blueprint(
         ids,
         mtu_request: None,
         netdev_mtu: (maker == Maker::Vifd && !profile.create_tap).then_some(mtu),
+        access: None,
         isolation: (settings.isolate && !is_trunk_bridge(bridge)).then_some(Isolation::Trunk),
         qos: (datapath_type == "system" && !settings.qos_type.is_empty()).then(|| NewQos {
             kind: settings.qos_type.clone(),
@@ -74,6 +75,7 @@ pub(super) fn blueprint(
             ids,
             mtu_request: None,
             netdev_mtu: None,
+            access: None,
             isolation,
             qos: None,
         };

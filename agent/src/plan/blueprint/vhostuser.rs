@@ -31,7 +31,6 @@ pub(super) fn blueprint(
         ),
     };
     Ok(Blueprint {
-        links: Vec::new(),
         socket_dirs,
         bridges: vec![WantedBridge {
             name: bridge.to_owned(),
@@ -48,10 +47,12 @@ pub(super) fn blueprint(
             ids: interface_ids(vif, interface_id(vif, profile), bridge),
             mtu_request: Some(mtu(vif, settings)),
             netdev_mtu: None,
+            access: None,
             isolation: (settings.isolate && !is_trunk_bridge(bridge)).then_some(Isolation::Trunk),
             qos: None,
         }],
         socket: Some(socket),
+        ..Blueprint::default()
     })
 }
 

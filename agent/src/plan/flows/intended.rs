@@ -34,6 +34,8 @@ pub struct Intended {
     pub uplink: Option<Uplink>,
     /// OpenFlow port that a VIF's flows are for.
     pub port: Option<u16>,
+    /// VLAN of a sub-port there.
+    pub vlan: Option<u16>,
 }
 
 impl Memo {
@@ -56,6 +58,7 @@ impl Memo {
                     network: Some(placed.network),
                     uplink: uplink(&placed.bridge, placed.network),
                     port: placed.facts.as_ref().map(|facts| facts.at.port),
+                    vlan: placed.facts.as_ref().and_then(|facts| facts.at.vlan),
                 })
             }
             FlowsOf::Network(bridge, key) => {
@@ -68,6 +71,7 @@ impl Memo {
                     network: Some(*key),
                     uplink: uplink(bridge, *key),
                     port: None,
+                    vlan: None,
                 })
             }
             FlowsOf::Bridge(bridge) => {

@@ -38,6 +38,7 @@ pub(in crate::plan) struct Switches {
     common: Option<(OwnerTag, Arc<[Flow]>)>,
     /// Groups that rules name.
     pub(super) groups: RuleGroups,
+    trunks: Trunks,
     /// VIFs that this plan placed, with the members that they were before.
     touched: BTreeMap<VifId, Option<Member>>,
     /// Counts what networks are made from, whenever it is another.
@@ -154,6 +155,32 @@ pub(super) struct Looked {
     pub(super) numberless: BTreeSet<NetworkKey>,
 }
 
+/// Who has sub-ports, by the records.
+#[derive(Debug, Default)]
+struct Trunks {
+    made_from: Table<VifId, Vif>,
+    sub_ports: BTreeMap<VifId, usize>,
+}
+
+impl Trunks {
+    /// These are the records now. Answers who has sub-ports and had none, or the other way round.
+    fn follow(&mut self, vifs: &Table<VifId, Vif>) -> BTreeSet<VifId> {
+        let before = std::mem::replace(&mut self.made_from, vifs.clone());
+        let mut had = BTreeMap::new();
+        before.differing(vifs, |_, was, is| {
+            let parent = |vif: Option<&Arc<Vif>>| vif.and_then(|vif| vif.parent).map(|parent| parent.vif);
+            for (trunk, comes) in [(parent(is), true), (parent(was), false)] {
+                let Some(trunk) = trunk else { continue };
+                let count = self.sub_ports.entry(trunk).or_default();
+                had.entry(trunk).or_insert(*count > 0);
+                *count = if comes { *count + 1 } else { count.saturating_sub(1) };
+            }
+        });
+        self.sub_ports.retain(|_, count| *count > 0);
+        had.into_iter().filter(|(id, had)| self.sub_ports.contains_key(id) != *had).map(|(id, _)| id).collect()
+    }
+}
+
 /// Members of the groups that rules name.
 #[derive(Debug, Default)]
 pub(super) struct RuleGroups {
@@ -206,7 +233,7 @@ impl Switches {
         switches
     }
 
-    /// Begins a plan. Answers bridges of which the condition is another, and whether rules have to be translated anew.
+    /// Begins a plan. Answers bridges of which the condition is another, and VIFs that others' records make other flows for.
     pub(in crate::plan) fn refresh(&mut self, inputs: &Inputs<'_>) -> (BTreeSet<String>, BTreeSet<VifId>) {
         self.given.clear();
         self.bearers.follow(&inputs.desired.vifs);
@@ -216,7 +243,14 @@ impl Switches {
         let before = std::mem::replace(&mut self.conditions, now);
         let changed = |name: &&String| before.get(*name) != self.conditions.get(*name);
         let bridges = before.keys().chain(self.conditions.keys()).filter(changed).cloned().collect();
-        (bridges, self.refresh_groups(inputs.desired))
+        let mut others = self.refresh_groups(inputs.desired);
+        others.extend(self.trunks.follow(&inputs.desired.vifs));
+        (bridges, others)
+    }
+
+    /// Whether a VIF has sub-ports.
+    pub(super) fn is_trunk(&self, id: VifId) -> bool {
+        self.trunks.sub_ports.contains_key(&id)
     }
 
     /// Bridges that somebody else has, and who.

@@ -7,7 +7,7 @@ use flows::{Action, Bucket, Flow, FlowId, Group, GroupCommand, GroupKind};
 
 use super::super::compare::{Findings, Work};
 use super::super::inventory::Inventory;
-use super::super::pipeline::{self, Cookie, NetworkFacts, NetworkFlows, NetworkKey, tables};
+use super::super::pipeline::{self, Attachment, Cookie, NetworkFacts, NetworkFlows, NetworkKey, tables};
 use super::super::removal::without;
 use super::super::{OPENFLOW, Verdict};
 use super::bridge::{Common, Condition};
@@ -15,7 +15,7 @@ use super::memory::{Face, Looked, Standing, admitted_to};
 use super::usage::groups_of;
 use super::{Bearer, Place, group_op, sharers, uplink_port};
 use crate::backend::openflow::{FlowChange, FlowOp};
-use crate::model::{Desired, FlowSet, FlowState, View, VifId};
+use crate::model::{Desired, FlowSet, FlowState, Interface, View, VifId};
 
 impl Work<'_> {
     /// Plans everything that VIFs share on managed bridges. Answers the VIFs on which verdicts may be others for it.
@@ -99,8 +99,15 @@ impl Work<'_> {
     /// Numbers of ports that stay although nothing is planned for them: their records are gone or cannot be honoured.
     fn limbo(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<u32> {
         let unplaced = without(&inventory.by_vif, self.switches.placed.keys());
-        let ports = unplaced.flat_map(|(_, owned)| &owned.ports).filter(|(port, _)| port.bridge == bridge);
-        ports.filter_map(|(_, interface)| u32::try_from(interface.as_ref()?.ofport?).ok()).collect()
+        let at =
+            |interface: &Interface, vlan| Some(Attachment { port: u16::try_from(interface.ofport?).ok()?, vlan }.id());
+        let numbers = unplaced.flat_map(|(_, owned)| {
+            let ports = owned.ports.iter().filter(|(port, _)| port.bridge == bridge);
+            let ports = ports.filter_map(move |(_, interface)| at(interface.as_ref()?, None));
+            let sub_ports = owned.sub_ports.iter().filter(|(port, ..)| port.bridge == bridge);
+            ports.chain(sub_ports.filter_map(move |(_, interface, vlan)| at(interface, Some((*vlan)?))))
+        });
+        numbers.collect()
     }
 
     /// Cookies of VIFs that have a port on a bridge and are not placed there: their flows are not swept, whatever else
@@ -108,7 +115,8 @@ impl Work<'_> {
     pub(super) fn kept(&self, bridge: &str, inventory: &Inventory) -> BTreeSet<Cookie> {
         let placed = &self.switches.placed;
         let there = inventory.by_vif.iter().filter(|(id, owned)| {
-            owned.ports.iter().any(|(port, _)| port.bridge == bridge)
+            let ports = owned.ports.iter().map(|(port, _)| port);
+            ports.chain(owned.sub_ports.iter().map(|(port, ..)| port)).any(|port| port.bridge == bridge)
                 && placed.get(id).is_none_or(|placed| placed.bridge != bridge)
         });
         there.map(|(id, _)| Cookie::vif(self.tag(), *id)).collect()

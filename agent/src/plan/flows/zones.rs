@@ -22,8 +22,8 @@ const OF_OTHERS: &str = "ct-zone-";
 pub(in crate::plan) struct Zones {
     /// Those that others have, by the rows of bridges.
     others: BTreeSet<u32>,
-    /// Interfaces by their zones.
-    interfaces: BTreeMap<u32, BTreeSet<Text>>,
+    /// Interfaces by their zones, with the keys that these are under: a trunk's interface has those of its sub-ports too.
+    interfaces: BTreeMap<u32, BTreeSet<(Text, String)>>,
     /// Those that this plan gives.
     given: BTreeSet<u32>,
 }
@@ -36,8 +36,11 @@ impl Zones {
             ids.filter(|(key, _)| key.starts_with(OF_OTHERS)).filter_map(|(_, zone)| zone.parse().ok()).collect();
         let mut zones = Zones { others, ..Zones::default() };
         for interface in ovs.into_iter().flat_map(|ovs| ovs.interfaces.values()) {
-            if let Some(zone) = interface.external_ids.get(ZONE).and_then(|zone| zone.parse().ok()) {
-                zones.interfaces.entry(zone).or_default().insert(interface.name.clone());
+            let ids = interface.external_ids.iter();
+            let of_vifs =
+                ids.filter(|(key, _)| key.strip_prefix(ZONE).is_some_and(|id| id.is_empty() || id.starts_with('-')));
+            for (key, zone) in of_vifs.filter_map(|(key, zone)| Some((key, zone.parse().ok()?))) {
+                zones.interfaces.entry(zone).or_default().insert((interface.name.clone(), key.to_string()));
             }
         }
         zones
@@ -54,11 +57,11 @@ impl Work<'_> {
         self.zones.get_or_insert_with(|| Zones::of(ovs))
     }
 
-    /// The zone that a VIF's interface has, where it may have it. Of several with the same one has it: who had it before,
+    /// The zone that a VIF's interface has for it under this key, where it may have it. Of several with the same one has it: who had it before,
     /// else an interface that is not ours to change, else the first.
-    pub(super) fn zone_of(&mut self, vif: VifId, interface: &Interface) -> Option<u16> {
+    pub(super) fn zone_of(&mut self, vif: VifId, key: &str, interface: &Interface) -> Option<u16> {
         let settings = self.inputs.settings;
-        let zone: u16 = interface.external_ids.get(ZONE)?.parse().ok()?;
+        let zone: u16 = interface.external_ids.get(key)?.parse().ok()?;
         if !settings.zones.contains(zone.into()) {
             return None;
         }
@@ -68,9 +71,10 @@ impl Work<'_> {
         let ovs = self.inputs.observed.ovs.ready();
         let had = self.switches.held.has_zone(zone);
         let zones = self.zones();
-        let mut first = interface.name.clone();
+        let own = (interface.name.clone(), key.to_owned());
+        let mut first = own.clone();
         for other in zones.interfaces.get(&u32::from(zone)).into_iter().flatten() {
-            let row = ovs.and_then(|ovs| ovs.interfaces.get(other));
+            let row = ovs.and_then(|ovs| ovs.interfaces.get(&other.0));
             let is_ours = row.is_some_and(|row| matches!(settings.owner(&row.external_ids), Owner::Us { .. }));
             if !is_ours || *other < first {
                 first = other.clone();
@@ -79,7 +83,7 @@ impl Work<'_> {
                 }
             }
         }
-        if had || zones.others.contains(&zone.into()) || first != interface.name {
+        if had || zones.others.contains(&zone.into()) || first != own {
             return None;
         }
         self.switches.held.set_zone(vif, Some(zone));

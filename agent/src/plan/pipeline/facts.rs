@@ -84,6 +84,8 @@ pub struct PortFacts {
     pub id: VifId,
     /// Where it is.
     pub at: Attachment,
+    /// Whether other VIFs are on the same port: sub-ports, or the trunk that it is a sub-port of.
+    pub trunk: bool,
     /// Its network.
     pub network: NetworkKey,
     /// The guest's address.
@@ -105,14 +107,15 @@ pub struct PortFacts {
 }
 
 impl PortFacts {
-    /// What the record says, without meters and rules, which take numbers of the host. `None` for a VIF without an
-    /// address.
+    /// What the record says, without meters and rules, which take numbers of the host, nor sub-ports, which are other
+    /// records. `None` for a VIF without an address.
     #[must_use]
     pub fn of(owner: OwnerTag, vif: &Vif, at: Attachment) -> Option<Self> {
         Some(PortFacts {
             owner,
             id: vif.id,
             at,
+            trunk: at.vlan.is_some(),
             network: NetworkKey::of(vif),
             mac: vif.address?,
             fixed: fixed(vif).collect(),

@@ -179,6 +179,10 @@ pub const ELSEWHERE: Place = place(LOOKUP, 10);
 pub const HAIRPIN_WITH_RULES: Place = place(INGRESS_TRACK, 200);
 /// The same where the sender has none.
 pub const HAIRPIN: Place = place(OUTPUT, 200);
+/// A VIF with a meter, on the port that the packet came in by, of one for several.
+pub const BACK_COPIED: Place = place(OUTPUT, 130);
+/// A VIF on the port that the packet came in by: one guest's sub-ports on one network, or one of them and the trunk.
+pub const BACK: Place = place(OUTPUT, 120);
 /// A VIF with a meter, of a packet for several.
 pub const OUT_COPIED: Place = place(OUTPUT, 110);
 /// A VIF, or a network's uplink.
@@ -333,7 +337,7 @@ pub enum Counts {
 pub fn counts(place: Place) -> Option<Counts> {
     match place {
         SENT => Some(Counts::FromVif),
-        OUT | OUT_COPIED => Some(Counts::ToVif),
+        OUT | OUT_COPIED | BACK | BACK_COPIED => Some(Counts::ToVif),
         HAIRPIN | HAIRPIN_WITH_RULES => None,
         _ => dropped_at(place).map(Counts::Dropped),
     }
