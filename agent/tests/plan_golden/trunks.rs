@@ -58,7 +58,7 @@ fn flows_of(case: &Case, id: &str) -> Vec<String> {
     let cookie = Cookie::vif(OwnerTag(case.world.owner), id.parse().unwrap()).0;
     let flows = case.world.flows();
     let set = flows["br-int"].ready().unwrap().owned.get(&cookie).cloned();
-    set.into_iter().flat_map(|set| set.values().map(|flow| flow.to_string()).collect::<Vec<_>>()).collect()
+    set.into_iter().flat_map(|set| set.values().map(ToString::to_string).collect::<Vec<_>>()).collect()
 }
 
 #[test]
