@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use vifd_integration::lab::{
-    Device, Emulated, Host, LinuxBridgeConfig, Namespace, OsVif, OsVifConfig, Ovs, Record, Switch, differences,
+    Device, Domain, Emulated, Host, LinuxBridgeConfig, Namespace, OsVif, OsVifConfig, Ovs, Record, Switch, differences,
     shown_links,
 };
 
@@ -267,5 +267,24 @@ fn guests_on_macvtaps_reach_whom_the_mode_lets_them() -> Result<()> {
     ip("link set mv1 up")?;
     let one = guest(&host, Device::Macvtap("mv1"), FIRST)?;
     assert_eq!(one.namespace().ping("10.0.0.9", 3)?.received, 3);
+    Ok(())
+}
+
+#[test]
+fn guests_of_libvirt_reach_each_other_over_what_os_vif_made() -> Result<()> {
+    let ovs = Ovs::start(Switch::Userspace)?;
+    let mut osvif = OsVif::beside(&ovs, OsVifConfig::default())?;
+    let mut guests = Vec::new();
+    for (fixture, number) in [("bridge-hybrid", 1), ("bridge-hybrid", 2), ("openvswitch", 3)] {
+        let record = Record::fixture(fixture)?.with_profile("datapath_type", "netdev").numbered(number);
+        osvif.plug(&record)?;
+        let mut guest = Domain::define(record);
+        guest.start(&ovs)?;
+        guests.push(guest);
+    }
+    let first = guests[0].guest()?.namespace();
+    for other in &guests[1..] {
+        assert_eq!(first.ping(&other.record.ip(), 3)?.received, 3, "{}", other.record.ip());
+    }
     Ok(())
 }

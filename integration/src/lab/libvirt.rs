@@ -1,6 +1,7 @@
-//! What libvirt does on a host for a guest with one interface on an Open vSwitch bridge, where the record leaves the port to
-//! it (`create_port` false, Nova's default). It is done in the order of `virNetDevTapCreateInBridgePort` and
-//! `qemuProcessStop`, by the means it has: a tap that goes when it is closed, and ovs-vsctl.
+//! What libvirt does on a host for a guest with one interface: on an Open vSwitch bridge, where the record leaves the port to
+//! it (`create_port` false, Nova's default), or on a Linux bridge (`VIFBridge`). It is done in the order of
+//! `virNetDevTapCreateInBridgePort` and `qemuProcessStop`, by the means it has: a tap that goes when it is closed,
+//! ovs-vsctl, and the kernel.
 
 use std::fs::File;
 
@@ -66,7 +67,10 @@ impl Domain {
         // The host's end has the guest's address but for its first octet, so that the host is not taken for the guest.
         let mac = format!("fe{}", self.record.mac().get(2..).context("a MAC")?);
         ovs.namespace().run("ip", ["link", "set", &name, "address", &mac])?;
-        self.renew_port(ovs)?;
+        match self.linux_bridge() {
+            Some(bridge) => ovs.namespace().run("ip", ["link", "set", &name, "master", bridge]).map(drop)?,
+            None => self.renew_port(ovs)?,
+        }
         ovs.namespace().run("ip", ["link", "set", &name, "up"])?;
         self.state = State::Incoming(device);
         Ok(())
@@ -126,6 +130,11 @@ impl Domain {
     /// As [`Domain::remove_port`].
     pub fn stop(&mut self, ovs: &Ovs) -> Result<()> {
         self.kill();
-        self.remove_port(ovs)
+        if self.linux_bridge().is_some() { Ok(()) } else { self.remove_port(ovs) }
+    }
+
+    fn linux_bridge(&self) -> Option<&str> {
+        let bridged = self.record.0["vif"]["versioned_object.name"] == "VIFBridge";
+        self.record.field("bridge_name").filter(|_| bridged)
     }
 }
