@@ -165,18 +165,29 @@ impl World {
                 }
                 self.ovs.qos.remove(uuid);
             }
+            OvsOp::Mark { table, uuid, name, guard, external_ids } => {
+                let ids = self.marked(*table, *uuid, name)?;
+                if !has(ids, guard) {
+                    return Err(Outcome::Conflict(format!("{name} changed")));
+                }
+                ids.extend(external_ids.clone());
+            }
             OvsOp::Unmark { table, uuid, name, keys } => {
-                let gone = || Outcome::Conflict(format!("{name} is gone"));
-                let ids = match table {
-                    MarkedTable::Bridge => &mut self.bridge(name)?.external_ids,
-                    MarkedTable::Port => &mut self.port(name)?.external_ids,
-                    MarkedTable::Interface => &mut self.interface(name)?.external_ids,
-                    MarkedTable::Qos => &mut Arc::make_mut(self.ovs.qos.get_mut(uuid).ok_or_else(gone)?).external_ids,
-                };
-                ids.retain(|key, _| !keys.contains(key));
+                self.marked(*table, *uuid, name)?.retain(|key, _| !keys.contains(key));
             }
         }
         Ok(())
+    }
+
+    /// The column that carries the marks of a row.
+    fn marked(&mut self, table: MarkedTable, uuid: Uuid, name: &str) -> Result<&mut Pairs, Refusal> {
+        let gone = || Outcome::Conflict(format!("{name} is gone"));
+        Ok(match table {
+            MarkedTable::Bridge => &mut self.bridge(name)?.external_ids,
+            MarkedTable::Port => &mut self.port(name)?.external_ids,
+            MarkedTable::Interface => &mut self.interface(name)?.external_ids,
+            MarkedTable::Qos => &mut Arc::make_mut(self.ovs.qos.get_mut(&uuid).ok_or_else(gone)?).external_ids,
+        })
     }
 
     /// Makes a bridge forward by its flows alone; that changes, they go.

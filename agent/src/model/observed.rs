@@ -137,6 +137,12 @@ impl Bridge {
     pub fn is_userspace(&self) -> bool {
         self.datapath_type == "netdev"
     }
+
+    /// Whether it has a port of this name.
+    #[must_use]
+    pub fn has_port(&self, name: &str) -> bool {
+        self.ports.contains(name)
+    }
 }
 
 /// A row of table Port.

@@ -1,12 +1,15 @@
 //! One VIF's blueprint against what is there: the operations that are legal now, and the verdict.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use flows::FlowId;
+use uuid::Uuid;
 
+use super::adoption::Adoption;
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort};
 use super::flows::{Naming, Place, Switches, Zones};
 use super::inventory::{Inventory, Owned, port_owner};
@@ -15,7 +18,7 @@ use super::sight::{Look, Sight};
 use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::openflow::FlowOp;
-use crate::backend::ovs::{OvsOp, StringMap};
+use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Party};
 use crate::model::{Interface, Link, Port, Table, Vif, VifId};
 
@@ -31,6 +34,8 @@ pub(super) struct Work<'a> {
     pub(super) foreign: BTreeMap<String, HashMap<FlowId, u64>>,
     /// Zones that are taken, as far as they were looked for in this plan.
     pub(super) zones: Option<Zones>,
+    /// QoS rows that os-vif made and no port refers to, by the ids it gave them, once somebody asked.
+    pub(super) unused_qos: OnceCell<BTreeMap<String, Uuid>>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges and shared links that the VIFs planned here want, so that none of them is swept.
@@ -45,6 +50,8 @@ pub(super) struct Findings {
     pub(super) links: Vec<LinkOp>,
     pub(super) ovs: Vec<OvsOp>,
     pub(super) flows: Vec<FlowOp>,
+    /// What is there for it and not ours yet.
+    pub(super) adopts: Adoption,
     pub(super) conflict: Option<String>,
     pub(super) failed: Option<String>,
     /// Flows that it wants cannot be had.
@@ -102,6 +109,7 @@ impl<'a> Work<'a> {
             switches: Switches::default(),
             foreign: BTreeMap::new(),
             zones: None,
+            unused_qos: OnceCell::new(),
             inserted_bridges: BTreeSet::new(),
             wanted_shares: BTreeSet::new(),
             created_links: BTreeSet::new(),
@@ -166,6 +174,7 @@ impl<'a> Work<'a> {
             for (place, port) in blueprint.ports.iter().enumerate() {
                 self.port(id, port, place == 0, &mut sight, &mut found);
             }
+            self.adopt_bridges(id, blueprint, &mut sight, &mut found);
         }
         if let Some(sub_port) = &blueprint.sub_port {
             self.sub_port(id, sub_port, &mut sight, &mut found);
@@ -173,6 +182,7 @@ impl<'a> Work<'a> {
         if sight.sees_ovs() {
             self.flows(id, vif, blueprint, &mut sight, &mut found);
         }
+        Self::adopt(&mut found);
         Some(Half { id, found, looks: sight.into_looks() })
     }
 
@@ -373,8 +383,15 @@ impl<'a> Work<'a> {
                 return;
             }
             Owner::Nobody => match self.claim(wanted, port, interface) {
+                Ok(guard) if wanted.maker == Maker::Vifd => {
+                    self.adopt_port(wanted, (port, interface), guard, found);
+                    return;
+                }
                 Ok(guard) => Guard::Ids(guard),
                 Err(reason) => {
+                    // A link of its name would fall to it.
+                    let falls = |op: &LinkOp| matches!(op, LinkOp::CreateLink { link, .. } if link.name == wanted.name);
+                    found.links.retain(|op| !falls(op));
                     found.conflict.get_or_insert(reason);
                     return;
                 }
@@ -401,43 +418,6 @@ impl<'a> Work<'a> {
         usable(wanted, first, interface, sight, found);
     }
 
-    /// Whether a port without marks may become ours: a hypervisor's port with the wanted name and `iface-id` on
-    /// the wanted bridge always, a port that os-vif made when adoption is on. Answers what has to stay true for
-    /// that, or why not.
-    fn claim(&self, wanted: &WantedPort, port: &Port, interface: &Interface) -> Result<StringMap, String> {
-        if port.bridge != wanted.bridge {
-            return Err(format!(
-                "port {} is on bridge {}, not on {}, and vifd did not make it",
-                wanted.name, port.bridge, wanted.bridge
-            ));
-        }
-        let keys: &[&str] = match wanted.maker {
-            Maker::Hypervisor => &["iface-id"],
-            Maker::Vifd if self.inputs.settings.adopt => &["iface-id", "attached-mac"],
-            Maker::Vifd => {
-                return Err(format!(
-                    "port {} of bridge {} is there and vifd did not make it (adoption is off: [agent] adopt)",
-                    wanted.name, wanted.bridge
-                ));
-            }
-        };
-        let mut guard = StringMap::new();
-        for key in keys {
-            let (is, should) = (interface.external_ids.get(key), wanted.ids.get(*key).map(String::as_str));
-            if is != should {
-                return Err(format!(
-                    "port {} of bridge {} has {key} {}, the record says {}",
-                    wanted.name,
-                    wanted.bridge,
-                    is.unwrap_or("none"),
-                    should.unwrap_or("none")
-                ));
-            }
-            guard.extend(is.map(|value| ((*key).to_owned(), value.to_owned())));
-        }
-        Ok(guard)
-    }
-
     /// Deletes a port of a VIF, after the flows that name it.
     pub(super) fn give_up(
         &self,
@@ -458,7 +438,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Deletes a port of ours, its QoS row with it where that is ours or as os-vif made it.
+    /// Deletes a port of ours, its QoS row with it where that is ours or as os-vif made it; also where somebody gave the
+    /// port another one since.
     pub(super) fn delete_port(&self, port: &Port, interface: Option<&Interface>) -> OvsOp {
         let ours = |qos: &uuid::Uuid| {
             self.inputs.observed.ovs.ready().and_then(|ovs| ovs.qos.get(qos)).is_some_and(|qos| {
@@ -472,7 +453,7 @@ impl<'a> Work<'a> {
             bridge: port.bridge.to_string(),
             interface: interface
                 .map(|interface| (interface.uuid, entries(&interface.external_ids, &self.inputs.settings.guard()))),
-            qos: port.qos.filter(ours),
+            qos: port.qos.filter(ours).or_else(|| self.unused_qos(&port.name)),
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::adoption::layout_there;
 use super::blueprint::Layout;
-use super::{Facts, Owner, Settings, sub_ports};
+use super::{Facts, Inputs, Owner, Settings, sub_ports};
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Bridge, Interface, Link, LinkKind, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
 
@@ -97,11 +98,13 @@ impl Inventory {
 
     /// How an `openvswitch` VIF is laid out: as it stands, and where nothing of it stands, as is configured. A
     /// changed `per_port_bridge` is for ports that are made from then on.
-    pub(super) fn layout(&self, vif: &Vif, settings: &Settings) -> Layout {
+    pub(super) fn layout(&self, vif: &Vif, inputs: Inputs<'_>) -> Layout {
+        let Inputs { settings, observed, .. } = inputs;
         let configured = if settings.per_port_bridge { Layout::PerPortBridge } else { Layout::Plain };
         let VifKind::OpenVSwitch { vif_name, .. } = &vif.kind else { return configured };
         let ports = self.by_vif.get(&vif.id).map_or(&[][..], |owned| &owned.ports[..]);
         match ports.iter().find(|(port, _)| port.name == *vif_name) {
+            None if settings.adopt => observed.ovs.ready().and_then(|ovs| layout_there(vif, ovs)).unwrap_or(configured),
             None => configured,
             Some((port, _)) if port.bridge == cut_name("pb", vif.id) => Layout::PerPortBridge,
             Some(_) => Layout::Plain,

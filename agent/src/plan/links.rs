@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::adoption::mark_link;
 use super::blueprint::{Blueprint, LinkMaker, Make, WantedLink};
 use super::compare::{Findings, Work, delete_link};
 use super::inventory::port_owner;
@@ -103,18 +104,11 @@ impl Work<'_> {
                 };
             }
             Owner::Nobody => {
-                let as_os_vif_left_it =
-                    matches!(build, Build::Right) && (wanted.mac.is_none() || link.mac == wanted.mac);
-                if !(settings.adopt && as_os_vif_left_it) {
-                    found.conflict.get_or_insert(match build {
-                        Build::Another(reason) => reason,
-                        _ => format!(
-                            "a link named {} is there and vifd did not make it (adoption is off: [agent] adopt)",
-                            wanted.name
-                        ),
-                    });
-                    return false;
+                match adoptable(wanted, build, link, settings.adopt) {
+                    Ok(mark) => found.adopts.links.push(mark),
+                    Err(reason) => drop(found.conflict.get_or_insert(reason)),
                 }
+                return false;
             }
         }
         match build {
@@ -452,6 +446,23 @@ impl Work<'_> {
                 )))
             }
         }
+    }
+}
+
+/// Our mark for a link that somebody else made; or why it cannot have it.
+fn adoptable(wanted: &WantedLink, build: Build, link: &Link, adopt: bool) -> Result<LinkOp, String> {
+    let name = &wanted.name;
+    match (build, wanted.mac) {
+        (Build::Another(reason), _) => Err(reason),
+        _ if !adopt => {
+            Err(format!("a link named {name} is there and vifd did not make it (adoption is off: [agent] adopt)"))
+        }
+        (Build::Otherwise(reason), _) => Err(format!("{reason}, and vifd did not make it")),
+        (Build::Right, Some(mac)) if link.mac != Some(mac) => {
+            let is = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+            Err(format!("link {name} has address {is}, the record says {mac}, and vifd did not make it"))
+        }
+        (Build::Right, _) => Ok(mark_link(link, wanted.alias.clone().unwrap_or_default())),
     }
 }
 

@@ -12,6 +12,7 @@
 //!                            └───────────────── removal ─► what nobody wants any more
 //! ```
 
+mod adoption;
 pub mod blueprint;
 mod compare;
 mod flows;
@@ -182,7 +183,7 @@ fn begin(work: &mut compare::Work<'_>, memo: &mut Memo, id: VifId) -> Option<com
     let inputs = work.inputs;
     let vif = inputs.desired.vifs.get(&id)?;
     let blueprint = match vif.parent.map(|parent| work.trunk(vif, parent)) {
-        None => memo.blueprint(vif, work.inventory.layout(vif, inputs.settings), inputs.settings),
+        None => memo.blueprint(vif, work.inventory.layout(vif, inputs), inputs.settings),
         Some(Trunk::Unsure(missing)) if !inputs.clashes.contains_key(&id) => {
             work.leave(id, missing);
             return None;
@@ -225,7 +226,7 @@ impl Plan {
         ovs.sort_by_key(|op| match op.op {
             OvsOp::InsertBridge { .. } | OvsOp::SecureBridge { .. } => 0,
             OvsOp::DeletePort { .. } => 1,
-            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Unmark { .. } => 2,
+            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } | OvsOp::Unmark { .. } => 2,
             OvsOp::InsertPort(_) => 3,
             OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
         });

@@ -74,6 +74,28 @@ pub(super) enum Guard {
     Ids(StringMap),
 }
 
+/// Puts our marks, and the ids that go with them, on the rows of a port that somebody else made.
+pub(super) fn marks_alone(wanted: &WantedPort, (port, interface): (&Port, &Interface), guard: StringMap) -> [OvsOp; 2] {
+    let interface = OvsOp::ChangeInterface {
+        uuid: interface.uuid,
+        name: interface.name.to_string(),
+        guard,
+        kind: None,
+        options: StringMap::new(),
+        external_ids: changed_ids(&interface.external_ids, &wanted.ids),
+        mtu_request: None,
+    };
+    let port = OvsOp::ChangePort {
+        uuid: port.uuid,
+        name: port.name.to_string(),
+        bridge: port.bridge.to_string(),
+        external_ids: changed_ids(&port.external_ids, &wanted.marks),
+        other_config: StringMap::new(),
+        access: None,
+    };
+    [interface, port]
+}
+
 /// Brings the rows of a port that is ours, or about to be, to what is wanted, entry by entry.
 pub(super) fn change_rows(
     wanted: &WantedPort,

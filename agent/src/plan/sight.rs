@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::pipeline::Cookie;
-use crate::model::{FileOwner, Interface, Link, LinkState, OvsState, Port, VifId};
+use crate::model::{Bridge, FileOwner, Interface, Link, LinkState, OvsState, Port, VifId};
 
 /// Something that a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,11 @@ impl<'a> Sight<'a> {
         // Of one that is not there it matters whether this plan makes it.
         self.fleeting |= !there;
         there
+    }
+
+    /// A bridge as it is. No more is noted of it than [`Sight::has_bridge`] does.
+    pub(super) fn bridge(&self, name: &str) -> Option<&'a Bridge> {
+        self.ovs?.bridges.get(name).map(AsRef::as_ref)
     }
 
     /// Whether a bridge is one of the userspace datapath. Somebody can change that while it lives (`datapath_type` is

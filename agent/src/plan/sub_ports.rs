@@ -74,7 +74,7 @@ impl Work<'_> {
                 if let Some(clash) = self.inputs.clashes.get(&parent.vif) {
                     return Trunk::Unsure(waits(&format!("{}: {}", clash.field, clash.reason)));
                 }
-                match blueprint::blueprint(trunk, self.inventory.layout(trunk, settings), settings) {
+                match blueprint::blueprint(trunk, self.inventory.layout(trunk, self.inputs), settings) {
                     Ok(of) => Trunk::Known(Box::new(blueprint::sub_port(vif, parent, trunk, &of, settings))),
                     Err(wrong) => Trunk::Unsure(waits(&format!("{}: {}", wrong.field, wrong.reason))),
                 }

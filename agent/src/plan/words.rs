@@ -130,6 +130,10 @@ impl fmt::Display for OvsOp {
                 map(f, "external_ids", external_ids)
             }
             OvsOp::DeleteQos { uuid, .. } => write!(f, "delete left-over QoS row {uuid}"),
+            OvsOp::Mark { table, name, external_ids, .. } => {
+                write!(f, "change {table:?} {name}:")?;
+                map(f, "external_ids", external_ids)
+            }
             OvsOp::Unmark { table, name, keys, .. } => {
                 write!(f, "change {table:?} {name}:")?;
                 keys.iter().try_for_each(|key| write!(f, " remove external_ids:{key}"))

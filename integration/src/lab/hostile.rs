@@ -141,6 +141,30 @@ impl Wire {
         ended.map(drop)
     }
 
+    /// Passes everything on in both directions, and calls `before` with each call of the client before the real server
+    /// gets it.
+    ///
+    /// # Errors
+    /// When one of them ends.
+    pub fn pass_watched(self, before: fn(&Value)) -> io::Result<()> {
+        let real = UnixStream::connect(&self.real)?;
+        let (from_client, mut to_real) = (self.client.try_clone()?, real.try_clone()?);
+        thread::spawn(move || {
+            for call in Deserializer::from_reader(io::BufReader::new(from_client)).into_iter::<Value>() {
+                let Ok(call) = call else { break };
+                before(&call);
+                if to_real.write_all(call.to_string().as_bytes()).is_err() {
+                    break;
+                }
+            }
+            to_real.shutdown(Shutdown::Both)
+        });
+        let (mut from_real, mut to_client) = (real, self.client);
+        let ended = io::copy(&mut from_real, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+        ended.map(drop)
+    }
+
     /// Passes on what the client asks for if `asks` says so, and every message of the real server, changed by
     /// `changed`, until that has given the contents of the database. Then the rest is the caller's.
     ///

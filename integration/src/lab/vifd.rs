@@ -31,6 +31,8 @@ pub struct Config {
     pub mode: String,
     /// `agent.resync`. Off here: everything that happens must come from an event.
     pub resync: String,
+    /// `agent.adopt`.
+    pub adopt: String,
     /// `agent.max_removals`.
     pub max_removals: String,
     /// `metrics.listen`.
@@ -52,6 +54,7 @@ impl Default for Config {
             id: "vifd".into(),
             mode: "enforce".into(),
             resync: "off".into(),
+            adopt: "never".into(),
             max_removals: "10%".into(),
             metrics: METRICS.into(),
             defaults: String::new(),
@@ -202,13 +205,14 @@ impl Vifd {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self) -> Result<()> {
-        let Config { id, mode, resync, max_removals, metrics, defaults, more, environment: _, endpoint } = &self.config;
+        let Config { id, mode, resync, adopt, max_removals, metrics, defaults, more, environment: _, endpoint } =
+            &self.config;
         let directory = self.shared.as_ref().unwrap_or(&self.directory).display();
         let endpoint = endpoint.as_ref().unwrap_or(&self.endpoint);
         let sockets = self.run_directory.display();
         let text = format!(
             "[agent]\nid = \"{id}\"\nhost = \"lab\"\nmode = \"{mode}\"\nresync = \"{resync}\"\n\
-             max_removals = \"{max_removals}\"\nstate_dir = \"{directory}/state\"\n\
+             adopt = \"{adopt}\"\nmax_removals = \"{max_removals}\"\nstate_dir = \"{directory}/state\"\n\
              [ovsdb]\nendpoint = \"{endpoint}\"\n\
              [source]\nkind = \"dir\"\npath = \"{directory}/vifs\"\n\
              [api]\nsocket = \"{directory}/api.sock\"\ngroup = \"\"\n\

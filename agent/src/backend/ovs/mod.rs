@@ -106,6 +106,20 @@ pub enum OvsOp {
         /// Entries that `external_ids` must still hold.
         marks: StringMap,
     },
+    /// Sets entries of `external_ids` and nothing else: a row that somebody else made becomes ours. Of ports and
+    /// interfaces that is done with [`OvsOp::ChangePort`] and [`OvsOp::ChangeInterface`], which see to more.
+    Mark {
+        /// Which table.
+        table: MarkedTable,
+        /// Row.
+        uuid: Uuid,
+        /// Name, for people.
+        name: String,
+        /// Entries that `external_ids` must still hold.
+        guard: StringMap,
+        /// Entries to set.
+        external_ids: StringMap,
+    },
     /// Deletes entries of `external_ids`, provided that the row is there: our marks come off.
     Unmark {
         /// Which table.

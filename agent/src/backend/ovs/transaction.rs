@@ -164,6 +164,24 @@ impl Batch {
                 txn.require(Where::from(*uuid).and(Qos::EXTERNAL_IDS.includes(marks)));
                 txn.delete(Where::<Qos>::from(*uuid));
             }
+            OvsOp::Mark { table, uuid, guard, external_ids, .. } => match table {
+                MarkedTable::Bridge => {
+                    txn.require(Where::from(*uuid).and(Bridge::EXTERNAL_IDS.includes(guard)));
+                    txn.mutate(*uuid, Bridge::EXTERNAL_IDS.put(external_ids));
+                }
+                MarkedTable::Port => {
+                    txn.require(Where::from(*uuid).and(Port::EXTERNAL_IDS.includes(guard)));
+                    txn.mutate(*uuid, Port::EXTERNAL_IDS.put(external_ids));
+                }
+                MarkedTable::Interface => {
+                    txn.require(Where::from(*uuid).and(Interface::EXTERNAL_IDS.includes(guard)));
+                    txn.mutate(*uuid, Interface::EXTERNAL_IDS.put(external_ids));
+                }
+                MarkedTable::Qos => {
+                    txn.require(Where::from(*uuid).and(Qos::EXTERNAL_IDS.includes(guard)));
+                    txn.mutate(*uuid, Qos::EXTERNAL_IDS.put(external_ids));
+                }
+            },
             OvsOp::Unmark { table, uuid, keys, .. } => match table {
                 MarkedTable::Bridge => {
                     txn.require(Condition::<Bridge>::row(*uuid));
