@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vifd_integration::lab::{
     Guest, Host, Hostile, Link, OsVif, OsVifConfig, Ovs, Record, Row, Switch, Vifd, differences, find_tool,
@@ -456,5 +457,58 @@ fn an_mtu_is_put_right_when_the_port_is_ours() -> Result<()> {
     assert_eq!(ovs.namespace().link(&tap.vif_name())?.context("the tap")?.mtu, 1400);
     assert_eq!(index(&tap.vif_name())?, before);
     assert_eq!(ovs.row("Interface", &vhost_port(&records[1]))?.context("the port")?["mtu_request"], json!(1400));
+    Ok(())
+}
+
+/// The steps of `docs/migration.md`.
+#[test]
+fn a_host_changes_hands_and_back() -> Result<()> {
+    let ovs = Ovs::start(Switch::Dummy)?;
+    let mut osvif = OsVif::beside(&ovs, OsVifConfig::default())?;
+    let fixtures = ["openvswitch-create-port", "openvswitch-create-tap", "openvswitch-multiqueue", "openvswitch-trunk"];
+    let numbered = |(fixture, number)| Ok(Record::fixture(fixture)?.numbered(number));
+    let records = fixtures.into_iter().zip(1..).map(numbered).collect::<Result<Vec<Record>>>()?;
+    let empty = Host::observe(&ovs)?;
+    records.iter().try_for_each(|record| osvif.plug(record))?;
+    let before = Seen::of(&ovs)?;
+    let mut vifd = adopting(&ovs, &records)?;
+    vifd.config.mode = "observe".into();
+    vifd.start()?;
+
+    let plan: Value = vifd.until("a whole plan", |vifd| {
+        let plan: Value = serde_json::from_slice(&vifd.cli(&["plan", "-o", "json"])?.stdout)?;
+        Ok(plan["operations"].as_array().is_some_and(|all| all.len() >= 2 * fixtures.len()).then_some(plan))
+    })?;
+    for operation in plan["operations"].as_array().into_iter().flatten() {
+        let words = operation["action"].as_str().unwrap_or_default();
+        assert!(words.starts_with("change ") && words.contains(":vifd-owner="), "{words}");
+    }
+    let conflicts = vifd.cli(&["get", "--phase", "conflict", "-o", "json"])?;
+    assert_eq!(serde_json::from_slice::<Value>(&conflicts.stdout)?, json!([]));
+    let changes = Seen::of(&ovs)?.changes(&before);
+    assert!(changes.is_empty(), "it only looks: {changes:?}");
+
+    for (mode, adopt) in [("enforce", "os-vif"), ("enforce", "never")] {
+        (vifd.config.mode, vifd.config.adopt) = (mode.into(), adopt.into());
+        vifd.write_config()?;
+        vifd.signal(Signal::SIGHUP)?;
+        wait_for_all(&mut vifd, &records, "ready")?;
+    }
+    unchanged(&Seen::of(&ovs)?, &before);
+    // nova-compute plugs everything again when it starts.
+    let ours = Seen::of(&ovs)?;
+    records.iter().try_for_each(|record| osvif.plug(record))?;
+    let changes = Seen::of(&ovs)?.changes(&ours);
+    assert!(changes.is_empty(), "{}", changes.join("\n"));
+
+    assert!(vifd.cli(&["release", "--yes"])?.status.success());
+    vifd.stop()?;
+    let left = Seen::of(&ovs)?;
+    unchanged(&left, &before);
+    assert_eq!(left.marked_ports(), Vec::<&str>::new());
+    records.iter().try_for_each(|record| osvif.unplug(record))?;
+    let after = Host::observe(&ovs)?;
+    assert_eq!((&after.0["qos"], &after.0["links"]), (&empty.0["qos"], &empty.0["links"]));
+    assert_eq!(ovs.vsctl(["list-ports", "br-int"])?, "");
     Ok(())
 }
