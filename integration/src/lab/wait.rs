@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::vm::Vm;
+
 const PAUSE: Duration = Duration::from_millis(10);
+/// In the VM, where to ask takes so much of the processor that what is waited for comes later.
+const PAUSE_IN_VM: Duration = Duration::from_millis(60);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -23,6 +27,7 @@ pub fn interrupt() {
 /// [`interrupt`] was called.
 pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let start = Instant::now();
+    let pause = if Vm::inside() { PAUSE_IN_VM } else { PAUSE };
     loop {
         if let Some(value) = check().with_context(|| format!("while waiting until {what}"))? {
             return Ok(value);
@@ -33,6 +38,6 @@ pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Result<O
         if start.elapsed() > limit {
             bail!("waited {limit:?} in vain until {what}");
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
 }
