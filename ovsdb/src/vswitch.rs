@@ -99,6 +99,8 @@ crate::table! {
         required OPTIONS options: Pairs = "options",
         /// Other programs' data, e.g. `iface-id`, `attached-mac`.
         required EXTERNAL_IDS external_ids: Pairs = "external_ids",
+        /// Ethernet address asked for.
+        required MAC mac: Option<Text> = "mac",
         /// OpenFlow port number; -1 when the interface could not be made, empty when not tried.
         required OFPORT ofport: Option<i64> = "ofport",
         /// Why the interface could not be made. Since schema 7.11.

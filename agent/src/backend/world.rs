@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::openflow::Picture;
 use super::ovs::{ACCESS, MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
-use crate::model::{Bridge, Interface, LinkState, Observed, OvsState, Port, Qos, View};
+use crate::model::{Bridge, Interface, LinkKind, LinkState, Observed, OvsState, Port, Qos, View};
 
 /// The host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,7 +145,7 @@ impl World {
                     (port.tag, port.vlan_mode, port.trunks) = (*access, Some(ACCESS.into()), BTreeSet::new());
                 }
             }
-            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
+            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mac, mtu_request } => {
                 let interface = self.interface(name)?;
                 if interface.uuid != *uuid || !has(&interface.external_ids, guard) {
                     return Err(Outcome::Conflict(format!("interface {name} changed")));
@@ -155,6 +155,12 @@ impl World {
                 }
                 interface.options.extend(options.clone());
                 interface.external_ids.extend(external_ids.clone());
+                interface.mac = mac.or(interface.mac);
+                let mac = interface.mac.filter(|_| interface.kind == "internal");
+                if let (Some(mac), Some(link)) = (mac, self.kernel.links.get_mut(name)) {
+                    Arc::make_mut(link).mac = Some(mac);
+                }
+                let interface = self.interface(name)?;
                 interface.mtu_request = mtu_request.or(interface.mtu_request);
             }
             OvsOp::DeleteQos { uuid, marks } => {
@@ -279,6 +285,7 @@ impl World {
             kind: new.kind.as_str().into(),
             options: new.options.clone().into(),
             external_ids: new.interface_ids.clone().into(),
+            mac: new.mac,
             mtu_request: new.mtu_request,
             ..Interface::default()
         };
@@ -291,7 +298,9 @@ impl World {
     /// Somebody deletes a port; its QoS row stays, as it does in the real database.
     pub fn delete_port(&mut self, name: &str) {
         if let Some(port) = self.ovs.ports.remove(name) {
-            self.ovs.interfaces.remove(name);
+            if self.ovs.interfaces.remove(name).is_some_and(|interface| interface.kind == "internal") {
+                self.remove_link(name);
+            }
             if let Ok(bridge) = self.bridge(&port.bridge) {
                 bridge.ports.remove(name);
             }
@@ -310,6 +319,15 @@ impl World {
             |name: &Text| self.ovs.ports.get(name).is_some_and(|port| self.unmade.contains(port.bridge.as_str()));
         let made: Vec<Text> = names.iter().filter(|name| !unmade(name)).cloned().collect();
         for name in &made {
+            let Some(interface) = self.ovs.interfaces.get(name) else { continue };
+            // The netdev of a bridge's local port is nobody's business here.
+            if interface.kind == "internal"
+                && !self.ovs.bridges.contains_key(name)
+                && !self.kernel.links.contains_key(name.as_str())
+            {
+                let mac = interface.mac;
+                self.add_link(name, LinkKind::Other("openvswitch".to_owned()), mac);
+            }
             let Some(interface) = self.ovs.interfaces.get(name) else { continue };
             let fault = match interface.kind.as_str() {
                 "" if !self.kernel.links.contains_key(name.as_str()) => {

@@ -8,7 +8,7 @@ use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
 
-use super::{Link, SwitchStates, Table};
+use super::{Link, MacAddr, SwitchStates, Table};
 
 /// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
 #[derive(Debug, Default, PartialEq)]
@@ -191,6 +191,8 @@ pub struct Interface {
     pub options: Pairs,
     /// `external_ids`.
     pub external_ids: Pairs,
+    /// `mac`: the address asked for.
+    pub mac: Option<MacAddr>,
     /// `mtu_request`.
     pub mtu_request: Option<u32>,
     /// `mtu`.

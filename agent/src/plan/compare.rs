@@ -40,8 +40,8 @@ pub(super) struct Work<'a> {
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges and shared links that the VIFs planned here want, so that none of them is swept.
     pub(super) wanted_shares: BTreeSet<String>,
-    /// Links for several VIFs that this plan makes.
-    pub(super) created_links: BTreeSet<String>,
+    /// Links for several VIFs about which this plan does something.
+    pub(super) touched_links: BTreeSet<String>,
 }
 
 /// What has been found out about one VIF so far. The first of several reasons to wait is the one that counts.
@@ -62,6 +62,8 @@ pub(super) struct Findings {
     pub(super) brought: Option<Missing>,
     /// ovs-vswitchd has not made the port usable yet.
     pub(super) unanswered: Option<Missing>,
+    /// Another VIF has the operation on what both share.
+    pub(super) awaits_share: bool,
     pub(super) link_ready: Option<bool>,
     pub(super) port_ready: Option<bool>,
     pub(super) flows_ready: Option<bool>,
@@ -112,7 +114,7 @@ impl<'a> Work<'a> {
             unused_qos: OnceCell::new(),
             inserted_bridges: BTreeSet::new(),
             wanted_shares: BTreeSet::new(),
-            created_links: BTreeSet::new(),
+            touched_links: BTreeSet::new(),
         }
     }
 
@@ -467,7 +469,11 @@ impl<'a> Work<'a> {
             found.flows_ready = Some(stands && found.flows.is_empty());
             shared_missing = (!stands && found.conflict.is_none()).then_some(place);
         }
-        let idle = found.links.is_empty() && found.ovs.is_empty() && found.flows.is_empty() && shared_missing.is_none();
+        let idle = !found.awaits_share
+            && found.links.is_empty()
+            && found.ovs.is_empty()
+            && found.flows.is_empty()
+            && shared_missing.is_none();
         let paused = self.inputs.orders.pauses(id);
         // A port waits for what it is built on, and so for a hold on that, but not for anything else of its links.
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateLink { .. } | LinkOp::MakeSocketDirectory { .. });
@@ -498,6 +504,7 @@ impl<'a> Work<'a> {
             || !found.ovs.is_empty()
             || !found.flows.is_empty()
             || waits_for_links
+            || found.awaits_share
             || (shared_missing.is_some() && held.is_none());
         let plugged = !working && held.is_none() && found.conflict.is_none() && found.blocked.is_none();
         let verdict = if paused && working {

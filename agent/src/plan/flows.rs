@@ -251,6 +251,7 @@ impl<'a> Work<'a> {
                         kind: None,
                         options: StringMap::new(),
                         external_ids: StringMap::from([(key, zone.to_string())]),
+                        mac: None,
                         mtu_request: None,
                     }),
                     None => {

@@ -39,9 +39,9 @@ impl Work<'_> {
         for wanted in &blueprint.links {
             let right = match &wanted.maker {
                 LinkMaker::Vifd(make) => self.made_link(id, wanted, make, blueprint, sight, found),
-                LinkMaker::Switch => self.switchs_link(wanted, sight, found),
+                LinkMaker::Switch => self.switchs_link(id, wanted, blueprint, sight, found),
                 LinkMaker::Hypervisor => {
-                    self.hypervisors_link(wanted, sight, found);
+                    self.hypervisors_link(wanted, blueprint, sight, found);
                     true
                 }
             };
@@ -89,8 +89,9 @@ impl Work<'_> {
                 return false;
             }
             Owner::Nobody if link.group == settings.nursery() => {
-                // A crash left it before it had its mark.
-                found.links.push(delete_link(link));
+                // It is swept with all that a crash left before it had its mark.
+                let busy = format!("link {} was left half made by a crash and is on its way out", wanted.name);
+                found.blocked.get_or_insert(Missing::Busy(busy));
                 return false;
             }
             // What several VIFs may use is used as it is.
@@ -131,10 +132,12 @@ impl Work<'_> {
             && let Some(interface) = sight.link(&before).filter(|interface| interface.master == Some(link.index))
         {
             // It gets its addresses back before the bridge forgets whose they were.
-            found.links.push(move_uplink(interface, link, false));
+            if !self.is_seen_to(wanted, found) {
+                found.links.push(move_uplink(interface, link, false));
+            }
             return false;
         }
-        let mut right = self.change_link(wanted, link, sight, found);
+        let mut right = self.change_link(id, wanted, link, blueprint, sight, found);
         if right {
             right = self.uplink(wanted, make, link, true, sight, found);
         }
@@ -264,12 +267,38 @@ impl Work<'_> {
                 return;
             }
         }
-        if wanted.shared && !self.created_links.insert(wanted.name.clone()) {
+        // Of a veth both ends have to have theirs.
+        let peer = |link: &&WantedLink| matches!(make, Make::Veth { peer } if link.name == *peer);
+        let mut made = std::iter::once(wanted).chain(blueprint.links.iter().find(peer));
+        if !made.all(|link| self.has_place(id, link, blueprint, sight)) {
+            return;
+        }
+        if self.is_seen_to(wanted, found) {
             return;
         }
         if let Some(kind) = new_kind(make, blueprint) {
             found.links.push(LinkOp::CreateLink { link: Box::new(new_link(wanted)), kind });
         }
+    }
+
+    /// Whether the same plan does something about a shared link already, for another VIF; from now on it does.
+    fn is_seen_to(&mut self, wanted: &WantedLink, found: &mut Findings) -> bool {
+        let seen_to = wanted.shared && !self.touched_links.insert(wanted.name.clone());
+        found.awaits_share |= seen_to;
+        seen_to
+    }
+
+    /// Whether a link can be put where it is wanted. If it cannot, whatever is said of the bridge is said there.
+    fn has_place(&self, id: VifId, wanted: &WantedLink, blueprint: &Blueprint, sight: &mut Sight<'_>) -> bool {
+        let Some(master) = &wanted.master else { return true };
+        let Some(link) = sight.link(master) else { return blueprint.makes(master) };
+        let shared = blueprint.links.iter().any(|link| link.name == *master && link.shared);
+        matches!(link.kind, LinkKind::Bridge(_))
+            && match self.inputs.settings.link_owner(link.alias.as_deref()) {
+                Owner::Us { vif, .. } => vif.is_none_or(|vif| vif == id),
+                Owner::Nobody => shared,
+                Owner::Other(_) | Owner::Later(_) => false,
+            }
     }
 
     /// The link of this VIF's that somebody gave another name than this wanted one: the only one of its kind that has a
@@ -306,7 +335,15 @@ impl Work<'_> {
     }
 
     /// Brings what can be changed of a link of ours to what is wanted; answers whether nothing has to be.
-    fn change_link(&self, wanted: &WantedLink, link: &Link, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+    fn change_link(
+        &mut self,
+        id: VifId,
+        wanted: &WantedLink,
+        link: &Link,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> bool {
         let mut change = LinkChange {
             rename: None,
             mac: wanted.mac.filter(|mac| link.mac != Some(*mac)),
@@ -322,16 +359,20 @@ impl Work<'_> {
         {
             change.bridge = Some(*config);
         }
+        // A bridge that is still to come says so itself.
+        let mut in_place = true;
         if let Some(master) = &wanted.master {
-            match sight.link(master) {
-                Some(bridge) if link.master == Some(bridge.index) => {}
-                Some(_) => change.master = Some(master.clone()),
-                // It comes in this batch or in another, and says so itself.
-                None => {}
+            let bridge = sight.link(master);
+            in_place = bridge.is_some_and(|bridge| link.master == Some(bridge.index));
+            if !in_place && bridge.is_some() && self.has_place(id, wanted, blueprint, sight) {
+                change.master = Some(master.clone());
             }
         }
         if change == LinkChange::default() {
-            return wanted.master.as_ref().is_none_or(|master| sight.link(master).is_some());
+            return in_place;
+        }
+        if self.is_seen_to(wanted, found) {
+            return false;
         }
         found.links.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change: Box::new(change) });
         false
@@ -339,7 +380,7 @@ impl Work<'_> {
 
     /// The interface that a bridge is to have for its uplink; answers whether nothing has to be done.
     fn uplink(
-        &self,
+        &mut self,
         wanted: &WantedLink,
         make: &Make,
         bridge: &Link,
@@ -351,7 +392,7 @@ impl Work<'_> {
         let Some(interface) = sight.link(uplink) else {
             let reason =
                 format!("bridge {} wants {uplink} for its uplink, and this host has no such link", wanted.name);
-            found.unanswered.get_or_insert(Missing::Uplink(reason));
+            found.blocked.get_or_insert(Missing::Uplink(reason));
             return false;
         };
         let member = interface.master == Some(bridge.index);
@@ -375,12 +416,21 @@ impl Work<'_> {
         if !ours {
             return true;
         }
-        found.links.push(move_uplink(interface, bridge, true));
+        if !self.is_seen_to(wanted, found) {
+            found.links.push(move_uplink(interface, bridge, true));
+        }
         false
     }
 
     /// The netdev of a port of ours of which Open vSwitch makes the netdev; answers whether it is right.
-    fn switchs_link(&self, wanted: &WantedLink, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+    fn switchs_link(
+        &mut self,
+        id: VifId,
+        wanted: &WantedLink,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> bool {
         // Before it is there, the port says what is missing.
         let Some(link) = sight.link(&wanted.name) else { return false };
         // Somebody else's netdev of this name is a conflict of the port's.
@@ -390,18 +440,38 @@ impl Work<'_> {
             }
             _ => false,
         };
-        ours && self.change_link(wanted, link, sight, found)
+        ours && self.change_link(id, wanted, link, blueprint, sight, found)
     }
 
     /// The hypervisor's own device: it goes into its bridge when the hypervisor has set it up and put it nowhere. One that
     /// is down is being made still, and an ioctl that puts it where it is already would fail.
-    fn hypervisors_link(&self, wanted: &WantedLink, sight: &mut Sight<'_>, found: &mut Findings) {
+    fn hypervisors_link(
+        &self,
+        wanted: &WantedLink,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
+        let Some(master) = &wanted.master else { return };
+        let bridge = match sight.link(master) {
+            Some(bridge) if matches!(bridge.kind, LinkKind::Bridge(_)) => bridge,
+            // One that vifd makes is its own business.
+            _ if blueprint.makes(master) => return,
+            Some(link) => {
+                let reason = format!("link {master} is a {} and not a bridge", link.kind.name());
+                found.conflict.get_or_insert(reason);
+                return;
+            }
+            None => {
+                let reason = format!("{} goes into bridge {master}, and this host has no such link", wanted.name);
+                found.blocked.get_or_insert(Missing::Uplink(reason));
+                return;
+            }
+        };
         let Some(link) = sight.link(&wanted.name) else {
-            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
+            self.awaits(wanted, blueprint, found);
             return;
         };
-        let Some(master) = &wanted.master else { return };
-        let Some(bridge) = sight.link(master) else { return };
         match link.master {
             Some(index) if index == bridge.index => {}
             Some(_) => {
@@ -417,9 +487,14 @@ impl Work<'_> {
                     change: Box::new(LinkChange { master: Some(master.clone()), ..LinkChange::default() }),
                 });
             }
-            None => {
-                found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
-            }
+            None => self.awaits(wanted, blueprint, found),
+        }
+    }
+
+    /// A VIF with a port is ready by that, whether its guest runs or not.
+    fn awaits(&self, wanted: &WantedLink, blueprint: &Blueprint, found: &mut Findings) {
+        if blueprint.ports.is_empty() {
+            found.brought.get_or_insert(Missing::Netdev(wanted.name.clone()));
         }
     }
 

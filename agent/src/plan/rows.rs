@@ -61,6 +61,7 @@ pub(super) fn new_port(wanted: &WantedPort) -> NewPort {
         kind: wanted.kind.clone(),
         options: wanted.options.clone(),
         interface_ids: wanted.ids.clone(),
+        mac: wanted.mac,
         mtu_request: wanted.mtu_request,
     }
 }
@@ -108,8 +109,9 @@ pub(super) fn change_rows(
     let kind = (ours && interface.kind != wanted.kind).then(|| wanted.kind.clone());
     let options = if ours { differences(&interface.options, &wanted.options) } else { StringMap::new() };
     let external_ids = changed_ids(&interface.external_ids, &wanted.ids);
+    let mac = wanted.mac.filter(|_| ours && interface.mac != wanted.mac);
     let mtu_request = wanted.mtu_request.filter(|_| ours && interface.mtu_request != wanted.mtu_request);
-    if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mtu_request.is_some() {
+    if kind.is_some() || !options.is_empty() || !external_ids.is_empty() || mac.is_some() || mtu_request.is_some() {
         found.ovs.push(OvsOp::ChangeInterface {
             uuid: interface.uuid,
             name: interface.name.to_string(),
@@ -120,6 +122,7 @@ pub(super) fn change_rows(
             kind,
             options,
             external_ids,
+            mac,
             mtu_request,
         });
     }

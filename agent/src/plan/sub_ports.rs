@@ -129,6 +129,7 @@ impl Work<'_> {
                 kind: None,
                 options: StringMap::new(),
                 external_ids: StringMap::from([(mark, vlan)]),
+                mac: None,
                 mtu_request: None,
             });
         }

@@ -34,7 +34,10 @@ fn create(f: &mut fmt::Formatter<'_>, link: &NewLink, kind: &NewKind) -> fmt::Re
     write!(f, "create {} {name} (", kind.name())?;
     match kind {
         NewKind::Tap { .. } => {}
-        NewKind::Bridge(config) => settings(f, config)?,
+        NewKind::Bridge(config) => {
+            settings(f, config)?;
+            write!(f, ", ")?;
+        }
         NewKind::Veth(peer) => write!(f, "peer {}, ", peer.name)?,
         NewKind::Vlan { on, id } => write!(f, "id {id} on {on}, ")?,
         NewKind::Macvtap { on, mode } => write!(f, "{} on {on}, ", mode.name())?,
@@ -57,7 +60,7 @@ fn create(f: &mut fmt::Formatter<'_>, link: &NewLink, kind: &NewKind) -> fmt::Re
 fn settings(f: &mut fmt::Formatter<'_>, config: &BridgeConfig) -> fmt::Result {
     let BridgeConfig { ageing_time, forward_delay, stp, multicast_snooping } = config;
     write!(f, "ageing_time {ageing_time}, forward_delay {forward_delay}, ")?;
-    write!(f, "stp_state {}, mcast_snooping {}, ", u8::from(*stp), u8::from(*multicast_snooping))
+    write!(f, "stp_state {}, mcast_snooping {}", u8::from(*stp), u8::from(*multicast_snooping))
 }
 
 fn changes(f: &mut fmt::Formatter<'_>, change: &LinkChange) -> fmt::Result {
@@ -118,10 +121,13 @@ impl fmt::Display for OvsOp {
                 map(f, "external_ids", external_ids)?;
                 map(f, "other_config", other_config)
             }
-            OvsOp::ChangeInterface { name, kind, options, external_ids, mtu_request, .. } => {
+            OvsOp::ChangeInterface { name, kind, options, external_ids, mac, mtu_request, .. } => {
                 write!(f, "change interface {name}:")?;
                 if let Some(kind) = kind {
                     write!(f, " type={kind:?}")?;
+                }
+                if let Some(mac) = mac {
+                    write!(f, " mac={mac}")?;
                 }
                 if let Some(mtu) = mtu_request {
                     write!(f, " mtu_request={mtu}")?;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -44,6 +45,7 @@ pub fn clashes(
         }
     }
     let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
+    let mut shared: HashMap<Cow<'_, str>, (VifId, Share<'_>)> = HashMap::new();
     let mut claims = Vec::new();
     let mut in_order: Vec<_> = vifs.iter().collect();
     // Stable, so that ids decide within a set.
@@ -60,12 +62,85 @@ pub fn clashes(
             let reason = format!("{name} is the name of the bridge of VIF {other}");
             Some(Clash { field: (*field).into(), reason })
         });
+        let shares = shares(vif);
+        let clash = clash.or_else(|| {
+            shares.iter().find_map(|(name, share)| {
+                let (other, theirs) = shared.get(name).filter(|(_, theirs)| theirs != share)?;
+                let reason = format!("VIF {other} wants {name} {theirs}, and this one wants it {share}");
+                Some(Clash { field: share.field.into(), reason })
+            })
+        });
         match clash {
             Some(clash) => drop(out.insert(*id, clash)),
-            None => taken.extend(claims.drain(..).map(|(_, claim)| (claim, *id))),
+            None => {
+                taken.extend(claims.drain(..).map(|(_, claim)| (claim, *id)));
+                for (name, share) in shares {
+                    shared.entry(name).or_insert((*id, share));
+                }
+            }
         }
     }
     out
+}
+
+/// How a VIF wants a link of the kernel's that others may want, too: one has to have it as all do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share<'v> {
+    /// The field to blame.
+    field: &'static str,
+    /// The device below a VLAN, or the uplink of a bridge.
+    on: Option<Cow<'v, str>>,
+    vlan: Option<u16>,
+    mtu: Option<u32>,
+}
+
+impl fmt::Display for Share<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.on, self.vlan) {
+            (Some(on), Some(vlan)) => write!(f, "as VLAN {vlan} of {on}")?,
+            (Some(on), None) => write!(f, "with the uplink {on}")?,
+            (None, _) => f.write_str("without an uplink")?,
+        }
+        match self.mtu {
+            Some(mtu) => write!(f, " and MTU {mtu}"),
+            None => f.write_str(" and the default MTU"),
+        }
+    }
+}
+
+/// The links that `vif` wants and others may, by their names.
+fn shares(vif: &Vif) -> Vec<(Cow<'_, str>, Share<'_>)> {
+    let Some(network) = &vif.network else { return Vec::new() };
+    let interface = network.bridge_interface.as_deref().map(Cow::Borrowed);
+    let mtu = network.mtu;
+    let vlan = |name, on, vlan| (name, Share { field: "vif.network.vlan", on: Some(on), vlan: Some(vlan), mtu });
+    match &vif.kind {
+        VifKind::Bridge { bridge_name: Some(bridge), .. }
+            if !on_openvswitch(vif) && network.should_provide_bridge && !network.multi_host =>
+        {
+            let field = "vif.network.bridge_interface";
+            match (network.vlan.filter(|_| network.should_provide_vlan), interface) {
+                (Some(id), Some(on)) => {
+                    let name: Cow<'_, str> = Cow::Owned(format!("vlan{id}"));
+                    let uplink = Share { field, on: Some(name.clone()), vlan: None, mtu };
+                    vec![vlan(name, on, id), (Cow::Borrowed(bridge.as_str()), uplink)]
+                }
+                (_, on) => {
+                    let mtu = mtu.filter(|_| on.is_some());
+                    vec![(Cow::Borrowed(bridge.as_str()), Share { field, on, vlan: None, mtu })]
+                }
+            }
+        }
+        VifKind::Direct { vlan_name: Some(name), .. } => match (interface, network.vlan) {
+            (Some(on), Some(id)) => vec![vlan(Cow::Borrowed(name.as_str()), on, id)],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn on_openvswitch(vif: &Vif) -> bool {
+    vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some())
 }
 
 impl Claim<'_> {
@@ -82,7 +157,6 @@ impl Claim<'_> {
 /// What `vif` claims, and the field to blame.
 fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str, Claim<'v>)>) {
     let mut name = |field, name: &'v str| claims.push((field, Claim::Name(Cow::Borrowed(name))));
-    let on_openvswitch = vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some());
     match &vif.kind {
         // A sub-port has its trunk's device, or ports that are named after its id.
         _ if vif.parent.is_some() => {}
@@ -106,7 +180,7 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
             claims.push(("vif.path", Claim::Socket(path)));
         }
         // `qvo` is cut where `qvb` is.
-        VifKind::Bridge { .. } if on_openvswitch => claims.push(derived("qvo")),
+        VifKind::Bridge { .. } if on_openvswitch(vif) => claims.push(derived("qvo")),
         VifKind::OpenVSwitch { .. } if per_port_bridge => claims.push(derived("pb")),
         _ => {}
     }

@@ -161,7 +161,7 @@ impl Case {
             );
         }
         for link in self.world.kernel.links.values() {
-            let _ = writeln!(
+            let _ = write!(
                 self.text,
                 "  link {} {:?} {:?} mtu {} {} alias {:?}",
                 link.name,
@@ -171,6 +171,12 @@ impl Case {
                 if link.up { "up" } else { "down" },
                 link.alias
             );
+            let named = |index: u32| self.world.kernel.links.values().find(move |link| link.index == index);
+            let name = |index: u32| named(index).map_or("?", |link| &link.name);
+            for (word, index) in [("in", link.master), ("on", link.lower)] {
+                let _ = index.map(|index| write!(self.text, " {word} {}", name(index)));
+            }
+            let _ = writeln!(self.text, "{}", if link.promiscuous { " promisc" } else { "" });
         }
         self
     }

@@ -6,5 +6,6 @@
 mod case;
 mod flows;
 mod keeping;
+mod links;
 mod plugging;
 mod trunks;

@@ -191,15 +191,12 @@ fn inactive_is_down() {
 #[test]
 fn types_that_come_later_are_told_by_name() {
     let vifs = [
-        json!({"type": "bridge", "vif_name": "tap1", "bridge_name": "qbr1", "port_profile": ovs(&json!({}))}),
         json!({"type": "direct", "vif_name": "tap1", "dev_address": "0000:03:00.2", "mode": "bridge", "vlan_name": "",
                "port_profile": {"type": "8021qbh", "profile_id": "p"}}),
         json!({"type": "hostdevice", "dev_type": "ethernet", "dev_address": "0000:03:00.2",
                "port_profile": ovs(&json!({}))}),
         json!({"type": "nested_dpdk", "pci_address": "0000:03:00.2", "dev_driver": "vfio-pci",
                "port_profile": {"type": "k8s_dpdk", "l3_setup": false, "selflink": "", "resourceversion": ""}}),
-        json!({"type": "vhostuser", "path": "/run/vhost/vhu.sock", "mode": "server",
-               "port_profile": {"type": "fp_tap"}}),
     ];
     let mut text = String::new();
     for vif in &vifs {

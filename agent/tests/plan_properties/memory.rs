@@ -199,6 +199,7 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
         kind,
         options,
         external_ids,
+        mac,
         mtu_request,
         mtu,
         ofport,
@@ -207,7 +208,7 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
         link_up,
         status,
     } = row;
-    match which % 13 {
+    match which % 14 {
         0 => *id = uuid(value),
         1 => set(kind, value, ["", "internal", "dpdkvhostuser", "patch"].map(Text::from)),
         2 => set(options, value, [Pairs::default(), Pairs::from([("peer", "tap0")])]),
@@ -218,6 +219,7 @@ fn nudge_interface(row: &mut Interface, which: usize, host: &Host, value: Index)
         9 => *link_up = !*link_up,
         10 => set(status, value, [Pairs::default(), Pairs::from([("status", "connected")])]),
         11 => set(ifindex, value, [None, Some(0), Some(77)]),
+        12 => set(mac, value, [None, Some(MacAddr([2, 0, 0, 0, 0, 1]))]),
         _ => nudge_ids(external_ids, host, value),
     }
 }

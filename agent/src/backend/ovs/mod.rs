@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use crate::model::MacAddr;
+
 pub(crate) use self::dial::Server;
 pub(crate) use self::liveness::control_sockets;
 pub use self::session::{OtherInstance, Ovs};
@@ -96,6 +98,8 @@ pub enum OvsOp {
         options: StringMap,
         /// Entries of `external_ids` to set.
         external_ids: StringMap,
+        /// New `mac`.
+        mac: Option<MacAddr>,
         /// New `mtu_request`.
         mtu_request: Option<u32>,
     },
@@ -184,6 +188,8 @@ pub struct NewPort {
     pub options: StringMap,
     /// `Interface.external_ids`.
     pub interface_ids: StringMap,
+    /// `Interface.mac`.
+    pub mac: Option<MacAddr>,
     /// `Interface.mtu_request`.
     pub mtu_request: Option<u32>,
 }

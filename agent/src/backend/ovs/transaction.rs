@@ -140,13 +140,16 @@ impl Batch {
                     txn.mutate(*uuid, mutations.chain(Port::OTHER_CONFIG.put(other_config)));
                 }
             }
-            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mtu_request } => {
+            OvsOp::ChangeInterface { uuid, name, guard, kind, options, external_ids, mac, mtu_request } => {
                 txn.require(
                     Where::from(*uuid).and(Interface::NAME.equals(name)).and(Interface::EXTERNAL_IDS.includes(guard)),
                 );
                 let mut values = Values::new();
                 if let Some(kind) = kind {
                     values.set(Interface::TYPE, kind);
+                }
+                if let Some(mac) = mac {
+                    values.set(Interface::MAC, mac.to_string());
                 }
                 if let Some(mtu) = mtu_request {
                     values.set(Interface::MTU_REQUEST, i64::from(*mtu));
@@ -285,6 +288,9 @@ fn insert_port(txn: &mut Transaction<usize>, new: &NewPort) -> NewRow {
     }
     if !new.options.is_empty() {
         interface.set(Interface::OPTIONS, &new.options);
+    }
+    if let Some(mac) = new.mac {
+        interface.set(Interface::MAC, mac.to_string());
     }
     if let Some(mtu) = new.mtu_request {
         interface.set(Interface::MTU_REQUEST, i64::from(mtu));

@@ -1,6 +1,9 @@
 //! What one VIF wants on the host, whatever is there now: a file per VIF type. Comparing it with what is
 //! there is `compare`'s work.
 
+mod bridge;
+mod direct;
+mod fastpath;
 mod generic;
 mod openvswitch;
 mod sub_port;
@@ -9,6 +12,7 @@ mod vhostuser;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::settings::qos_id;
 use super::{Missing, Settings};
 use crate::backend::ovs::{NewQos, StringMap};
 use crate::model::{
@@ -238,6 +242,8 @@ pub struct WantedPort {
     pub marks: StringMap,
     /// Entries of `Interface.external_ids`, the marks among them.
     pub ids: StringMap,
+    /// `Interface.mac`.
+    pub mac: Option<MacAddr>,
     /// `Interface.mtu_request`.
     pub mtu_request: Option<u32>,
     /// MTU to set on the netdev of this name when the hypervisor brings it.
@@ -248,6 +254,36 @@ pub struct WantedPort {
     pub isolation: Option<Isolation>,
     /// QoS row of a new port.
     pub qos: Option<NewQos>,
+}
+
+impl WantedPort {
+    /// One that vifd makes, of this type (`Interface.type`), and of which nothing else is wanted.
+    #[must_use]
+    pub fn new(bridge: impl Into<String>, name: impl Into<String>, kind: impl Into<String>) -> Self {
+        WantedPort {
+            bridge: bridge.into(),
+            name: name.into(),
+            maker: Maker::Vifd,
+            kind: kind.into(),
+            options: StringMap::new(),
+            marks: StringMap::new(),
+            ids: StringMap::new(),
+            mac: None,
+            mtu_request: None,
+            netdev_mtu: None,
+            access: None,
+            isolation: None,
+            qos: None,
+        }
+    }
+
+    /// One end of a patch that vifd makes, whose other end is `peer`.
+    fn patch(bridge: &str, name: &str, peer: &str) -> Self {
+        WantedPort {
+            options: BTreeMap::from([("peer".to_owned(), peer.to_owned())]),
+            ..WantedPort::new(bridge, name, "patch")
+        }
+    }
 }
 
 /// How a new port is kept apart until somebody else gives it a VLAN (os-vif's `isolate_vif`).
@@ -331,8 +367,37 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
         (VifKind::OpenVSwitch { vif_name, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
             openvswitch::blueprint(vif, vif_name, profile, layout, settings)
         }
+        (VifKind::Bridge { vif_name, bridge_name }, Some(ProfileKind::OpenVSwitch(profile))) => {
+            bridge::hybrid(vif, vif_name.as_deref(), bridge_name.as_deref(), profile, settings)
+        }
+        (VifKind::Bridge { vif_name, bridge_name }, None | Some(ProfileKind::Base)) => {
+            bridge::plain(vif, vif_name.as_deref(), bridge_name.as_deref(), settings)
+        }
         (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
-            vhostuser::blueprint(vif, path, *mode, profile, settings)
+            vhostuser::blueprint(vif, path, *mode, network_bridge(vif)?, profile, settings)
+        }
+        (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::FpOpenVSwitch { ovs, bridge_name, hybrid_plug })) => {
+            let bridge = bridge_name.as_deref();
+            match hybrid_plug {
+                true => fastpath::hybrid(vif, path, *mode, bridge, ovs, settings),
+                false => vhostuser::blueprint(
+                    vif,
+                    path,
+                    *mode,
+                    bridge.map_or_else(|| network_bridge(vif), Ok)?,
+                    ovs,
+                    settings,
+                ),
+            }
+        }
+        (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::FpBridge { bridge_name })) => {
+            fastpath::bridge(vif, path, *mode, bridge_name, settings)
+        }
+        (VifKind::VHostUser { vif_name, path, mode }, Some(ProfileKind::FpTap { mac_address })) => {
+            fastpath::tap(vif, vif_name.as_deref(), path, *mode, *mac_address, settings)
+        }
+        (VifKind::Direct { vif_name, dev_address: _, mode, vlan_name }, None | Some(ProfileKind::Base)) => {
+            direct::blueprint(vif, vif_name.as_deref(), *mode, vlan_name.as_deref(), settings)
         }
         (kind, Some(profile)) => {
             unsupported("vif.type", &format!("{} with {}", kind.object_name(), profile.object_name()))
@@ -343,6 +408,14 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
 
 fn unsupported<T>(field: &str, what: &str) -> Result<T, Unbuildable> {
     Err(Unbuildable { field: field.to_owned(), reason: format!("not supported by this version: {what}") })
+}
+
+/// A field without which the VIF cannot be built.
+fn needed<'a>(vif: &Vif, field: &str, value: Option<&'a str>) -> Result<&'a str, Unbuildable> {
+    value.ok_or_else(|| Unbuildable {
+        field: field.to_owned(),
+        reason: format!("{} needs it here, and the record does not have it", vif.kind.object_name()),
+    })
 }
 
 /// Name of the bridge that the VIF's network is on.
@@ -398,5 +471,21 @@ fn tap(vif: &Vif, name: &str, multi_queue: bool, settings: &Settings) -> WantedL
         mtu: Some(mtu(vif, settings)),
         up: Some(vif.active),
         ..WantedLink::new(name, LinkMaker::Vifd(Make::Tap { multi_queue }))
+    }
+}
+
+/// A port that vifd makes for a netdev of the host's.
+fn system_port(bridge: &str, name: &str, ids: StringMap, datapath_type: &str, settings: &Settings) -> WantedPort {
+    WantedPort {
+        ids,
+        isolation: (settings.isolate && !is_trunk_bridge(bridge)).then_some(Isolation::Trunk),
+        qos: (datapath_type == "system" && !settings.qos_type.is_empty()).then(|| NewQos {
+            kind: settings.qos_type.clone(),
+            external_ids: BTreeMap::from([
+                ("id".to_owned(), qos_id(name)),
+                ("_type".to_owned(), settings.qos_type.clone()),
+            ]),
+        }),
+        ..WantedPort::new(bridge, name, "")
     }
 }

@@ -1,16 +1,13 @@
 //! `VIFOpenVSwitch`: a port that vifd makes or tends, its tap where asked, and the bridge of its own where
 //! `per_port_bridge` is set.
 
-use std::collections::BTreeMap;
-
 use super::{
     Blueprint, Isolation, Layout, Maker, Unbuildable, WantedBridge, WantedPort, datapath_type, interface_id,
-    interface_ids, is_trunk_bridge, mtu, network_bridge, tap,
+    interface_ids, is_trunk_bridge, mtu, network_bridge, system_port, tap,
 };
-use crate::backend::ovs::{NewQos, StringMap};
+use crate::backend::ovs::StringMap;
 use crate::model::{OpenVSwitchProfile, Vif, cut_name};
 use crate::plan::Settings;
-use crate::plan::settings::qos_id;
 
 pub(super) fn blueprint(
     vif: &Vif,
@@ -33,24 +30,9 @@ pub(super) fn blueprint(
         blueprint.links.push(tap(vif, vif_name, profile.multiqueue, settings));
     }
     let port = |bridge: &str, ids: StringMap, maker: Maker| WantedPort {
-        bridge: bridge.to_owned(),
-        name: vif_name.to_owned(),
         maker,
-        kind: String::new(),
-        options: StringMap::new(),
-        marks: StringMap::new(),
-        ids,
-        mtu_request: None,
         netdev_mtu: (maker == Maker::Vifd && !profile.create_tap).then_some(mtu),
-        access: None,
-        isolation: (settings.isolate && !is_trunk_bridge(bridge)).then_some(Isolation::Trunk),
-        qos: (datapath_type == "system" && !settings.qos_type.is_empty()).then(|| NewQos {
-            kind: settings.qos_type.clone(),
-            external_ids: BTreeMap::from([
-                ("id".to_owned(), qos_id(vif_name)),
-                ("_type".to_owned(), settings.qos_type.clone()),
-            ]),
-        }),
+        ..system_port(bridge, vif_name, ids, &datapath_type, settings)
     };
     let wanted_bridge = |name: &str, disposable: bool| WantedBridge {
         name: name.to_owned(),
@@ -66,18 +48,9 @@ pub(super) fn blueprint(
         blueprint.bridges.push(wanted_bridge(&own, true));
         blueprint.ports.push(port(&own, StringMap::new(), Maker::Vifd));
         let patch = |bridge: &str, name: &str, peer: &str, ids: StringMap, isolation: Option<Isolation>| WantedPort {
-            bridge: bridge.to_owned(),
-            name: name.to_owned(),
-            maker: Maker::Vifd,
-            kind: "patch".to_owned(),
-            options: BTreeMap::from([("peer".to_owned(), peer.to_owned())]),
-            marks: StringMap::new(),
             ids,
-            mtu_request: None,
-            netdev_mtu: None,
-            access: None,
             isolation,
-            qos: None,
+            ..WantedPort::patch(bridge, name, peer)
         };
         blueprint.ports.push(patch(&own, &near, &far, StringMap::new(), None));
         let mut ids = interface_ids(vif, vif.id.to_string(), bridge);

@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Blueprint, Isolation, Maker, Unbuildable, WantedBridge, WantedPort, WantedSubPort, interface_id, is_trunk_bridge,
+    Blueprint, Isolation, Unbuildable, WantedBridge, WantedPort, WantedSubPort, interface_id, is_trunk_bridge,
     unsupported,
 };
-use crate::backend::ovs::StringMap;
 use crate::model::{Parent, ProfileKind, Vif, VifKind};
 use crate::plan::Settings;
 
@@ -73,20 +72,8 @@ pub(super) fn blueprint(
     let mut ids = BTreeMap::from([("iface-id".to_owned(), interface_id(vif, profile))]);
     ids.extend(vif.address.map(|address| ("attached-mac".to_owned(), address.to_string())));
     let (near, far) = (patch_name("spt-", vif), patch_name("spi-", vif));
-    let patch = |bridge: &str, name: &str, peer: &str| WantedPort {
-        bridge: bridge.to_owned(),
-        name: name.to_owned(),
-        maker: Maker::Vifd,
-        kind: "patch".to_owned(),
-        options: BTreeMap::from([("peer".to_owned(), peer.to_owned())]),
-        marks: StringMap::new(),
-        ids: ids.clone(),
-        mtu_request: None,
-        netdev_mtu: None,
-        access: None,
-        isolation: None,
-        qos: None,
-    };
+    let patch =
+        |bridge: &str, name: &str, peer: &str| WantedPort { ids: ids.clone(), ..WantedPort::patch(bridge, name, peer) };
     let mut bridges: Vec<WantedBridge> =
         of.bridges.iter().filter(|wanted| wanted.name == trunk_port.bridge).cloned().collect();
     let datapath_type = bridges.first().map_or_else(String::new, |trunk| trunk.datapath_type.clone());

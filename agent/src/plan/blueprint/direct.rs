@@ -1,0 +1,40 @@
+//! `VIFDirect`: a macvtap for the guest over an interface of the host or over a VLAN of it.
+
+use super::bridge::vlan;
+use super::{Blueprint, LinkMaker, Make, Unbuildable, WantedLink, mtu, needed, unsupported};
+use crate::model::{DirectMode, Vif};
+use crate::plan::Settings;
+
+pub(super) fn blueprint(
+    vif: &Vif,
+    vif_name: Option<&str>,
+    mode: Option<DirectMode>,
+    vlan_name: Option<&str>,
+    settings: &Settings,
+) -> Result<Blueprint, Unbuildable> {
+    let name = needed(vif, "vif.vif_name", vif_name)?;
+    let network = vif.network.as_ref();
+    let interface = network.and_then(|network| network.bridge_interface.as_deref());
+    let mtu = mtu(vif, settings);
+    let mut links = Vec::new();
+    let on = match (vlan_name, interface) {
+        (Some(vlan_name), Some(interface)) => {
+            // Without an id the VLAN link is somebody else's to make.
+            let id = network.and_then(|network| network.vlan);
+            links.extend(id.map(|id| vlan(vlan_name, interface, id, mtu)));
+            vlan_name
+        }
+        (Some(vlan_name), None) => vlan_name,
+        (None, Some(interface)) => interface,
+        (None, None) => return unsupported("vif.dev_address", "a macvtap over a function known by its PCI address"),
+    };
+    // The kernel's own default is the same (`macvlan_common_newlink`).
+    let mode = mode.unwrap_or(DirectMode::Vepa);
+    links.push(WantedLink {
+        mac: vif.address,
+        mtu: Some(mtu),
+        up: Some(vif.active),
+        ..WantedLink::new(name, LinkMaker::Vifd(Make::Macvtap { on: on.to_owned(), mode }))
+    });
+    Ok(Blueprint { links, ..Blueprint::default() })
+}
