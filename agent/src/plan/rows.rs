@@ -84,6 +84,7 @@ pub(super) fn marks_alone(wanted: &WantedPort, (port, interface): (&Port, &Inter
         kind: None,
         options: StringMap::new(),
         external_ids: changed_ids(&interface.external_ids, &wanted.ids),
+        mac: None,
         mtu_request: None,
     };
     let port = OvsOp::ChangePort {
