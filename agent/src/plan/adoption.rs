@@ -133,7 +133,11 @@ impl Work<'_> {
         let unused = self.unused_qos.get_or_init(|| {
             let used: BTreeSet<Uuid> = ovs.ports.values().filter_map(|port| port.qos).collect();
             let id = |qos: &Qos| Some((qos.external_ids.get("id")?.to_owned(), qos.uuid));
-            ovs.qos.values().filter(|qos| !used.contains(&qos.uuid)).filter_map(|qos| id(qos)).collect()
+            let free = |qos: &&Arc<Qos>| {
+                // One with our mark is swept.
+                !used.contains(&qos.uuid) && self.inputs.settings.owner(&qos.external_ids) == Owner::Nobody
+            };
+            ovs.qos.values().filter(free).filter_map(|qos| id(qos)).collect()
         });
         unused.get(&qos_id(port)).copied()
     }
