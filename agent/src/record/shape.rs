@@ -547,7 +547,8 @@ pub(super) static OBJECTS: &[Object] = &[
         family: Family::Parent,
         os_vif: None,
         tag: None,
-        doc: "The trunk that the VIF is a sub-port of.",
+        doc: "The trunk that the VIF is a sub-port of. The VIF is an `openvswitch` one with an `openvswitch` profile; its \
+              `vif_name` and what the profile says of ports and taps mean nothing.",
         groups: &[&[
             field("vif", Kind::Uuid, "Id of the trunk's VIF.").required(),
             field("vlan", Kind::Number(1, 4094), "VLAN of the sub-port on the trunk.").required(),

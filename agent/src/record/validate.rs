@@ -107,9 +107,6 @@ pub fn check(vif: &Vif) -> Result<(), Fault> {
         }
     }
     rules(&vif.policy)?;
-    if let Some(parent) = vif.parent.filter(|parent| !(1..=4094).contains(&parent.vlan)) {
-        return Err(Fault::new("parent.vlan", format_args!("{} is no VLAN of 1 to 4094", parent.vlan)));
-    }
     if vif.parent.is_some_and(|parent| parent.vif == vif.id) {
         return Err(Fault::new("parent.vif", "is the VIF itself"));
     }

@@ -84,6 +84,7 @@ fn every_verdict() {
         Missing::Netdev("tap1".into()),
         Missing::Ofport("tap1".into()),
         Missing::Bridge { bridge: "br-int".into(), datapath_type: "system".into() },
+        Missing::Parent("waiting for VIF 7, the trunk that this is a sub-port of".into()),
         Missing::Busy("port tap1 is still VIF 7's".into()),
         Missing::VhostLink("vhu1".into()),
     ];

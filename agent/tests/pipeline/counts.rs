@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flows::FlowId;
 use serde_json::{Value, json};
-use vifd::plan::pipeline::{self, Place, PortFacts, Reason, tables};
+use vifd::plan::pipeline::{self, Attachment, Place, PortFacts, Reason, tables};
 
 use crate::scene::{Bridge, owner, vif, with_addresses};
 use crate::traces;
@@ -22,6 +22,11 @@ fn the_documentation_counts_them() {
     let rules =
         json!({"rules": [{"direction": "egress"}, {"direction": "ingress", "protocol": "tcp", "port_min": 22}]});
     let inactive = PortFacts { active: false, ..Bridge::default().plain(&vif(5, 1, &json!({}))).ports[0].clone() };
+    let on_trunk = |vlan| {
+        let vif = with_addresses(5, 1, &json!({}), &both);
+        let port = Bridge::default().add(&vif, Attachment { port: 5, vlan }).ports[0].clone();
+        pipeline::vif(&PortFacts { trunk: true, ..port }).len()
+    };
     for (what, flows) in [
         ("port security off", count(&json!({"port_security": false}), &both)),
         ("one IPv4 address", count(&json!({}), &v4)),
@@ -32,6 +37,8 @@ fn the_documentation_counts_them() {
         ),
         ("the same with rates instead", count(&json!({"rate": {"egress_kbps": 1, "ingress_kbps": 1}}), &both)),
         ("the same with two rules instead", count(&rules, &both)),
+        ("the same with sub-ports instead", on_trunk(None)),
+        ("the same as a sub-port instead", on_trunk(Some(101))),
         ("inactive", pipeline::vif(&inactive).len()),
         ("every bridge", pipeline::bridge(owner()).len()),
     ] {

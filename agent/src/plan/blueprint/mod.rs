@@ -58,6 +58,21 @@ impl Blueprint {
         let of_sub_port = self.sub_port.as_ref().filter(|sub_port| !sub_port.patched).map(|sub_port| &sub_port.bridge);
         of_sub_port.or_else(|| self.managed_port(settings).map(|port| &port.bridge)).map(String::as_str)
     }
+
+    /// The link that carries the VIF's traffic to its port, or to the guest where there is no port.
+    #[must_use]
+    pub fn netdev(&self) -> Option<&WantedLink> {
+        let made = || self.links.iter().filter(|link| link.maker != LinkMaker::Hypervisor);
+        let port = self.ports.first();
+        let of_port = made().find(|link| port.is_some_and(|port| port.name == link.name));
+        of_port.or_else(|| made().find(|link| !link.shared))
+    }
+
+    /// Whether vifd makes a link of this name for this VIF.
+    #[must_use]
+    pub fn makes(&self, name: &str) -> bool {
+        self.links.iter().any(|link| matches!(link.maker, LinkMaker::Vifd(_)) && link.name == name)
+    }
 }
 
 /// A VLAN of a trunk's port.
@@ -77,23 +92,6 @@ pub struct WantedSubPort {
     pub patched: bool,
     /// Whether the trunk is active: otherwise nobody sends or gets anything by that port.
     pub active: bool,
-}
-
-impl Blueprint {
-    /// The link that carries the VIF's traffic to its port, or to the guest where there is no port.
-    #[must_use]
-    pub fn netdev(&self) -> Option<&WantedLink> {
-        let made = || self.links.iter().filter(|link| link.maker != LinkMaker::Hypervisor);
-        let port = self.ports.first();
-        let of_port = made().find(|link| port.is_some_and(|port| port.name == link.name));
-        of_port.or_else(|| made().find(|link| !link.shared))
-    }
-
-    /// Whether vifd makes a link of this name for this VIF.
-    #[must_use]
-    pub fn makes(&self, name: &str) -> bool {
-        self.links.iter().any(|link| matches!(link.maker, LinkMaker::Vifd(_)) && link.name == name)
-    }
 }
 
 /// A kernel link. What is `None` is left as it is.
