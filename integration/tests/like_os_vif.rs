@@ -66,6 +66,45 @@ fn vhost_user_ports() -> Result<()> {
     compare(&records, OsVifConfig::default(), "")
 }
 
+#[test]
+fn hybrid_plugs() -> Result<()> {
+    let hybrid = Record::fixture("bridge-hybrid")?;
+    compare(&[hybrid.clone(), hybrid.numbered(2)], OsVifConfig::default(), "")
+}
+
+#[test]
+fn hybrid_plugs_of_every_age() -> Result<()> {
+    let records: Result<Vec<Record>> = ["1.0", "1.1", "1.2", "1.3", "1.4"]
+        .iter()
+        .zip(1..)
+        .map(|(version, number)| Ok(Record::fixture(&format!("bridge-hybrid@{version}"))?.numbered(number)))
+        .collect();
+    compare(&records?, OsVifConfig::default(), "")
+}
+
+#[test]
+fn hybrid_plugs_isolated_and_on_a_trunk_bridge() -> Result<()> {
+    let records = [
+        Record::fixture("bridge-hybrid")?,
+        Record::fixture("bridge-hybrid")?.numbered(2).with_network("bridge", "tbr-5c0f9d2f-2"),
+    ];
+    compare(&records[1..], OsVifConfig::default(), "")?;
+    compare(&records, OsVifConfig { isolate: true, ..OsVifConfig::default() }, "isolate = true")
+}
+
+#[test]
+fn a_hybrid_plug_follows_the_mtu_of_its_network() -> Result<()> {
+    let (theirs, ours) = (Ovs::start(Switch::Dummy)?, Ovs::start(Switch::Dummy)?);
+    let osvif = OsVif::beside(&theirs, OsVifConfig::default())?;
+    let mut hosts = Hosts::start(theirs, osvif, ours, "")?;
+    let record = Record::fixture("bridge-hybrid")?;
+    for mtu in [1450, 1400, 9000] {
+        hosts.plug(&[record.clone().with_network("mtu", mtu)])?;
+    }
+    hosts.unplug(&record)?;
+    hosts.same()
+}
+
 fn compare(records: &[Record], config: OsVifConfig, defaults: &str) -> Result<()> {
     let (theirs, ours) = (Ovs::start(Switch::Dummy)?, Ovs::start(Switch::Dummy)?);
     let osvif = OsVif::beside(&theirs, config)?;
