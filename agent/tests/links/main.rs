@@ -17,6 +17,7 @@ use vifd::backend::{Attributed, Backend, Outcome, Party};
 use vifd::model::{Link, LinkState, View};
 
 mod following;
+mod kinds;
 mod sockets;
 mod taps;
 

@@ -7,11 +7,13 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use ipnet::IpNet;
 use rtnetlink::packet_core::{
     DecodeError, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
     NetlinkSerializable,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::proto::{NetlinkCodec, NetlinkMessageCodec};
 
@@ -43,6 +45,14 @@ pub(super) enum Talk {
     Is(Arc<Link>),
     /// `RTM_DELLINK`: the index of one that is no more.
     Gone(u32),
+    /// `RTM_NEWADDR` or `RTM_DELADDR`, of an address that the view has.
+    Address {
+        /// Of the link.
+        index: u32,
+        address: IpNet,
+        /// Whether it is there or is no more.
+        there: bool,
+    },
     /// About nothing that is followed here.
     Other,
 }
@@ -50,8 +60,21 @@ pub(super) enum Talk {
 impl Talk {
     /// The question for what `message` names.
     pub(super) fn get(message: LinkMessage) -> NetlinkMessage<Talk> {
-        let question = Talk::Get(RouteNetlinkMessage::GetLink(message));
-        NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(question))
+        Talk::ask(RouteNetlinkMessage::GetLink(message))
+    }
+
+    /// The question for the addresses of all links.
+    pub(super) fn addresses() -> NetlinkMessage<Talk> {
+        Talk::ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+    }
+
+    fn ask(question: RouteNetlinkMessage) -> NetlinkMessage<Talk> {
+        NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(Talk::Get(question)))
+    }
+
+    fn address(message: &AddressMessage, there: bool) -> Talk {
+        let index = message.header.index;
+        table::read_address(message).map_or(Talk::Other, |address| Talk::Address { index, address, there })
     }
 }
 
@@ -66,6 +89,8 @@ impl NetlinkDeserializable for Talk {
             RouteNetlinkMessage::DelLink(message) if table::speaks_of_a_link(&message) => {
                 Talk::Gone(message.header.index)
             }
+            RouteNetlinkMessage::NewAddress(message) => Talk::address(&message, true),
+            RouteNetlinkMessage::DelAddress(message) => Talk::address(&message, false),
             _ => Talk::Other,
         })
     }
@@ -90,7 +115,7 @@ impl Talk {
     fn question(&self) -> Option<&RouteNetlinkMessage> {
         match self {
             Talk::Get(question) => Some(question),
-            Talk::Is(_) | Talk::Gone(_) | Talk::Other => None,
+            Talk::Is(_) | Talk::Gone(_) | Talk::Address { .. } | Talk::Other => None,
         }
     }
 }

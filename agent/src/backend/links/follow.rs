@@ -57,8 +57,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// Dumps that were interrupted by changes before one of them is taken all the same. Since Linux 6.2 links are
 /// dumped by index and none is missed; before, one may be until the next event about it.
 const INTERRUPTED_DUMPS: u32 = 10;
-/// The multicast group of links, as the bit that bind(2) takes (`RTMGRP_LINK`, `linux/rtnetlink.h`).
-const RTMGRP_LINK: u32 = 1;
+/// The multicast groups of links and of addresses, as the bits that bind(2) takes (`RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and
+/// `RTMGRP_IPV6_IFADDR`, `linux/rtnetlink.h`). A link that has IPv6 off, as those of guests have, sends nothing to the last.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 /// Of the loopback link, in every network namespace: the question whose answer is a barrier.
 const LOOPBACK: Which = Which::Index(1);
 
@@ -76,7 +77,7 @@ pub(super) struct Settle {
     pub(super) done: oneshot::Sender<()>,
 }
 
-/// An rtnetlink socket in multicast group `RTNLGRP_LINK`, for notifications and questions.
+/// An rtnetlink socket in the multicast groups of links and addresses, for notifications and questions.
 pub(super) struct Connection {
     events: UnboundedReceiver<Message>,
     handle: ConnectionHandle<Talk>,
@@ -88,7 +89,7 @@ impl Connection {
     pub(super) fn open(receive_buffer: usize) -> io::Result<Self> {
         let (mut connection, handle, events) =
             rtnetlink::proto::new_connection_with_codec::<Talk, TokioSocket, LinkCodec>(NETLINK_ROUTE)?;
-        connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+        connection.socket_mut().socket_mut().bind(&SocketAddr::new(0, GROUPS))?;
         // The end of a dump would look like the end of the connection.
         connection.set_forward_done(true);
         let socket = connection.socket_mut().socket_ref();
@@ -104,15 +105,23 @@ impl Connection {
         self.events.try_recv().ok()
     }
 
-    /// Every link, and whether the kernel says that links changed while it listed them (`NLM_F_DUMP_INTR`).
+    /// Every link with its addresses, and whether the kernel says that something changed while it listed them
+    /// (`NLM_F_DUMP_INTR`).
     async fn dump(&mut self) -> Result<(LinkTable, bool), ResyncReason> {
+        let mut links = LinkTable::default();
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let mut question = Talk::get(question);
+        let mut interrupted = self.list(Talk::get(question), &mut links).await?;
+        interrupted |= self.list(Talk::addresses(), &mut links).await?;
+        links.pack();
+        Ok((links, interrupted))
+    }
+
+    /// One list, taken into `links`; whether it was interrupted.
+    async fn list(&mut self, mut question: NetlinkMessage<Talk>, links: &mut LinkTable) -> Result<bool, ResyncReason> {
         question.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let mut answers =
             self.handle.request(question, SocketAddr::new(0, 0)).map_err(|_| ResyncReason::ConnectionLost)?;
-        let mut links = LinkTable::default();
         let mut interrupted = false;
         let mut complete = false;
         while let Some(answer) = within(ANSWER_TIMEOUT, answers.next()).await? {
@@ -120,6 +129,9 @@ impl Connection {
             match answer.payload {
                 NetlinkPayload::InnerMessage(Talk::Is(link)) => {
                     links.seen(link);
+                }
+                NetlinkPayload::InnerMessage(Talk::Address { index, address, there }) => {
+                    links.address(index, address, there);
                 }
                 NetlinkPayload::Error(error) if error.code.is_some() => {
                     tracing::warn!(error = %error.to_io(), "the kernel refused to list its links");
@@ -129,8 +141,7 @@ impl Connection {
                 _ => {}
             }
         }
-        links.pack();
-        if complete { Ok((links, interrupted)) } else { Err(ResyncReason::ConnectionLost) }
+        if complete { Ok(interrupted) } else { Err(ResyncReason::ConnectionLost) }
     }
 
     /// What the links `wanted` are now, as far as they are, and the notifications that came in meanwhile, which
@@ -338,6 +349,9 @@ impl Follower {
             NetlinkPayload::Overrun(_) => return Err(ResyncReason::Overrun),
             NetlinkPayload::InnerMessage(Talk::Is(link)) => self.links.seen(Arc::clone(link)),
             NetlinkPayload::InnerMessage(Talk::Gone(index)) => self.links.gone(*index),
+            NetlinkPayload::InnerMessage(Talk::Address { index, address, there }) => {
+                self.links.address(*index, *address, *there)
+            }
             _ => return Ok(()),
         };
         self.counters.event();

@@ -15,74 +15,86 @@ use super::tun::Tap;
 use super::{NewKind, NewLink};
 use crate::model::{BridgeConfig, DirectMode, IFNAMSIZ, Link, LinkKind};
 
-/// Makes `new`, which is of this kind; `nursery` is the group that it is in meanwhile.
+/// Makes `new`, which is of this kind; `nursery` is the group that it is in meanwhile. What is refused before the link has
+/// its mark leaves no link.
 pub(super) fn make(requests: &mut Requests, new: &NewLink, kind: &NewKind, nursery: u32) -> Result<(), OpError> {
     check_name(&new.name)?;
     let what = format!("make {} {:?}", kind.name(), new.name);
-    match kind {
-        NewKind::Tap { multi_queue } => {
-            let tap = Tap::create(&new.name, *multi_queue)?;
-            let index = made(requests, &new.name)?.index;
-            requests.set(dress(index, new, None)).map_err(netlink(&what))?;
-            no_ipv6(&new.name)?;
-            // From here on the tap stays, whatever becomes of us; until here it goes with `tap`.
-            tap.persist()?;
-            // Closed before it is up: the kernel takes longer to take its reader from a link that is up.
-            drop(tap);
-            finish(requests, index, new)
-        }
+    let infos = match kind {
+        NewKind::Tap { multi_queue } => return make_tap(requests, new, *multi_queue, &what),
         NewKind::Veth(peer) => {
             check_name(&peer.name)?;
-            let mut end = bare(peer, nursery);
-            end.attributes.extend(peer.mtu.map(LinkAttribute::Mtu));
-            let mut message = bare(new, nursery);
-            message.attributes.push(LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end))),
-            ]));
-            requests.create(message).map_err(exists_or(&new.name, &what))?;
-            let ends = [(new, made(requests, &new.name)?), (&**peer, made(requests, &peer.name)?)];
-            // The first mark of the two is the second step from which nobody has to guess: an end that is still in the
-            // nursery takes the other with it.
-            for (new, link) in &ends {
-                requests.set(dress(link.index, new, Some(0))).map_err(netlink(&what))?;
-            }
-            ends.iter().try_for_each(|(new, link)| finish(requests, link.index, new))
+            let end = InfoVeth::Peer(bare(peer, nursery));
+            vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(end))]
         }
-        NewKind::Bridge(config) => {
-            let infos = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(bridge_data(config))];
-            let index = create(requests, new, infos, None, nursery, &what)?;
-            no_ipv6(&new.name)?;
-            // As os-vif has it: it answers ARP for addresses of its own alone, and from the best of them.
-            write_setting("ipv4", &new.name, "arp_ignore", "1")?;
-            write_setting("ipv4", &new.name, "arp_announce", "2")?;
-            requests.set(dress(index, new, Some(0))).map_err(netlink(&what))?;
-            finish(requests, index, new)
+        NewKind::Bridge(config) => vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(bridge_data(config))],
+        NewKind::Vlan { id, .. } => {
+            vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(*id)]))]
         }
-        NewKind::Vlan { on, id } => {
-            let lower = below(requests, on, &what)?;
-            let infos = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(*id)]))];
-            let index = create(requests, new, infos, Some(lower), nursery, &what)?;
-            requests.set(dress(index, new, Some(0))).map_err(netlink(&what))?;
-            finish(requests, index, new)
-        }
-        NewKind::Macvtap { on, mode } => {
-            let lower = below(requests, on, &what)?;
+        NewKind::Macvtap { mode, .. } => {
             let mode = match mode {
                 DirectMode::Vepa => MacVtapMode::Vepa,
                 DirectMode::Bridge => MacVtapMode::Bridge,
                 DirectMode::Passthrough => MacVtapMode::Passthrough,
             };
-            let infos = vec![
-                LinkInfo::Kind(InfoKind::MacVtap),
-                LinkInfo::Data(InfoData::MacVtap(vec![InfoMacVtap::Mode(mode)])),
-            ];
-            let index = create(requests, new, infos, Some(lower), nursery, &what)?;
-            no_ipv6(&new.name)?;
-            requests.set(dress(index, new, Some(0))).map_err(netlink(&what))?;
-            finish(requests, index, new)
+            vec![LinkInfo::Kind(InfoKind::MacVtap), LinkInfo::Data(InfoData::MacVtap(vec![InfoMacVtap::Mode(mode)]))]
         }
+    };
+    let lower = match kind {
+        NewKind::Vlan { on, .. } | NewKind::Macvtap { on, .. } => Some(below(requests, on, &what)?),
+        _ => None,
+    };
+    requests.create(creation(new, infos, lower, nursery)).map_err(refused(kind, new, &what))?;
+    let index = made(requests, &new.name, nursery)?;
+    let mut links = vec![(new, index)];
+    let marked = mark(requests, kind, &mut links, nursery, &what);
+    if marked.is_err() {
+        // Both ends of a veth go. One that cannot be deleted is seen in the nursery, or has its mark.
+        let _ = requests.delete(index);
     }
+    marked?;
+    links.iter().try_for_each(|(new, index)| finish(requests, *index, new))
+}
+
+fn make_tap(requests: &mut Requests, new: &NewLink, multi_queue: bool, what: &str) -> Result<(), OpError> {
+    let tap = Tap::create(&new.name, multi_queue)?;
+    let index = find(requests, &new.name)?.index;
+    requests.set(dress(index, new, None)).map_err(netlink(what))?;
+    no_ipv6(&new.name)?;
+    // From here on the tap stays, whatever becomes of us; until here it goes with `tap`.
+    tap.persist()?;
+    // Closed before it is up: the kernel takes longer to take its reader from a link that is up.
+    drop(tap);
+    finish(requests, index, new)
+}
+
+/// Gives a link that is in the nursery its settings and its mark, with which it leaves the nursery. Adds the other end of a
+/// veth to `links`.
+fn mark<'a>(
+    requests: &mut Requests,
+    kind: &'a NewKind,
+    links: &mut Vec<(&'a NewLink, u32)>,
+    nursery: u32,
+    what: &str,
+) -> Result<(), OpError> {
+    if let NewKind::Veth(peer) = kind {
+        links.push((&**peer, made(requests, &peer.name, nursery)?));
+    }
+    for (new, index) in links.iter() {
+        match kind {
+            NewKind::Bridge(_) => {
+                no_ipv6(&new.name)?;
+                // As os-vif has it: it answers ARP for addresses of its own alone, and from the best of them.
+                write_setting("ipv4", &new.name, "arp_ignore", "1")?;
+                write_setting("ipv4", &new.name, "arp_announce", "2")?;
+            }
+            NewKind::Macvtap { .. } => no_ipv6(&new.name)?,
+            NewKind::Tap { .. } | NewKind::Veth(_) | NewKind::Vlan { .. } => {}
+        }
+        // An end of a veth that is still in the nursery takes the other with it.
+        requests.set(dress(*index, new, Some(0))).map_err(netlink(what))?;
+    }
+    Ok(())
 }
 
 /// The attribute that gives a bridge its settings.
@@ -114,19 +126,12 @@ pub(super) fn set_flag(message: &mut LinkMessage, flag: LinkFlags, on: bool) {
     message.header.change_mask |= flag;
 }
 
-fn create(
-    requests: &mut Requests,
-    new: &NewLink,
-    infos: Vec<LinkInfo>,
-    lower: Option<u32>,
-    nursery: u32,
-    what: &str,
-) -> Result<u32, OpError> {
+/// The request for a link that is in the nursery.
+fn creation(new: &NewLink, infos: Vec<LinkInfo>, lower: Option<u32>, nursery: u32) -> LinkMessage {
     let mut message = bare(new, nursery);
     message.attributes.extend(lower.map(LinkAttribute::Link));
     message.attributes.push(LinkAttribute::LinkInfo(infos));
-    requests.create(message).map_err(exists_or(&new.name, what))?;
-    Ok(made(requests, &new.name)?.index)
+    message
 }
 
 /// A new link with what the kernel takes at once; a mark is not among it.
@@ -169,8 +174,15 @@ fn finish(requests: &mut Requests, index: u32, new: &NewLink) -> Result<(), OpEr
     requests.set(message).map_err(gone_or(index, &what))
 }
 
-/// The link that was made just now.
-fn made(requests: &mut Requests, name: &str) -> Result<Link, OpError> {
+/// Index of the link that was made just now, in the nursery.
+fn made(requests: &mut Requests, name: &str, nursery: u32) -> Result<u32, OpError> {
+    match find(requests, name)? {
+        Link { index, group, .. } if group == nursery => Ok(index),
+        _ => Err(OpError::Guard(format!("another link took the name {name:?} as it was made"))),
+    }
+}
+
+fn find(requests: &mut Requests, name: &str) -> Result<Link, OpError> {
     // If someone (udev) renamed it meanwhile, give up: a tap goes, and what is in the nursery is seen there.
     let link = requests.get(&Which::Name(name.to_owned())).map_err(netlink(&format!("find link {name:?}")))?;
     link.ok_or_else(|| OpError::Guard(format!("link {name:?} was taken away as it was made")))
@@ -182,14 +194,17 @@ fn below(requests: &mut Requests, on: &str, what: &str) -> Result<u32, OpError> 
     link.map(|link| link.index).ok_or_else(|| OpError::Guard(format!("cannot {what}: there is no {on:?}")))
 }
 
-fn exists_or(name: &str, what: &str) -> impl FnOnce(io::Error) -> OpError {
-    let (name, what) = (name.to_owned(), what.to_owned());
-    move |source| {
-        if source.kind() == io::ErrorKind::AlreadyExists {
-            OpError::Guard(format!("a link named {name:?} exists"))
-        } else {
-            OpError::Netlink { what, source }
-        }
+/// What it means that the kernel did not make a link.
+fn refused(kind: &NewKind, new: &NewLink, what: &str) -> impl FnOnce(io::Error) -> OpError {
+    let taken = match kind {
+        NewKind::Veth(peer) => format!("a link named {:?} or {:?} exists", new.name, peer.name),
+        _ => format!("a link named {:?} exists", new.name),
+    };
+    let (kind, what) = (kind.name(), what.to_owned());
+    move |source| match source.raw_os_error() {
+        Some(nix::libc::EEXIST) => OpError::Guard(taken),
+        Some(nix::libc::EOPNOTSUPP) => OpError::NoSuchKind { what, kind, source },
+        _ => OpError::Netlink { what, source },
     }
 }
 
@@ -220,7 +235,51 @@ pub(super) fn check_name(name: &str) -> Result<(), OpError> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_core::Emitable;
+
     use super::*;
+
+    #[test]
+    fn a_vlan_is_asked_for_as_the_kernel_reads_it() {
+        let new = NewLink {
+            name: "eth0.7".into(),
+            mac: None,
+            mtu: Some(1500),
+            up: true,
+            promiscuous: false,
+            master: None,
+            alias: "mark".into(),
+        };
+        let infos = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(7)]))];
+        let message = creation(&new, infos, Some(2), 0x0102_0304);
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(4 + value.len()).unwrap();
+            let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let expected = [
+            vec![0; 16],                                   // struct ifinfomsg: any family, no index, no flags
+            attribute(3, b"eth0.7\0"),                     // IFLA_IFNAME
+            attribute(27, &0x0102_0304_u32.to_ne_bytes()), // IFLA_GROUP
+            attribute(5, &2_u32.to_ne_bytes()),            // IFLA_LINK
+            attribute(
+                18, // IFLA_LINKINFO
+                &[
+                    attribute(1, b"vlan\0"),                           // IFLA_INFO_KIND
+                    attribute(2, &attribute(1, &7_u16.to_ne_bytes())), // IFLA_INFO_DATA: IFLA_VLAN_ID
+                ]
+                .concat(),
+            ),
+        ]
+        .concat();
+        // NLA_F_NESTED may be set or not: the kernel takes both.
+        let plain: Vec<u8> =
+            bytes.iter().enumerate().map(|(at, byte)| if at % 4 == 3 { byte & 0x7f } else { *byte }).collect();
+        assert_eq!(plain, expected, "{bytes:?}");
+    }
 
     #[test]
     fn names_that_the_kernel_would_refuse_or_expand_are_refused() {

@@ -123,7 +123,7 @@ impl NewKind {
 /// What to change of a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LinkChange {
-    /// New name. A link that is up goes down for it.
+    /// New name. Kernels before 6.2 have to set a link down for it, which stays so unless `up` says otherwise.
     pub rename: Option<String>,
     /// New link-layer address.
     pub mac: Option<MacAddr>,

@@ -4,7 +4,9 @@
 use std::io;
 use std::thread;
 
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 
 use crate::backend::{Attributed, Outcome};
 use crate::model::Link;
@@ -38,6 +40,8 @@ pub(super) enum OpError {
     Tun(#[from] TunError),
     #[error("cannot {what}: {source}")]
     Netlink { what: String, source: io::Error },
+    #[error("cannot {what}: this kernel has no links of kind {kind:?} (a module is missing): {source}")]
+    NoSuchKind { what: String, kind: &'static str, source: io::Error },
     #[error("cannot set {setting} of {name:?}: {source}")]
     Setting { name: String, setting: &'static str, source: io::Error },
     #[error(transparent)]
@@ -191,17 +195,11 @@ fn change(requests: &mut Requests, index: u32, name: &str, change: &LinkChange) 
     let what = format!("change link {name:?}");
     guard(requests, index, name, None)?;
     let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
-    if let Some(rename) = rename {
-        check_name(rename)?;
-        // Kernels before 6.2 rename no link that is up; the planner sets it up again where it is to be.
-        let mut down = LinkMessage::default();
-        down.header.index = index;
-        set_flag(&mut down, LinkFlags::Up, false);
-        requests.set(down).map_err(gone_or(index, &what))?;
+    if let Some(to) = rename {
+        rename_link(requests, index, to, &what)?;
     }
     let mut message = LinkMessage::default();
     message.header.index = index;
-    message.attributes.extend(rename.clone().map(LinkAttribute::IfName));
     message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(mtu.map(LinkAttribute::Mtu));
     message.attributes.extend(alias.clone().map(LinkAttribute::IfAlias));
@@ -216,12 +214,39 @@ fn change(requests: &mut Requests, index: u32, name: &str, change: &LinkChange) 
     }
     requests.set(message).map_err(gone_or(index, &what))?;
     let Some(config) = bridge else { return Ok(()) };
+    if !config.stp {
+        // While STP is on the kernel refuses a forward delay below two seconds, and it looks at that first.
+        set_bridge(requests, index, InfoData::Bridge(vec![InfoBridge::StpState(BridgeStpState::Disabled)]), &what)?;
+    }
+    set_bridge(requests, index, bridge_data(config), &what)
+}
+
+/// `RTM_NEWLINK` without `NLM_F_CREATE` is how the kernel takes what only one kind of link has.
+fn set_bridge(requests: &mut Requests, index: u32, data: InfoData, what: &str) -> Result<(), OpError> {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    let infos = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(bridge_data(config))];
-    message.attributes.push(LinkAttribute::LinkInfo(infos));
-    // `RTM_NEWLINK` without `NLM_F_CREATE` is how the kernel takes what only one kind of link has.
-    requests.change(message).map_err(gone_or(index, &what))
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]));
+    requests.change(message).map_err(gone_or(index, what))
+}
+
+fn rename_link(requests: &mut Requests, index: u32, to: &str, what: &str) -> Result<(), OpError> {
+    check_name(to)?;
+    let mut rename = LinkMessage::default();
+    rename.header.index = index;
+    rename.attributes.push(LinkAttribute::IfName(to.to_owned()));
+    let mut renamed = requests.set(rename.clone());
+    if renamed.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::EBUSY)) {
+        // Kernels before 6.2 rename no link that is up; whoever wants it up says so in the same operation.
+        let mut down = LinkMessage::default();
+        down.header.index = index;
+        set_flag(&mut down, LinkFlags::Up, false);
+        requests.set(down).map_err(gone_or(index, what))?;
+        renamed = requests.set(rename);
+    }
+    renamed.map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EEXIST) => OpError::Guard(format!("cannot {what}: a link named {to:?} exists")),
+        _ => gone_or(index, what)(error),
+    })
 }
 
 fn delete(requests: &mut Requests, index: u32, name: &str, alias: &str) -> Result<(), OpError> {

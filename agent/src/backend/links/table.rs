@@ -1,10 +1,14 @@
 //! What rtnetlink messages say, as `model::Link`, and the table that they are merged into. Pure: no sockets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use rtnetlink::packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, InfoMacVtap, InfoTun, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkLayerType, LinkMessage, MacVtapMode,
@@ -58,6 +62,28 @@ pub fn read(message: &LinkMessage) -> Option<Link> {
         link.lower = None;
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+/// The address that an `RTM_NEWADDR` or `RTM_DELADDR` is about, if it is of global scope and not one that IPv6 makes up for
+/// a while (RFC 8981).
+#[must_use]
+pub fn read_address(message: &AddressMessage) -> Option<IpNet> {
+    let AddressHeader { family, prefix_len, flags, scope, .. } = &message.header;
+    // The kernel's bit for a secondary address is that of a temporary one where it is IPv6 (`linux/if_addr.h`).
+    let temporary = *family == AddressFamily::Inet6 && flags.contains(AddressHeaderFlags::Secondary);
+    if *scope != AddressScope::Universe || temporary {
+        return None;
+    }
+    let (mut own, mut other) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => own = Some(*address),
+            // Of the far end, where there is one; otherwise our own, and of IPv6 the only one told.
+            AddressAttribute::Address(address) => other = Some(*address),
+            _ => {}
+        }
+    }
+    IpNet::new(own.or(other)?, *prefix_len).ok()
 }
 
 fn read_kind(infos: &[LinkInfo]) -> LinkKind {
@@ -127,6 +153,8 @@ fn read_tun(tun: &[InfoTun]) -> Option<LinkKind> {
 pub struct LinkTable {
     by_name: Table<String, Link>,
     names: HashMap<u32, String>,
+    /// By index; the few links that have any.
+    addresses: BTreeMap<u32, BTreeSet<IpNet>>,
 }
 
 impl LinkTable {
@@ -141,11 +169,15 @@ impl LinkTable {
     /// The latest word on a name wins: while a rename is half reported, the older holder of the name is
     /// forgotten until its own message comes.
     pub fn seen(&mut self, link: impl Into<Arc<Link>>) -> bool {
-        let link = link.into();
+        let mut link = link.into();
+        if let Some(addresses) = self.addresses.get(&link.index) {
+            // Of which messages about links say nothing.
+            Arc::make_mut(&mut link).addresses = addresses.iter().copied().collect();
+        }
         if self.by_name.get(&link.name).is_some_and(|known| *known == link) {
             return false;
         }
-        self.gone(link.index);
+        self.forget(link.index);
         self.names.insert(link.index, link.name.clone());
         if let Some(displaced) = self.by_name.insert(link.name.clone(), link) {
             self.names.remove(&displaced.index);
@@ -161,6 +193,24 @@ impl LinkTable {
 
     /// Forgets a link. Returns whether it was known.
     pub fn gone(&mut self, index: u32) -> bool {
+        self.addresses.remove(&index);
+        self.forget(index)
+    }
+
+    /// Takes in that a link, which need not be known yet, has an address, or has it no more. Returns whether that is news.
+    pub fn address(&mut self, index: u32, address: IpNet, there: bool) -> bool {
+        let known = self.addresses.entry(index).or_default();
+        let news = if there { known.insert(address) } else { known.remove(&address) };
+        if news && let Some(link) = self.names.get(&index).and_then(|name| self.by_name.get_mut(name)) {
+            Arc::make_mut(link).addresses = known.iter().copied().collect();
+        }
+        if known.is_empty() {
+            self.addresses.remove(&index);
+        }
+        news
+    }
+
+    fn forget(&mut self, index: u32) -> bool {
         self.names.remove(&index).is_some_and(|name| self.by_name.remove(&name).is_some())
     }
 }
@@ -261,6 +311,29 @@ mod tests {
     fn a_message_without_a_name_or_of_a_bridge_is_no_link() {
         assert_eq!(read(&message(0, &[attribute(4, &1500u32.to_ne_bytes())])), None);
         assert!(!speaks_of_a_link(&message(7, &[attribute(3, b"tap1\0")]))); // AF_BRIDGE
+    }
+
+    #[test]
+    fn addresses_stay_with_their_link_whatever_is_told_of_it() {
+        let addresses = ["10.0.0.2/24", "2001:db8::2/64"].map(|address| address.parse::<IpNet>().unwrap());
+        let of = |table: &LinkTable, name: &str| table.by_name[name].addresses.clone();
+        let mut table = LinkTable::default();
+        // They may be told before the link is.
+        assert!(table.address(1, addresses[1], true));
+        table.seen(link(1, "a"));
+        assert!(table.address(1, addresses[0], true));
+        assert!(!table.address(1, addresses[0], true), "the same again is no news");
+        assert_eq!(of(&table, "a"), addresses);
+        assert!(!table.seen(link(1, "a")), "nor is the link, of which messages tell without them");
+        assert!(table.seen(link(1, "b")));
+        assert_eq!(of(&table, "b"), addresses);
+        assert!(table.address(1, addresses[0], false));
+        assert_eq!(of(&table, "b"), addresses[1..]);
+        // The next one of this index has its own.
+        assert!(table.gone(1));
+        assert!(!table.address(1, addresses[1], false));
+        table.seen(link(1, "c"));
+        assert!(of(&table, "c").is_empty() && table.addresses.is_empty());
     }
 
     #[test]
