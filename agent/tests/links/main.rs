@@ -20,6 +20,7 @@ mod following;
 mod kinds;
 mod sockets;
 mod taps;
+mod uplinks;
 
 /// For the kernel to tell us of a change: milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(10);

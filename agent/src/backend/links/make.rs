@@ -216,7 +216,7 @@ fn no_ipv6(name: &str) -> Result<(), OpError> {
 
 /// Writes a setting below `/proc/sys/net`, where there is one: a kernel without IPv6 has none, nor has a link whose MTU is
 /// below 1280, at which the kernel keeps IPv6 off by itself.
-fn write_setting(family: &str, name: &str, setting: &'static str, value: &str) -> Result<(), OpError> {
+pub(super) fn write_setting(family: &str, name: &str, setting: &'static str, value: &str) -> Result<(), OpError> {
     match fs::write(format!("/proc/sys/net/{family}/conf/{name}/{setting}"), value) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(|source| OpError::Setting { name: name.to_owned(), setting, source }),

@@ -1,7 +1,7 @@
 //! Kernel links over rtnetlink and `/dev/net/tun`, and the directory of vhost-user sockets.
 //!
 //! This file has the face, [`Links`]. The view is made in `follow.rs` (from `table.rs` and `sockets/`), operations
-//! (`op.rs`) are done in `perform.rs` (with `make.rs`, `uplink.rs`, `request.rs`, `tun.rs` and `sockets/`).
+//! (`op.rs`) are done in `perform.rs` (with `make.rs`, `uplink.rs`, `transfer.rs`, `request.rs`, `tun.rs` and `sockets/`).
 
 use std::io;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ mod sockets;
 mod statistics;
 pub mod table;
 mod together;
+mod transfer;
 mod tun;
 mod uplink;
 

@@ -17,6 +17,13 @@ use crate::model::Link;
 
 use super::{codec, table};
 
+/// `struct nlmsghdr`, octets, and two types of messages (`linux/netlink.h`).
+const NLMSGHDR: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// So often a list is asked for until nothing changes meanwhile.
+const INTERRUPTED_LISTS: u32 = 10;
+
 /// A blocking rtnetlink socket in the network namespace of the thread that opened it.
 pub(super) struct Requests {
     socket: Socket,
@@ -121,6 +128,67 @@ impl Requests {
         }
     }
 
+    /// Does what a message says that is given as octets behind its header, as [`Requests::list_of`] gives them.
+    pub(super) fn tell(&mut self, kind: u16, flags: u16, message: &[u8]) -> io::Result<()> {
+        self.send_octets(kind, flags, message)?;
+        self.receive().map(drop)
+    }
+
+    /// Everything of one sort, as the octets behind the header of each message: `question` asks by `RTM_GET…` for `answer`,
+    /// `RTM_NEW…`. Asked again when it changed meanwhile.
+    pub(super) fn list_of(&mut self, kind: u16, answer: u16, question: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        for _ in 0..INTERRUPTED_LISTS {
+            if let Some(list) = self.list_once(kind, answer, question)? {
+                return Ok(list);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "it changed whenever it was listed"))
+    }
+
+    /// `None` when it changed meanwhile.
+    fn list_once(&mut self, kind: u16, answer: u16, question: &[u8]) -> io::Result<Option<Vec<Vec<u8>>>> {
+        let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+        self.send_octets(kind, NLM_F_DUMP, question)?;
+        let mut list = Vec::new();
+        let mut interrupted = false;
+        loop {
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0)?;
+            let mut rest = self.buffer.as_slice();
+            while let Some((header, _)) = rest.split_first_chunk::<NLMSGHDR>() {
+                let [length @ .., _, _, _, _, _, _, _, _, _, _, _, _] = *header;
+                let length = u32::from_ne_bytes(length) as usize;
+                let message = rest.get(NLMSGHDR..length).ok_or_else(|| wrong("half a message"))?;
+                let flags = u16::from_ne_bytes([header[6], header[7]]);
+                interrupted |= flags & NLM_F_DUMP_INTR != 0;
+                match u16::from_ne_bytes([header[4], header[5]]) {
+                    is if is == answer => list.push(message.to_vec()),
+                    NLMSG_DONE => return Ok((!interrupted).then_some(list)),
+                    NLMSG_ERROR => {
+                        let code = message.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                    }
+                    _ => return Err(wrong("an unexpected answer to a question for a list")),
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+
+    fn send_octets(&mut self, kind: u16, flags: u16, message: &[u8]) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = u32::try_from(NLMSGHDR + message.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a message that is too long"))?;
+        self.buffer.clear();
+        self.buffer.extend(length.to_ne_bytes());
+        self.buffer.extend(kind.to_ne_bytes());
+        self.buffer.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        self.buffer.extend(self.sequence.to_ne_bytes());
+        self.buffer.extend([0; 4]);
+        self.buffer.extend_from_slice(message);
+        self.socket.send(&self.buffer, 0).map(drop)
+    }
+
     fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(request);
@@ -136,6 +204,10 @@ impl Requests {
     /// Sends one request and takes its answer: a message, or `None` for a bare acknowledgement.
     fn ask(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
         self.send(request, flags)?;
+        self.receive()
+    }
+
+    fn receive(&mut self) -> io::Result<Option<RouteNetlinkMessage>> {
         self.buffer.clear();
         self.socket.recv(&mut self.buffer, 0)?;
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&self.buffer)
