@@ -78,7 +78,8 @@ pub struct NewLink {
     pub alias: String,
 }
 
-/// Kinds of links that vifd makes. On each the kernel's IPv6 and ARP settings are as os-vif has them.
+/// Kinds of links that vifd makes. On each the kernel's IPv6 and ARP settings are as os-vif has them when it is made; of
+/// later changes to those the kernel tells nobody, and they are left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NewKind {
     /// A persistent tap, IPv6 off.
