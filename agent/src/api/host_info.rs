@@ -8,8 +8,13 @@ use crate::record::newest_version;
 /// The VIF objects that are plugged, each with the port profiles that it may have.
 const PLUGGED: &[(&str, &[&str])] = &[
     ("VIFGeneric", &["VIFPortProfileOpenVSwitch"]),
+    ("VIFBridge", &["VIFPortProfileOpenVSwitch"]),
     ("VIFOpenVSwitch", &["VIFPortProfileOpenVSwitch"]),
-    ("VIFVHostUser", &["VIFPortProfileOpenVSwitch"]),
+    ("VIFDirect", &[]),
+    (
+        "VIFVHostUser",
+        &["VIFPortProfileOpenVSwitch", "VIFPortProfileFPOpenVSwitch", "VIFPortProfileFPBridge", "VIFPortProfileFPTap"],
+    ),
 ];
 
 /// The serialized object.
@@ -64,7 +69,7 @@ mod tests {
         }
         let info = primitive();
         let vifs = &info["versioned_object.data"]["plugin_info"][0]["versioned_object.data"]["vif_info"];
-        let vhost = &vifs[2]["versioned_object.data"];
+        let vhost = &vifs[4]["versioned_object.data"];
         assert_eq!(vhost["vif_object_name"], "VIFVHostUser");
         assert_eq!(vhost["max_version"], "1.1");
         let profile = &vhost["supported_port_profiles"][0]["versioned_object.data"];

@@ -70,7 +70,7 @@ impl Work<'_> {
             found.facts.mtu = Some(link.mtu);
         }
         let settings = self.inputs.settings;
-        let build = self.build(wanted, make, link, sight);
+        let build = self.build(id, wanted, make, link, blueprint, sight);
         match settings.link_owner(link.alias.as_deref()) {
             Owner::Us { vif, .. } if wanted.shared == vif.is_none() && vif.is_none_or(|vif| vif == id) => {}
             Owner::Us { vif: Some(other), .. } if other != id => {
@@ -145,7 +145,15 @@ impl Work<'_> {
     }
 
     /// How a link compares with what was wanted to be built.
-    fn build(&self, wanted: &WantedLink, make: &Make, link: &Link, sight: &mut Sight<'_>) -> Build {
+    fn build(
+        &self,
+        id: VifId,
+        wanted: &WantedLink,
+        make: &Make,
+        link: &Link,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+    ) -> Build {
         let another =
             || Build::Another(format!("link {} is a {} and not a {}", wanted.name, link.kind.name(), make.name()));
         let mut stands_on = |lower: &str| sight.link(lower).is_some_and(|lower| link.lower == Some(lower.index));
@@ -159,7 +167,7 @@ impl Work<'_> {
             }
             (Make::Tap { .. }, LinkKind::Tap { .. }) | (Make::Bridge { .. }, LinkKind::Bridge(_)) => Build::Right,
             (Make::Veth { peer }, LinkKind::Veth) => {
-                if stands_on(peer) {
+                if stands_on(peer) || self.is_below_another_name(id, peer, link, blueprint, sight) {
                     Build::Right
                 } else {
                     Build::Otherwise(format!("veth {} has another peer than {peer}", wanted.name))
@@ -321,6 +329,25 @@ impl Work<'_> {
         let only = lacking.next()?.name == wanted.name && lacking.next().is_none();
         // A port that names it by that name is somebody's business.
         (only && sight.interface(&link.name).is_none()).then(|| Arc::clone(link))
+    }
+
+    /// Whether the other end of a veth is there and somebody gave it another name.
+    fn is_below_another_name(
+        &self,
+        id: VifId,
+        peer: &str,
+        link: &Link,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+    ) -> bool {
+        let wanted = blueprint.links.iter().find(|wanted| wanted.name == peer);
+        wanted.is_some_and(|wanted| {
+            let LinkMaker::Vifd(make) = &wanted.maker else { return false };
+            sight.link(peer).is_none()
+                && self
+                    .misnamed(id, wanted, make, blueprint, sight)
+                    .is_some_and(|misnamed| link.lower == Some(misnamed.index))
+        })
     }
 
     /// Whether a link of this VIF's is to get another name.

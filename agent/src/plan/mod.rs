@@ -225,10 +225,12 @@ impl Plan {
         let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();
         ovs.sort_by_key(|op| match op.op {
             OvsOp::InsertBridge { .. } | OvsOp::SecureBridge { .. } => 0,
-            OvsOp::DeletePort { .. } => 1,
-            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } | OvsOp::Unmark { .. } => 2,
-            OvsOp::InsertPort(_) => 3,
-            OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 4,
+            // A sub-port's mark may come off a port that goes as well.
+            OvsOp::Unmark { .. } => 1,
+            OvsOp::DeletePort { .. } => 2,
+            OvsOp::ChangePort { .. } | OvsOp::ChangeInterface { .. } | OvsOp::Mark { .. } => 3,
+            OvsOp::InsertPort(_) => 4,
+            OvsOp::DeleteBridge { .. } | OvsOp::DeleteQos { .. } => 5,
         });
         ovs.truncate(LARGEST_TRANSACTION);
         (self.links.clone(), ovs)

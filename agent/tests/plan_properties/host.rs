@@ -15,13 +15,18 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, FileOwner, Instance, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Parent, Policy,
-    PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
+    Desired, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Parent,
+    Policy, PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind, cut_name,
 };
 use vifd::plan::pipeline::OwnerTag;
 use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Uplink, plan};
 
 pub(super) const SOCKETS: &str = "/run/vhost";
+
+/// What `eth0` has, until a bridge takes it over.
+const ADDRESS: &str = "192.0.2.7/24";
+const FLAT_BRIDGE: &str = "brq-flat";
+const VLAN_BRIDGE: &str = "brq-vlan";
 
 /// So many cases of a property, or as many as `PROPTEST_CASES` says. Of one that fails proptest prints the line that
 /// replays it, and keeps it in `proptest-regressions`.
@@ -43,11 +48,37 @@ pub(super) fn settings() -> Settings {
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     Generic,
-    Port { tap: bool, trunk: bool, multiqueue: bool },
+    Port {
+        tap: bool,
+        trunk: bool,
+        multiqueue: bool,
+    },
     Tended,
-    Vhost { server: bool },
-    Sub { of: u8 },
+    Vhost {
+        server: bool,
+    },
+    Sub {
+        of: u8,
+    },
+    /// A Linux bridge of its own and a veth pair.
+    Hybrid,
+    /// A place in the Linux bridge that all of these share, on an interface or a VLAN of it.
+    Bridge {
+        vlan: bool,
+    },
+    Fast(Fast),
+    Direct {
+        vlan: bool,
+    },
     Later,
+}
+
+/// The profiles of a fast path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fast {
+    Hybrid,
+    Bridge,
+    Tap,
 }
 
 pub(super) fn shape() -> impl Strategy<Value = Shape> {
@@ -61,6 +92,10 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
         Just(Shape::Tended),
         any::<bool>().prop_map(|server| Shape::Vhost { server }),
         (0u8..12).prop_map(|of| Shape::Sub { of }),
+        Just(Shape::Hybrid),
+        any::<bool>().prop_map(|vlan| Shape::Bridge { vlan }),
+        prop_oneof![Just(Fast::Hybrid), Just(Fast::Bridge), Just(Fast::Tap)].prop_map(Shape::Fast),
+        any::<bool>().prop_map(|vlan| Shape::Direct { vlan }),
         Just(Shape::Later),
     ]
 }
@@ -73,26 +108,58 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
     let id = id(number);
     let vif_name = format!("tap{number}");
     let profile = OpenVSwitchProfile { interface_id: Some(id.to_string()), ..OpenVSwitchProfile::default() };
+    let plain = |ovs| Some(ProfileKind::OpenVSwitch(ovs));
+    let vhost = |vif_name, mode| VifKind::VHostUser { vif_name, path: format!("{SOCKETS}/{number}/sock"), mode };
     let (kind, profile, bridge) = match shape {
         Shape::Generic => (VifKind::Generic { vif_name }, None, "br-int"),
         Shape::Port { tap, trunk, multiqueue } => (
             VifKind::OpenVSwitch { vif_name, bridge_name: None },
-            Some(OpenVSwitchProfile { create_port: true, create_tap: *tap, multiqueue: *multiqueue, ..profile }),
+            plain(OpenVSwitchProfile { create_port: true, create_tap: *tap, multiqueue: *multiqueue, ..profile }),
             if *trunk { "tbr-1" } else { "br-int" },
         ),
         Shape::Tended | Shape::Sub { .. } => {
-            (VifKind::OpenVSwitch { vif_name, bridge_name: None }, Some(profile), "br-int")
+            (VifKind::OpenVSwitch { vif_name, bridge_name: None }, plain(profile), "br-int")
         }
-        Shape::Vhost { server } => (
-            VifKind::VHostUser {
-                vif_name: None,
-                path: format!("{SOCKETS}/{number}/sock"),
-                mode: if *server { VhostUserMode::Server } else { VhostUserMode::Client },
-            },
-            Some(profile),
-            "br-dpdk",
-        ),
-        Shape::Later => (VifKind::Bridge { vif_name: Some(vif_name), bridge_name: Some("qbr".into()) }, None, "br-int"),
+        Shape::Vhost { server } => {
+            let mode = if *server { VhostUserMode::Server } else { VhostUserMode::Client };
+            (vhost(None, mode), plain(profile), "br-dpdk")
+        }
+        Shape::Hybrid => {
+            let bridge_name = Some(format!("qbr{number}"));
+            (VifKind::Bridge { vif_name: Some(vif_name), bridge_name }, plain(profile), "br-int")
+        }
+        Shape::Bridge { vlan } => {
+            let bridge_name = Some(if *vlan { VLAN_BRIDGE } else { FLAT_BRIDGE }.to_owned());
+            (VifKind::Bridge { vif_name: Some(vif_name), bridge_name }, None, "br-int")
+        }
+        Shape::Fast(fast) => {
+            let kind = vhost(Some(vif_name), VhostUserMode::Server);
+            let profile = match fast {
+                Fast::Hybrid => {
+                    let bridge_name = Some(format!("qbr{number}"));
+                    ProfileKind::FpOpenVSwitch { ovs: profile, bridge_name, hybrid_plug: true }
+                }
+                Fast::Bridge => ProfileKind::FpBridge { bridge_name: "brq-fp".into() },
+                Fast::Tap => ProfileKind::FpTap { mac_address: Some(MacAddr([0xee; 6])) },
+            };
+            (kind, Some(profile), "br-int")
+        }
+        Shape::Direct { vlan } => {
+            let vlan_name = vlan.then(|| "vlan9".to_owned());
+            let mode = Some(DirectMode::Bridge);
+            (VifKind::Direct { vif_name: Some(vif_name), dev_address: None, mode, vlan_name }, None, "br-int")
+        }
+        Shape::Later => {
+            let device = VifKind::HostDevice { dev_type: None, dev_address: "0000:03:00.2".parse().unwrap() };
+            (device, None, "br-int")
+        }
+    };
+    // Whoever shares a bridge or a VLAN wants it as the others do, or has a clash.
+    let shares = matches!(shape, Shape::Bridge { .. } | Shape::Direct { .. });
+    let vlan = match shape {
+        Shape::Bridge { .. } => 5,
+        Shape::Direct { .. } => 9,
+        _ => 10 + u16::from(number % 2),
     };
     Vif {
         id,
@@ -103,17 +170,17 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
         has_traffic_filtering: false,
         plugin: Some("ovs".into()),
         kind,
-        profile: profile.map(|ovs| PortProfile { kind: ProfileKind::OpenVSwitch(ovs), datapath_offload: None }),
+        profile: profile.map(|kind| PortProfile { kind, datapath_offload: None }),
         network: Some(Network {
             id: Some(Uuid::from_u128(1 + u128::from(number % 2))),
             bridge: Some(bridge.into()),
             label: None,
-            mtu: Some(mtu),
-            vlan: Some(10 + u16::from(number % 2)),
-            bridge_interface: None,
+            mtu: Some(if shares { 1500 } else { mtu }),
+            vlan: Some(vlan),
+            bridge_interface: shares.then(|| if vlan == 5 { "eth0" } else { "eth1" }.to_owned()),
             multi_host: false,
-            should_provide_bridge: false,
-            should_provide_vlan: false,
+            should_provide_bridge: shares,
+            should_provide_vlan: matches!(shape, Shape::Bridge { vlan: true }),
             subnets: Vec::new(),
         }),
         instance: Some(Instance { uuid: "i".into(), name: None, project_id: None }),
@@ -146,6 +213,12 @@ pub(super) enum Event {
     DeletePort(u8),
     /// Somebody deletes a link.
     DeleteLink(u8),
+    /// Somebody gives a link another name.
+    RenameLink(u8),
+    /// Somebody takes a link out of its bridge.
+    FreeLink(u8),
+    /// A crash left a link before it had its mark, maybe with a wanted name.
+    HalfMade(u8),
     /// Somebody changes a value of ours.
     Drift(u8),
     /// Somebody takes the mark off the interface.
@@ -228,7 +301,10 @@ fn simple_event() -> impl Strategy<Value = Event> {
         (0u8..12).prop_map(Event::ForeignLink),
         (0u8..12).prop_map(Event::Hypervisor),
         (0u8..12).prop_map(Event::DeletePort),
-        (0u8..12).prop_map(Event::DeleteLink),
+        (0u8..24).prop_map(Event::DeleteLink),
+        (0u8..24).prop_map(Event::RenameLink),
+        (0u8..24).prop_map(Event::FreeLink),
+        (0u8..12).prop_map(Event::HalfMade),
         (0u8..12).prop_map(Event::Drift),
         (0u8..12).prop_map(Event::Unmark),
         (0u8..12).prop_map(Event::OtherAgent),
@@ -262,6 +338,12 @@ impl Host {
         let mut world = World::new(true);
         world.add_bridge("br-foreign", "netdev", StringMap::new());
         world.add_socket_dir(&PathBuf::from(SOCKETS));
+        for name in ["eth0", "eth1"] {
+            world.add_link(name, LinkKind::Other(String::new()), None);
+        }
+        if let Some(link) = world.kernel.links.get_mut("eth0") {
+            Arc::make_mut(link).addresses = vec![ADDRESS.parse().unwrap()];
+        }
         world.managed = settings.bridges.keys().cloned().collect();
         world.owner = OwnerTag::of(&settings.agent).0;
         let all: Vec<Arc<Vif>> = vifs.into_iter().map(Arc::new).collect();
@@ -327,9 +409,10 @@ impl Host {
         }
         if ovs && !ovs_batch.is_empty() {
             // What the first batch did may have made the second's guards fail; it must not make it illegal.
-            for (op, outcome) in ovs_batch.iter().zip(self.world.apply_ovs(&ovs_batch)) {
-                assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
-            }
+            let outcomes = self.world.apply_ovs(&ovs_batch);
+            let told: Vec<_> =
+                ovs_batch.iter().zip(&outcomes).map(|(op, outcome)| format!("{} → {outcome:?}", op.op)).collect();
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "illegal when sent: {told:#?}");
         }
         if flows {
             for (op, outcome) in plan.flows.iter().zip(self.world.apply_flows(&plan.flows)) {
@@ -371,6 +454,7 @@ impl Host {
     }
 
     fn assert_foreign_untouched(&self, before: &World) {
+        self.assert_addressed();
         for (bridge, view) in before.flows().iter() {
             let now = self.world.flows();
             let Some((was, is)) = view.ready().zip(now.get(bridge).and_then(|view| view.ready())) else { continue };
@@ -417,11 +501,21 @@ impl Host {
             }
         }
         for (name, link) in &before.kernel.links {
-            if !matches!(self.settings.link_owner(link.alias.as_deref()), Owner::Us { .. }) {
+            let half_made = link.group == self.settings.nursery() && link.alias.is_none();
+            // Of an internal port it is the row that is ours.
+            let of_a_row = was.interfaces.get(name.as_str()).is_some_and(|interface| interface.kind == "internal");
+            if !half_made && !of_a_row && !matches!(self.settings.link_owner(link.alias.as_deref()), Owner::Us { .. }) {
                 let after = self.world.kernel.links.get(name).expect("a foreign link is gone");
                 let mut expected = link.as_ref().clone();
-                // The one thing vifd sets on the hypervisor's device of its own port is the MTU.
+                // What vifd sets on the hypervisor's devices is the MTU, and the bridge that they are in.
                 expected.mtu = after.mtu;
+                if link.master.is_none() || name == "eth0" {
+                    expected.master = after.master;
+                }
+                // An interface that a bridge takes in goes up, and the bridge has its addresses.
+                if name == "eth0" || link.kind == (LinkKind::Other("openvswitch".to_owned())) {
+                    (expected.addresses, expected.up) = (after.addresses.clone(), after.up);
+                }
                 if self.settings.adopt && matches!(link.kind, LinkKind::Tap { .. }) {
                     (expected.alias, expected.up) = (after.alias.clone(), after.up);
                 }
@@ -447,6 +541,12 @@ impl Host {
             }
             Event::Hypervisor(number) => {
                 let Some(vif) = self.all.get(usize::from(*number)) else { return };
+                if let VifKind::Bridge { vif_name: Some(vif_name), .. } = &vif.kind
+                    && !world.kernel.links.contains_key(vif_name)
+                {
+                    world.add_link(vif_name, LinkKind::Tap { multi_queue: false, persistent: false }, None);
+                    Arc::make_mut(world.kernel.links.get_mut(vif_name).unwrap()).up = number % 2 == 0;
+                }
                 let VifKind::OpenVSwitch { vif_name, .. } = &vif.kind else { return };
                 if !world.kernel.links.contains_key(vif_name) {
                     world.add_link(vif_name, LinkKind::Veth, None);
@@ -465,8 +565,33 @@ impl Host {
                 }
             }
             Event::DeleteLink(number) => {
-                if let Some(name) = world.kernel.links.keys().nth(usize::from(*number)).cloned() {
-                    world.kernel.links.remove(&name);
+                if let Some(name) = self.link(*number) {
+                    self.world.remove_link(&name);
+                }
+            }
+            Event::RenameLink(number) => {
+                let to = format!("mine{number}");
+                if let Some(name) = self.link(*number).filter(|_| !self.world.kernel.links.contains_key(&to)) {
+                    self.world.rename_link(&name, &to);
+                }
+            }
+            Event::FreeLink(number) => {
+                if let Some(name) = self.link(*number)
+                    && let Some(link) = self.world.kernel.links.get_mut(&name)
+                {
+                    Arc::make_mut(link).master = None;
+                }
+            }
+            Event::HalfMade(number) => {
+                let name = match number % 3 {
+                    0 => format!("tap{number}"),
+                    1 => format!("qbr{number}"),
+                    _ => cut_name("qvb", id(*number)),
+                };
+                if !world.kernel.links.contains_key(&name) {
+                    world.add_link(&name, LinkKind::Veth, None);
+                    let nursery = self.settings.nursery();
+                    Arc::make_mut(world.kernel.links.get_mut(&name).unwrap()).group = nursery;
                 }
             }
             Event::Drift(number) => {
@@ -546,6 +671,18 @@ impl Host {
             }
             Event::Word(number, word) => self.say(*number, *word),
         }
+    }
+
+    /// A link that somebody does something to. What becomes of an address whose interface goes is not vifd's to mend.
+    fn link(&self, number: u8) -> Option<String> {
+        let (name, link) = self.world.kernel.links.iter().nth(usize::from(number))?;
+        (name != "eth0" && link.addresses.is_empty()).then(|| name.clone())
+    }
+
+    /// The address that was there from the start is on its interface or on the bridge that took it over.
+    fn assert_addressed(&self) {
+        let has = |link: &Link| link.addresses.contains(&ADDRESS.parse().unwrap());
+        assert!(self.world.kernel.links.values().any(|link| has(link)), "an address was lost");
     }
 
     fn say(&mut self, number: u8, word: Word) {

@@ -132,7 +132,8 @@ proptest! {
         for id in host.desired.vifs.keys() {
             let verdict = &plan.judgements[id].verdict;
             // A sub-port may be one of a trunk that nobody wants.
-            let waits = matches!(verdict, Verdict::Waiting(missing) if !matches!(missing, Missing::Parent(_)));
+            // And an uplink may be gone.
+            let waits = matches!(verdict, Verdict::Waiting(missing) if !matches!(missing, Missing::Parent(_) | Missing::Uplink(_)));
             prop_assert!(
                 !waits && !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Removing),
                 "{id}: {verdict:?}"
@@ -162,7 +163,9 @@ proptest! {
                         | Verdict::Waiting(Missing::Parent(_))
                         | Verdict::Rejected { .. }
                 ),
-                VifKind::Bridge { .. } => matches!(verdict, Verdict::Rejected { .. }),
+                VifKind::HostDevice { .. } => matches!(verdict, Verdict::Rejected { .. }),
+                // The hypervisor brings its device.
+                VifKind::Bridge { .. } if vif.profile.is_none() => matches!(verdict, Verdict::Plugged(_)),
                 VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
                 _ => matches!(verdict, Verdict::Ready),
             };
