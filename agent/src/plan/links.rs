@@ -254,11 +254,17 @@ impl Work<'_> {
         }
         if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
             && sight.link(on).is_none()
-            && !blueprint.makes(on)
         {
-            let reason = format!("link {} stands on {on}, and this host has no such link", wanted.name);
-            found.blocked.get_or_insert(Missing::Uplink(reason));
-            return;
+            if self.comes(on, found) {
+                // In this batch, before it.
+            } else if blueprint.makes(on) {
+                // What keeps it from coming is said there.
+                return;
+            } else {
+                let reason = format!("link {} stands on {on}, and this host has no such link", wanted.name);
+                found.blocked.get_or_insert(Missing::Uplink(reason));
+                return;
+            }
         }
         if let Make::Veth { peer } = make {
             if let Some(end) = sight.link(peer) {
@@ -278,7 +284,7 @@ impl Work<'_> {
         // Of a veth both ends have to have theirs.
         let peer = |link: &&WantedLink| matches!(make, Make::Veth { peer } if link.name == *peer);
         let mut made = std::iter::once(wanted).chain(blueprint.links.iter().find(peer));
-        if !made.all(|link| self.has_place(id, link, blueprint, sight)) {
+        if !made.all(|link| self.has_place(id, link, blueprint, sight, found)) {
             return;
         }
         if self.is_seen_to(wanted, found) {
@@ -296,10 +302,23 @@ impl Work<'_> {
         seen_to
     }
 
+    /// Whether a link that is not there is made by this plan, for this VIF or for another that shares it.
+    fn comes(&self, name: &str, found: &Findings) -> bool {
+        let makes = |op: &LinkOp| matches!(op, LinkOp::CreateLink { link, .. } if link.name == name);
+        self.touched_links.contains(name) || found.links.iter().any(makes)
+    }
+
     /// Whether a link can be put where it is wanted. If it cannot, whatever is said of the bridge is said there.
-    fn has_place(&self, id: VifId, wanted: &WantedLink, blueprint: &Blueprint, sight: &mut Sight<'_>) -> bool {
+    fn has_place(
+        &self,
+        id: VifId,
+        wanted: &WantedLink,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &Findings,
+    ) -> bool {
         let Some(master) = &wanted.master else { return true };
-        let Some(link) = sight.link(master) else { return blueprint.makes(master) };
+        let Some(link) = sight.link(master) else { return self.comes(master, found) };
         let shared = blueprint.links.iter().any(|link| link.name == *master && link.shared);
         matches!(link.kind, LinkKind::Bridge(_))
             && match self.inputs.settings.link_owner(link.alias.as_deref()) {
@@ -391,7 +410,7 @@ impl Work<'_> {
         if let Some(master) = &wanted.master {
             let bridge = sight.link(master);
             in_place = bridge.is_some_and(|bridge| link.master == Some(bridge.index));
-            if !in_place && bridge.is_some() && self.has_place(id, wanted, blueprint, sight) {
+            if !in_place && bridge.is_some() && self.has_place(id, wanted, blueprint, sight, found) {
                 change.master = Some(master.clone());
             }
         }
