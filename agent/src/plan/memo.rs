@@ -74,6 +74,8 @@ impl Memo {
         self.follow_host(inputs);
         self.follow_switches(inputs);
         for id in inputs.clashes.keys() {
+            // Sub-ports rest on what becomes of their trunk.
+            self.stir(&Look::Vif(*id));
             self.unsettle(*id);
         }
         self.restless.clone()

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use super::compare::{Work, delete_link};
 use super::flows::Naming;
 use super::inventory::{Inventory, Owned};
@@ -11,7 +13,7 @@ use super::sub_ports::unmark;
 use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
 use crate::backend::Party;
 use crate::backend::links::LinkOp;
-use crate::backend::ovs::OvsOp;
+use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::model::{Interface, Link, LinkKind, Mark, Observed, VifId};
 
 /// Plans the removal of every VIF that carries our marks and is not wanted, within `max_removals`, and sweeps
@@ -77,7 +79,26 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
     if views_ready && desired.synced && !inputs.orders.paused {
         sweep(work, inventory, wanted);
     }
+    leave_out_what_goes(work);
     judged
+}
+
+/// A mark goes with the row that it is on: of a port that is deleted none is taken off besides, whoever was first in the
+/// plan.
+fn leave_out_what_goes(work: &mut Work<'_>) {
+    let unmarked = |op: &OvsOp| match op {
+        OvsOp::Unmark { table: MarkedTable::Interface, uuid, .. } => Some(*uuid),
+        _ => None,
+    };
+    if !work.plan.ovs.iter().any(|op| unmarked(&op.op).is_some()) {
+        return;
+    }
+    let deleted = |op: &OvsOp| match op {
+        OvsOp::DeletePort { interface, .. } => interface.as_ref().map(|(uuid, _)| *uuid),
+        _ => None,
+    };
+    let going: BTreeSet<Uuid> = work.plan.ovs.iter().filter_map(|op| deleted(&op.op)).collect();
+    work.plan.ovs.retain(|op| unmarked(&op.op).is_none_or(|uuid| !going.contains(&uuid)));
 }
 
 /// The view that is not complete, the database's first.

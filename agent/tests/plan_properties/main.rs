@@ -291,6 +291,41 @@ fn who_left_a_network_is_not_flooded_there_any_more() {
     assert_eq!(flooded(&host, group), ports(&host, ["tap0", "tap11"]));
 }
 
+/// A trunk and its sub-ports are deleted at once, whichever of them comes first: the marks of the sub-ports are on the
+/// trunk's interface, and go with it.
+#[test]
+fn a_trunk_goes_together_with_its_sub_ports() {
+    let trunk = Shape::Port { tap: false, trunk: false, multiqueue: false };
+    let vifs = vec![
+        vif(0, &Shape::Sub { of: 1 }, 1500, true, false),
+        vif(1, &trunk, 1500, true, false),
+        vif(2, &Shape::Sub { of: 1 }, 1500, true, false),
+    ];
+    let mut host = Host::new(vifs, Settings { bridges: managed(true, false), ..settings() });
+    host.happen(&Event::Hypervisor(1));
+    host.converge();
+    let all: BTreeSet<VifId> = host.all.iter().map(|vif| vif.id).collect();
+    assert_eq!(ours_for(&host.world, &host.settings, &all).len(), 3, "a port, and two marks on it");
+    host.happen(&Event::Want(0));
+    host.desired.deleted = all.clone();
+    host.converge();
+    assert_eq!(ours_for(&host.world, &host.settings, &all), Vec::<String>::new());
+}
+
+/// A QoS row of ours that no port refers to, with the id of one of a port that goes: it is swept, once.
+#[test]
+fn a_loose_qos_row_goes_beside_its_port() {
+    let shape = Shape::Port { tap: true, trunk: false, multiqueue: false };
+    let vifs = (0..2).map(|number| vif(number, &shape, 1500, true, false)).collect();
+    let mut host = Host::new(vifs, Settings { qos_type: "linux-noop".into(), ..settings() });
+    host.converge();
+    assert_eq!(host.world.ovs.qos.len(), 2);
+    Arc::make_mut(host.world.ovs.ports.get_mut("tap0").unwrap()).qos = None;
+    host.happen(&Event::Want(0b10));
+    host.converge();
+    assert_eq!(host.world.ovs.qos.len(), 1);
+}
+
 /// Who is the only one of a network with a record still speaks with a port that stays without.
 #[test]
 fn the_last_of_a_network_with_a_record_is_heard_by_those_without() {
