@@ -60,6 +60,23 @@ pub enum Command {
     Intended(FlowsOf, oneshot::Sender<Option<Intended>>),
     /// Answers the managed bridges that a network has VIFs on.
     BridgesOf(NetworkKey, oneshot::Sender<Vec<String>>),
+    /// Answers what plans are made from.
+    Seen(oneshot::Sender<Seen>),
+}
+
+/// What plans are made from, for people who look: to have it costs nothing.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What is wanted.
+    pub desired: Arc<Desired>,
+    /// Wanted records that clash with others.
+    pub clashes: BTreeMap<VifId, Clash>,
+    /// What is seen.
+    pub observed: Observed,
+    /// The configuration's.
+    pub settings: Settings,
+    /// Whether plans are carried out.
+    pub enforce: bool,
 }
 
 /// What can be changed while the agent runs.
@@ -346,6 +363,23 @@ impl<S: Source> Reconciler<S> {
         self.teller.tell(&scene, now, SystemTime::now());
     }
 
+    /// What the last plan was made from, or newer.
+    fn seen(&self) -> Seen {
+        let control = self.control.borrow().clone();
+        let flows = match &*self.flows_view.borrow() {
+            View::Ready(flows) => Arc::clone(flows),
+            View::Syncing => Arc::default(),
+        };
+        let (links, ovs) = (self.links_seen.clone(), self.ovs_view.borrow().clone());
+        Seen {
+            desired: Arc::clone(&self.intake.borrow().desired),
+            clashes: self.clashes.found.clone(),
+            observed: Observed { links, ovs, flows },
+            settings: control.settings,
+            enforce: control.enforce,
+        }
+    }
+
     /// A switch that comes up has no flows, whoever takes them back, and has refused none.
     fn meet(&mut self, flows: &SwitchStates) {
         let up = flows.iter().filter(|(_, view)| view.ready().is_some());
@@ -482,6 +516,7 @@ impl<S: Source> Reconciler<S> {
                 let _ = reply.send(self.memo.intended(owner, &of));
             }
             Command::BridgesOf(network, reply) => drop(reply.send(self.memo.bridges_of(network))),
+            Command::Seen(reply) => drop(reply.send(self.seen())),
         }
     }
 }

@@ -15,7 +15,7 @@ impl From<InspectError> for Error {
             InspectError::NotOurs(message) => Error::refused(message),
             InspectError::Unclear { parameter, message } => Error::parameter(parameter, message),
             InspectError::Control(ControlError::Refused(_)) => Error::refused(error.to_string()),
-            InspectError::Away { .. } | InspectError::Control(_) | InspectError::Stopping => {
+            InspectError::Away { .. } | InspectError::Control(_) | InspectError::Unseen(_) | InspectError::Stopping => {
                 Error::unavailable(error.to_string())
             }
         }

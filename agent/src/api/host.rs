@@ -15,6 +15,7 @@ use super::body::{Confirmed, HostSummary, Paused, PlanView, Released, Unready};
 use super::parameters::Parameters;
 use super::vifs::known;
 use super::{Api, Error, host_info};
+use crate::inspect::candidates::Candidates;
 use crate::reconciler::Command;
 use crate::status::{HostStatus, Phase};
 
@@ -79,6 +80,12 @@ pub(super) async fn plan(State(api): State<Api>) -> Json<PlanView> {
 /// `GET /v1/host-info`
 pub(super) async fn host_info() -> Json<Value> {
     Json(host_info::primitive())
+}
+
+/// `GET /v1/candidates`: what is there to be taken over, and the records that it would need.
+pub(super) async fn candidates(State(api): State<Api>, parameters: Parameters) -> Result<Json<Candidates>, Error> {
+    let bridge = parameters.only(&["bridge"])?.text("bridge");
+    Ok(Json(api.inspector.candidates(bridge.as_deref()).await?))
 }
 
 /// Hands an order to the reconciler and waits for its answer.

@@ -77,6 +77,7 @@ impl Api {
             .route("/v1/bridges", get(flows::bridges))
             .route("/v1/bridges/{bridge}/flows", get(flows::of_bridge))
             .route("/v1/plan", get(host::plan))
+            .route("/v1/candidates", get(host::candidates))
             .route("/v1/status", get(host::summary))
             .route("/v1/host-info", get(host::host_info))
             .route("/v1/pause", post(host::pause))

@@ -17,12 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::body::{Confirmed, Event, HostSummary, Paused, PlanView, Released};
 use super::client::{Client, ClientError};
 use super::{Api, BindError, Server};
+use crate::backend::world::World;
 use crate::config;
 use crate::inspect::{Eyes, Inspector};
 use crate::metrics;
 use crate::model::{View, VifId};
 use crate::plan::{Facts, Judgement, Missing, Verdict};
-use crate::reconciler::{Command, Control};
+use crate::reconciler::{Command, Control, Seen};
 use crate::record;
 use crate::source::Intake;
 use crate::source::dir::{DirSource, Options};
@@ -55,6 +56,21 @@ fn verdict(name: &str) -> Verdict {
         "failed" => Verdict::Failed { reason: "no such device".into() },
         "conflict" => Verdict::Conflict { reason: "port conflict is somebody else's".into() },
         _ => Verdict::Working,
+    }
+}
+
+/// A host with a port of os-vif's, and these records.
+fn with_a_port(intake: &Intake) -> Seen {
+    let ids = [("iface-id", id(9).to_string()), ("attached-mac", "52:54:00:00:00:09".into()), ("vm-uuid", "i".into())];
+    let mut world = World::new(true);
+    world.add_bridge("br-int", "netdev", BTreeMap::new());
+    world.add_port("br-int", "tap00000009-00", "", ids.map(|(key, value)| (key.to_owned(), value)).into());
+    Seen {
+        desired: Arc::clone(&intake.desired),
+        clashes: BTreeMap::new(),
+        observed: world.observed(),
+        settings: config::Config::default().settings().unwrap(),
+        enforce: true,
     }
 }
 
@@ -98,6 +114,7 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
                 Command::Release(reply) => { let _ = reply.send(Ok(3)); }
                 Command::Intended(_, reply) => { let _ = reply.send(None); }
                 Command::BridgesOf(_, reply) => { let _ = reply.send(Vec::new()); }
+                Command::Seen(reply) => { let _ = reply.send(with_a_port(&now)); }
             }
         }
     }
@@ -330,6 +347,21 @@ async fn the_host_and_orders() {
     assert_eq!(released.released, 3);
     let info = scene.ask(Method::GET, "/v1/host-info", vec![]).await.unwrap();
     assert_eq!(info["versioned_object.name"], "HostInfo");
+}
+
+#[tokio::test]
+async fn what_can_be_taken_over_is_told_by_bridge() {
+    let scene = Scene::start().await;
+    for (filter, count) in [("", 1), ("?bridge=br-int", 1), ("?bridge=br-other", 0)] {
+        let all = scene.ask(Method::GET, &format!("/v1/candidates{filter}"), vec![]).await.unwrap();
+        assert_eq!(all["candidates"].as_array().unwrap().len(), count, "{filter}: {all}");
+    }
+    let all = scene.ask(Method::GET, "/v1/candidates", vec![]).await.unwrap();
+    let one = &all["candidates"][0];
+    assert_eq!((&one["id"], &one["standing"]["state"]), (&json!(id(9)), &json!("no_record")));
+    assert_eq!(one["record"]["vif"]["vif_name"], "tap00000009-00");
+    let (status, body) = scene.ask(Method::GET, "/v1/candidates?port=x", vec![]).await.unwrap_err();
+    assert_eq!((status, &body["error"]["field"]), (StatusCode::BAD_REQUEST, &json!("port")));
 }
 
 #[tokio::test]

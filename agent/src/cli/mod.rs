@@ -6,6 +6,7 @@ mod bundle;
 mod describe;
 mod flows;
 mod host;
+mod import;
 mod local;
 mod output;
 mod picture;
@@ -171,6 +172,20 @@ sentence: who gets the packet, or why and in which table it is dropped; docs/flo
     #[command(after_help = "Example:
   vifd plan -o json                       operations, and why VIFs are not ready, for programs")]
     Plan,
+    /// List what is here to be taken over from os-vif, with the records that it would need; nothing is done
+    #[command(after_help = "Examples:
+  vifd import                             what os-vif, libvirt or an earlier vifd made and carries no mark of vifd's
+  vifd import --bridge br-int             that on one bridge
+  vifd import -o json                     with what says so, and the record that each would need
+
+A record has what the host tells; `unknown` names what it does not, such as the network's id and the rules: the \
+controller knows these. No record is written. Taking over is done by handing in the records with adopt = \"os-vif\" \
+under [agent] in the configuration: docs/migration.md has the steps.")]
+    Import {
+        /// Only what is on this bridge
+        #[arg(long)]
+        bridge: Option<String>,
+    },
     /// Check records without handing them in; needs no agent
     #[command(after_help = "Example:
   vifd validate /var/lib/vifd/vifs/*.json")]
@@ -511,6 +526,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Trace(args) => trace::trace(&common.client()?, args, output).await,
         Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,
         Verb::Plan => host::plan(&common.client()?, output).await,
+        Verb::Import { bridge } => import::import(&common.client()?, bridge.as_deref(), output).await,
         Verb::Validate { files } => local::validate(&files, output),
         Verb::Schema => local::schema(output),
         Verb::Doctor => local::doctor(common, output).await,
@@ -621,6 +637,8 @@ mod tests {
             "vifd trace x --ct-next xyz",
             "vifd trace x --ct-next trk,",
             "vifd trace x --flow ip --to y",
+            "vifd import x",
+            "vifd import --bridge",
             "vifd validate",
             "vifd completions tcl",
         ] {

@@ -1,11 +1,14 @@
-//! What people ask of the switches of managed bridges: flows, traces, counters. It reads what backends and planner know
-//! and asks switches for what is in no view; it changes nothing and decides nothing.
+//! What people ask of the switches of managed bridges: flows, traces, counters; and what is on the host that may be taken
+//! over. It reads what backends and planner know and asks switches for what is in no view; it changes nothing and decides
+//! nothing.
 //!
 //! * `owners`: whose a cookie is, and whose a port
 //! * `listing`: the flows of one owner, beside what is wanted; what there is on each bridge
 //! * `counters`: what flows have counted
+//! * `candidates`: what os-vif and others left, and the records that it would need
 //! * `packet`: the packet that a trace is of; `trace`: the trace, explained
 
+pub mod candidates;
 mod counters;
 mod listing;
 mod owners;
@@ -15,11 +18,12 @@ mod trace;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flows::session::{CallError, Handle};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::candidates::{Candidates, candidates};
 use self::counters::Counters;
 pub use self::counters::{BridgeCounts, Count, FlowMetrics, Traffic};
 pub use self::listing::{BridgeFlows, FlowLine, FlowListing, Standing, TableListing};
@@ -111,6 +115,9 @@ pub enum InspectError {
     /// ovs-vswitchd cannot be asked, or says no.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The host is not seen.
+    #[error("the {0} not synchronised: what is on the host is not known")]
+    Unseen(&'static str),
     /// The agent ends.
     #[error("the agent is stopping")]
     Stopping,
@@ -175,6 +182,19 @@ impl Inspector {
                 message: format!("{} networks have the label {word:?}: say which by its id", ids.len()),
             }),
         }
+    }
+
+    /// What is on the host, on this bridge where one is named, that may be taken over.
+    ///
+    /// # Errors
+    /// The database or the kernel's links are not seen.
+    pub async fn candidates(&self, bridge: Option<&str>) -> Result<Candidates, InspectError> {
+        let seen = self.ask(Command::Seen).await?;
+        let missing = match seen.observed.ovs.ready() {
+            None => "Open vSwitch database is",
+            Some(_) => "kernel's links are",
+        };
+        candidates(&seen, bridge, Instant::now()).ok_or(InspectError::Unseen(missing))
     }
 
     /// Says in the log when flows of somebody else come to stand above ours, and when they are gone; for ever.

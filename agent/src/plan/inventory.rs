@@ -325,7 +325,7 @@ fn put<T>(all: &mut Vec<T>, new: T, name: impl Fn(&T) -> &str) {
 
 /// Whose a port is. The mark stands on the port and on its interface; either counts, so that a hand that
 /// clears one of them does not make an orphan.
-pub(super) fn port_owner(port: &Port, interface: Option<&Interface>, settings: &Settings) -> Owner {
+pub(crate) fn port_owner(port: &Port, interface: Option<&Interface>, settings: &Settings) -> Owner {
     match interface.map_or(Owner::Nobody, |interface| settings.owner(&interface.external_ids)) {
         Owner::Nobody | Owner::Us { vif: None, .. } => settings.owner(&port.external_ids),
         by_interface => by_interface,

@@ -36,8 +36,10 @@ use std::time::Instant;
 
 pub use self::flows::{FlowsOf, Intended};
 pub use holds::{Cause, Hold, Holds};
+pub(crate) use inventory::port_owner;
 pub use memo::Memo;
 pub use release::release;
+pub(crate) use settings::qos_id;
 pub use settings::{
     FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, SUB_PORT, Settings, Uplink, VIF, ZONE,
 };

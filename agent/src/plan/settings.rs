@@ -200,6 +200,6 @@ impl Settings {
 
 /// The `id` that os-vif gives the QoS row of the port `name`.
 #[must_use]
-pub(super) fn qos_id(name: &str) -> String {
+pub(crate) fn qos_id(name: &str) -> String {
     Uuid::new_v5(&QOS_NAMESPACE, name.as_bytes()).to_string()
 }

@@ -430,7 +430,7 @@ fn mtu(vif: &Vif, settings: &Settings) -> u32 {
 }
 
 /// Whether `bridge` is one of neutron's trunk bridges.
-pub(super) fn is_trunk_bridge(bridge: &str) -> bool {
+pub(crate) fn is_trunk_bridge(bridge: &str) -> bool {
     bridge.starts_with("tbr-")
 }
 
