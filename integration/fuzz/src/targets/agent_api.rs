@@ -19,8 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use vifd::api::Api;
 use vifd::inspect::{Eyes, Inspector};
-use vifd::model::View;
-use vifd::reconciler::{Command, Control};
+use vifd::model::{Observed, View};
+use vifd::reconciler::{Command, Control, Seen};
 use vifd::record;
 use vifd::source::dir::{DirSource, Options};
 use vifd::status::HostStatus;
@@ -46,6 +46,18 @@ impl Stage {
         let decode = Arc::new(|bytes: &[u8]| record::decode(bytes).map(|record| record.vif));
         let records = Path::new("/nonexistent/vifs").to_owned();
         let source = DirSource::spawn(Options::new(records, directory.path().to_owned(), decode)).expect("a source");
+        let settings = vifd::config::Config::default().settings().expect("settings");
+        let seen = Seen {
+            desired: Arc::default(),
+            clashes: BTreeMap::new(),
+            observed: Observed {
+                links: View::Ready(Arc::default()),
+                ovs: View::Ready(Arc::default()),
+                flows: Arc::default(),
+            },
+            settings: settings.clone(),
+            enforce: true,
+        };
         runtime.spawn(async move {
             while let Some(command) = inbox.recv().await {
                 // A caller that went away does not mind.
@@ -55,11 +67,11 @@ impl Stage {
                     Command::Release(reply) => drop(reply.send(Ok(0))),
                     Command::Intended(_, reply) => drop(reply.send(None)),
                     Command::BridgesOf(_, reply) => drop(reply.send(Vec::new())),
+                    Command::Seen(reply) => drop(reply.send(seen.clone())),
                 }
             }
         });
         let exporter = vifd::metrics::install();
-        let settings = vifd::config::Config::default().settings().expect("settings");
         // A host without switches.
         let inspector = Inspector::new(Eyes {
             handles: Box::new(|_| None),
