@@ -79,6 +79,8 @@ impl Work<'_> {
                     .get_or_insert(Missing::Busy(format!("link {} still belongs to VIF {other}", wanted.name)));
                 return false;
             }
+            // The two ends of a pair are made as one: whose the other end is, this one is, wherever its mark went.
+            Owner::Nobody if link.group != settings.nursery() && self.peer_is_ours(id, make, &build, sight) => {}
             Owner::Us { .. } => {
                 let reason = format!("link {} is there for another purpose of vifd's", wanted.name);
                 found.conflict.get_or_insert(reason);
@@ -142,6 +144,13 @@ impl Work<'_> {
             right = self.uplink(wanted, make, link, true, sight, found);
         }
         right
+    }
+
+    /// Whether a link is an end of the pair that was wanted, and the other end bears this VIF's mark.
+    fn peer_is_ours(&self, id: VifId, make: &Make, build: &Build, sight: &mut Sight<'_>) -> bool {
+        let (Make::Veth { peer }, Build::Right) = (make, build) else { return false };
+        let mark = sight.link(peer).and_then(|end| end.alias.as_deref());
+        matches!(self.inputs.settings.link_owner(mark), Owner::Us { vif: Some(vif), .. } if vif == id)
     }
 
     /// How a link compares with what was wanted to be built.
@@ -397,6 +406,7 @@ impl Work<'_> {
             up: wanted.up.filter(|up| link.up != *up),
             promiscuous: (wanted.promiscuous && !link.promiscuous).then_some(true),
             master: None,
+            unattached: false,
             bridge: None,
             alias: wanted.alias.clone().filter(|alias| link.alias.as_ref() != Some(alias)),
         };
@@ -530,7 +540,11 @@ impl Work<'_> {
                 found.links.push(LinkOp::ChangeLink {
                     index: link.index,
                     name: link.name.clone(),
-                    change: Box::new(LinkChange { master: Some(master.clone()), ..LinkChange::default() }),
+                    change: Box::new(LinkChange {
+                        master: Some(master.clone()),
+                        unattached: true,
+                        ..LinkChange::default()
+                    }),
                 });
             }
             None => self.awaits(wanted, blueprint, found),

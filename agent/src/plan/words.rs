@@ -64,7 +64,7 @@ fn settings(f: &mut fmt::Formatter<'_>, config: &BridgeConfig) -> fmt::Result {
 }
 
 fn changes(f: &mut fmt::Formatter<'_>, change: &LinkChange) -> fmt::Result {
-    let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
+    let LinkChange { rename, mac, mtu, up, promiscuous, master, unattached: _, bridge, alias } = change;
     if let Some(rename) = rename {
         write!(f, " rename to {rename}")?;
     }

@@ -116,6 +116,18 @@ fn hybrid_links_that_somebody_changed_are_as_they_were() {
 }
 
 #[test]
+fn a_wiped_mark_comes_back_where_the_other_end_of_the_pair_has_its_own() {
+    let mut case = Case::new([hybrid(A)]);
+    case.converge();
+    for name in ["qvbdc065497-3c", "qvodc065497-3c", "qbrdc065497-3c"] {
+        case.say(name);
+        link(&mut case, name).alias = None;
+        case.converge();
+    }
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
 fn a_tap_that_somebody_renamed_gets_its_name_back_and_its_guest_stays() {
     let mut case = Case::new([record(A, &json!({"type": "generic", "vif_name": FPTAP}))]);
     case.converge();

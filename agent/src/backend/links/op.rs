@@ -136,6 +136,9 @@ pub struct LinkChange {
     pub promiscuous: Option<bool>,
     /// Name of the Linux bridge to put it into.
     pub master: Option<String>,
+    /// As a guard: it is in no bridge yet. The kernel tells of a link that goes from one bridge to another that it has left
+    /// the one, and a moment later that it is in the other.
+    pub unattached: bool,
     /// New settings of a bridge.
     pub bridge: Option<BridgeConfig>,
     /// New mark (`IFLA_IFALIAS`); empty to take it off.

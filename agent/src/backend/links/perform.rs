@@ -193,8 +193,11 @@ fn on_link(requests: &mut Requests, op: &LinkOp, nursery: u32) -> Result<(), OpE
 
 fn change(requests: &mut Requests, index: u32, name: &str, change: &LinkChange) -> Result<(), OpError> {
     let what = format!("change link {name:?}");
-    guard(requests, index, name, None)?;
-    let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
+    let LinkChange { rename, mac, mtu, up, promiscuous, master, unattached, bridge, alias } = change;
+    let link = guard(requests, index, name, None)?;
+    if *unattached && link.master.is_some() {
+        return Err(OpError::Guard(format!("link {name:?} is in a bridge already")));
+    }
     if let Some(to) = rename {
         rename_link(requests, index, to, &what)?;
     }
@@ -255,20 +258,20 @@ fn delete(requests: &mut Requests, index: u32, name: &str, alias: &str) -> Resul
 }
 
 /// Sees to it that `index` is still what the planner saw.
-fn guard(requests: &mut Requests, index: u32, name: &str, alias: Option<&str>) -> Result<(), OpError> {
+fn guard(requests: &mut Requests, index: u32, name: &str, alias: Option<&str>) -> Result<Link, OpError> {
     let found =
         requests.get(&Which::Index(index)).map_err(netlink(&format!("look at link {name:?} (index {index})")))?;
-    check(found.as_ref(), index, name, alias).map_err(OpError::Guard)
+    check(found, index, name, alias).map_err(OpError::Guard)
 }
 
-fn check(found: Option<&Link>, index: u32, name: &str, alias: Option<&str>) -> Result<(), String> {
+fn check(found: Option<Link>, index: u32, name: &str, alias: Option<&str>) -> Result<Link, String> {
     let Some(link) = found else { return Err(format!("link {name:?} (index {index}) is gone")) };
     if link.name != name {
         return Err(format!("index {index} is link {:?} and not {name:?}", link.name));
     }
     match (alias, link.alias.as_deref().unwrap_or_default()) {
         (Some(wanted), has) if wanted != has => Err(format!("link {name:?} is marked {has:?} and not {wanted:?}")),
-        _ => Ok(()),
+        _ => Ok(link),
     }
 }
 
@@ -299,11 +302,11 @@ mod tests {
         let kind = LinkKind::Other(String::new());
         let link = Link { up: true, alias: Some("ours".into()), ..Link::new(4, "tap1", kind) };
         let bare = Link { alias: None, ..link.clone() };
-        assert_eq!(check(Some(&link), 4, "tap1", Some("ours")), Ok(()));
-        assert_eq!(check(Some(&link), 4, "tap1", None), Ok(()));
+        assert_eq!(check(Some(link.clone()), 4, "tap1", Some("ours")).as_ref(), Ok(&link));
+        assert_eq!(check(Some(link.clone()), 4, "tap1", None).as_ref(), Ok(&link));
         assert!(check(None, 4, "tap1", None).unwrap_err().contains("is gone"));
-        assert!(check(Some(&link), 4, "tap2", None).unwrap_err().contains("\"tap1\" and not \"tap2\""));
-        assert!(check(Some(&link), 4, "tap1", Some("theirs")).unwrap_err().contains("\"ours\" and not \"theirs\""));
-        assert!(check(Some(&bare), 4, "tap1", Some("ours")).unwrap_err().contains("\"\" and not \"ours\""));
+        assert!(check(Some(link.clone()), 4, "tap2", None).unwrap_err().contains("\"tap1\" and not \"tap2\""));
+        assert!(check(Some(link), 4, "tap1", Some("theirs")).unwrap_err().contains("\"ours\" and not \"theirs\""));
+        assert!(check(Some(bare), 4, "tap1", Some("ours")).unwrap_err().contains("\"\" and not \"ours\""));
     }
 }

@@ -128,7 +128,7 @@ impl World {
     }
 
     fn change_link(&mut self, name: &str, change: &LinkChange) -> Result<(), Refusal> {
-        let LinkChange { rename, mac, mtu, up, promiscuous, master, bridge, alias } = change;
+        let LinkChange { rename, mac, mtu, up, promiscuous, master, unattached, bridge, alias } = change;
         let master = match master {
             Some(master) => match self.link(master)? {
                 Link { index, kind: LinkKind::Bridge(_), .. } => Some(*index),
@@ -137,6 +137,9 @@ impl World {
             None => None,
         };
         let link = self.link(name)?;
+        if *unattached && link.master.is_some() {
+            return Err(Outcome::Conflict(format!("{name} is in a bridge already")));
+        }
         link.mac = mac.or(link.mac);
         link.mtu = mtu.unwrap_or(link.mtu);
         link.up = up.unwrap_or(link.up);
