@@ -144,8 +144,12 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
             Err(Naming::Unseen) => verdict = Verdict::Waiting(Missing::Switch(port.bridge.to_string())),
         }
     }
+    let in_use = |link: &Link| work.is_held_by_vswitchd(&link.name) || work.named_by_a_port(&link.name);
+    let any_in_use = owned.links.iter().any(|link| in_use(link));
     for link in &owned.links {
-        if work.is_held_by_vswitchd(&link.name) {
+        // A bridge goes with the pair that leads out of it.
+        let waits = any_in_use && matches!(link.kind, LinkKind::Bridge(_));
+        if waits || work.is_held_by_vswitchd(&link.name) {
             // Both would wait for the same grace periods of the kernel, and each take longer (ADR 9).
         } else if !work.named_by_a_port(&link.name) {
             links.extend(delete_with_peer(work, owned, link));
