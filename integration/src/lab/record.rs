@@ -96,6 +96,22 @@ impl Record {
         self.text("vif_name")
     }
 
+    /// The links that a hybrid VIF has beside the guest's: its Linux bridge, the end of the pair in it, and the end that is
+    /// the port on Open vSwitch.
+    #[must_use]
+    pub fn hybrid_links(&self) -> Option<[String; 3]> {
+        let hybrid = self.0["vif"]["versioned_object.name"] == "VIFBridge"
+            && self.0["vif"][DATA]["port_profile"]["versioned_object.name"] == "VIFPortProfileOpenVSwitch";
+        let end = |prefix: &str| format!("{prefix}{}", self.id())[..14].to_owned();
+        hybrid.then(|| [self.field("bridge_name").unwrap_or_default().to_owned(), end("qvb"), end("qvo")])
+    }
+
+    /// Name of its port on Open vSwitch.
+    #[must_use]
+    pub fn port_name(&self) -> String {
+        self.hybrid_links().map_or_else(|| self.vif_name(), |[.., outer]| outer)
+    }
+
     /// Its MAC.
     #[must_use]
     pub fn mac(&self) -> String {
@@ -238,7 +254,8 @@ mod tests {
         assert_eq!((one.ip(), other.ip()), ("10.0.0.1".into(), "10.2.3.4".into()));
         assert_eq!(one.bridge(), "br-int");
         let hybrid = Record::fixture("bridge-hybrid")?.numbered(7);
-        assert_eq!(hybrid.field("bridge_name"), Some("qbr00000007-4c"));
+        assert_eq!(hybrid.hybrid_links(), Some(["qbr", "qvb", "qvo"].map(|prefix| format!("{prefix}00000007-4c"))));
+        assert_eq!((hybrid.port_name(), one.port_name()), ("qvo00000007-4c".into(), one.vif_name()));
         assert_eq!(Record::fixture("bridge-flat")?.numbered(7).field("bridge_name"), Some("brq-flat"), "shared");
         Ok(())
     }
