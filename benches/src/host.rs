@@ -63,6 +63,15 @@ pub fn records(numbers: std::ops::Range<u32>) -> Result<Vec<Record>> {
     Ok(numbers.map(|number| one.clone().numbered(number)).collect())
 }
 
+/// Hybrid VIFs, as os-vif serializes them.
+///
+/// # Errors
+/// When the sample they are made of is missing.
+pub fn hybrid_records(numbers: std::ops::Range<u32>) -> Result<Vec<Record>> {
+    let one = Record::fixture("bridge-hybrid")?.with_profile("datapath_type", "netdev");
+    Ok(numbers.map(|number| one.clone().numbered(number)).collect())
+}
+
 /// The API's stream of VIFs: what there is, and every change.
 pub struct Watch {
     lines: BufReader<UnixStream>,

@@ -1,7 +1,8 @@
-//! The floor: what vifd does, done by hand for one purpose, with everything known beforehand. Taps by ioctl and
+//! The floor: what vifd does, done by hand for one purpose, with everything known beforehand. Links by ioctl and
 //! netlink, one transaction on a raw socket, and then waiting for ovs-vswitchd, which is most of it.
 
 pub mod ovsdb;
+pub mod pair;
 pub mod tap;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use vifd_integration::lab::{Ovs, Record};
 
 use self::ovsdb::Connection;
+use self::pair::Pair;
 use self::tap::{Kernel, Tap};
 
 /// Name of the bridge of the records that are measured.
@@ -33,8 +35,31 @@ pub struct Hand<'a> {
 pub struct Plugged {
     /// Row of the port.
     pub port: String,
-    /// Name of the tap.
-    pub tap: String,
+    /// Links to delete: the tap, or a bridge and one end of a pair.
+    pub links: Vec<String>,
+}
+
+/// What the kernel makes for a VIF.
+enum Device {
+    Tap(Tap),
+    Pair(Pair),
+}
+
+impl Device {
+    fn make(&self, kernel: &Kernel) -> Result<()> {
+        match self {
+            Device::Tap(tap) => kernel.make(tap),
+            Device::Pair(pair) => pair.make(kernel),
+        }
+    }
+
+    /// Names of the links with which all of it goes.
+    fn links(self) -> Vec<String> {
+        match self {
+            Device::Tap(tap) => vec![tap.name],
+            Device::Pair(Pair { names: [bridge, inner, _], .. }) => vec![bridge, inner],
+        }
+    }
 }
 
 impl<'a> Hand<'a> {
@@ -57,13 +82,13 @@ impl<'a> Hand<'a> {
         Ok(Hand { ovs, database, root, bridge })
     }
 
-    /// Plugs: one transaction, and the taps while it is on its way, until every port has its `ofport`. With the taps
-    /// first ovs-vswitchd looks at all of its ports once for the sake of the taps, before it comes to the transaction.
+    /// Plugs: one transaction, and the links while it is on its way, until every port has its `ofport`. With the links
+    /// first ovs-vswitchd looks at all of its ports once for their sake, before it comes to the transaction.
     ///
     /// # Errors
     /// When the kernel or the database refuse.
     pub fn plug(&mut self, records: &[Record]) -> Result<(Vec<Plugged>, Duration)> {
-        let taps: Vec<Tap> = records.iter().map(tap_of).collect();
+        let devices: Vec<Device> = records.iter().zip(0..).map(|(record, number)| device_of(record, number)).collect();
         let names = names(records);
         let request = self.insertion(records);
         self.drain()?;
@@ -73,16 +98,14 @@ impl<'a> Hand<'a> {
             let kernel = Kernel::open()?;
             let start = Instant::now();
             database.post(&request)?;
-            for tap in &taps {
-                kernel.make(tap)?;
-            }
+            devices.iter().try_for_each(|device| device.make(&kernel))?;
             let results = database.results(&request)?;
             wait_for_ofports(database, &names)?;
             Ok((results, start.elapsed()))
         })?;
-        let plugged = taps.into_iter().zip(results.iter().step_by(2)).map(|(tap, result)| {
+        let plugged = devices.into_iter().zip(results.iter().step_by(2)).map(|(device, result)| {
             let port = result["uuid"][1].as_str().context("the row of a new port")?.to_owned();
-            Ok(Plugged { port, tap: tap.name })
+            Ok(Plugged { port, links: device.links() })
         });
         Ok((plugged.collect::<Result<_>>()?, took))
     }
@@ -129,7 +152,7 @@ impl<'a> Hand<'a> {
         wait_for_ofports(&mut self.database, &names(records))
     }
 
-    /// Unplugs: one transaction, until ovs-vswitchd has acted on it, and then the taps. Both at the same time take
+    /// Unplugs: one transaction, until ovs-vswitchd has acted on it, and then the links. Both at the same time take
     /// longer (`docs/adr/0009-bulk-removal.md`).
     ///
     /// # Errors
@@ -146,8 +169,9 @@ impl<'a> Hand<'a> {
             database.transact(&request)?;
             wait_for_cfg(database, next)?;
             // Not all in one: the kernel's lock of all links is held as long as one request takes.
-            for some in plugged.chunks(TOGETHER) {
-                kernel.delete_together(some.iter().map(|plugged| plugged.tap.as_str()))?;
+            let links: Vec<&str> = plugged.iter().flat_map(|plugged| &plugged.links).map(String::as_str).collect();
+            for some in links.chunks(TOGETHER) {
+                kernel.delete_together(some.iter().copied())?;
             }
             Ok(start.elapsed())
         })
@@ -251,6 +275,14 @@ impl<'a> Hand<'a> {
     }
 }
 
+/// What a record asks the kernel for; `number` is its own.
+fn device_of(record: &Record, number: u32) -> Device {
+    match record.hybrid_links() {
+        Some(names) => Device::Pair(Pair { names, alias: format!("floor for {}", record.id()), number }),
+        None => Device::Tap(tap_of(record)),
+    }
+}
+
 /// The tap that a record asks for.
 fn tap_of(record: &Record) -> Tap {
     let mut mac = [0; 6];
@@ -262,7 +294,7 @@ fn tap_of(record: &Record) -> Tap {
 
 /// Rows as large as vifd's: the same keys, with other names where they are its marks.
 fn insert(number: usize, record: &Record) -> [Value; 2] {
-    let (id, name) = (record.id(), record.vif_name());
+    let (id, name) = (record.id(), record.port_name());
     let marks = [["floor-owner", "hand"], ["floor-form", "1"], ["floor-vif", &id]];
     let ids = [
         ["iface-id", &id],
@@ -281,7 +313,7 @@ fn insert(number: usize, record: &Record) -> [Value; 2] {
 }
 
 fn names(records: &[Record]) -> BTreeSet<String> {
-    records.iter().map(Record::vif_name).collect()
+    records.iter().map(Record::port_name).collect()
 }
 
 /// Waits until every interface of these names has a positive `ofport`.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use nix::libc::{
     IFF_NO_PI, IFF_TAP, IFF_TUN_EXCL, IFF_UP, IFLA_ADDRESS, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_MTU, NLM_F_ACK,
-    NLM_F_REQUEST, RTM_DELLINK, RTM_NEWLINK, c_int,
+    NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, RTM_DELLINK, RTM_NEWLINK, c_int,
 };
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
@@ -81,7 +81,7 @@ impl Kernel {
         self.ask(message).context("deleting a group of links")
     }
 
-    fn ask(&self, message: Message) -> Result<()> {
+    pub(super) fn ask(&self, message: Message) -> Result<()> {
         let octets = message.finish();
         sendto(self.socket.as_raw_fd(), &octets, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let mut answer = [0; 4096];
@@ -98,15 +98,15 @@ impl Kernel {
     }
 }
 
-fn with_nul(name: &str) -> Vec<u8> {
+pub(super) fn with_nul(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 
 /// `struct nlmsghdr`, `struct ifinfomsg` and attributes (rtnetlink(7)).
-struct Message(Vec<u8>);
+pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    fn new(kind: u16, flags: c_int) -> Message {
+    pub(super) fn new(kind: u16, flags: c_int) -> Message {
         let mut octets = vec![0; 32];
         octets[4..6].copy_from_slice(&kind.to_ne_bytes());
         let wanted = u16::try_from(NLM_F_REQUEST | NLM_F_ACK).unwrap_or_default();
@@ -117,12 +117,25 @@ impl Message {
         message
     }
 
+    /// A new link of a kind, or one by its index: with an index of its own choice, so that nobody has to ask for it.
+    pub(super) fn about(mut self, index: u32) -> Message {
+        self.0[20..24].copy_from_slice(&index.to_ne_bytes());
+        self
+    }
+
+    /// `NLM_F_CREATE | NLM_F_EXCL`.
+    pub(super) fn creating(mut self) -> Message {
+        let wanted = u16::try_from(NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).unwrap_or_default();
+        self.0[6..8].copy_from_slice(&wanted.to_ne_bytes());
+        self
+    }
+
     /// Which flags are meant.
     fn change_flags(&mut self, mask: c_int) {
         self.0[28..32].copy_from_slice(&mask.to_ne_bytes());
     }
 
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());

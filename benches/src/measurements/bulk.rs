@@ -14,9 +14,9 @@ use crate::host::{self, Watch};
 use crate::show::table::grouped;
 use crate::{Chart, Finding, Role, Unit, peer, rounds};
 
-const FLOOR: &str = "floor";
-const VIFD: &str = "vifd";
-const OS_VIF: &str = "os-vif";
+pub(super) const FLOOR: &str = "floor";
+pub(super) const VIFD: &str = "vifd";
+pub(super) const OS_VIF: &str = "os-vif";
 const VSCTL: &str = "ovs-vsctl";
 
 /// Measures.
@@ -39,8 +39,8 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
     for count in scale.pick(&[250, 500, 1000, 2000, 4000][..], &[100, 250, 500]) {
         let turns = if *count < 1000 { scale.pick(3, 1) } else { 1 };
         let samples: [Vec<Sample>; 2] = rounds(turns, |side, _| match side {
-            0 => by_hand(*count),
-            _ => by_vifd(*count),
+            0 => by_hand(&host::records(0..*count)?),
+            _ => by_vifd(&host::records(0..*count)?),
         })
         .with_context(|| format!("{count} VIFs"))?;
         for ((who, role), samples) in [(FLOOR, Role::Floor), (VIFD, Role::Ours)].into_iter().zip(samples) {
@@ -50,15 +50,23 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
         }
         // os-vif does one after another, each of which makes ovs-vswitchd look at all: beyond these sizes it takes
         // longer than the rest of the run.
-        for (who, work, most) in [(OS_VIF, by_os_vif as fn(u32) -> Result<Sample>, 500), (VSCTL, by_vsctl, 1000)] {
+        for (who, work, most) in [(OS_VIF, by_os_vif as fn(&[Record]) -> Result<Sample>, 500), (VSCTL, by_vsctl, 1000)]
+        {
             if *count <= scale.pick(most, 100) {
-                let sample = work(*count).with_context(|| format!("{count} VIFs by {who}"))?;
+                let sample = work(&host::records(0..*count)?).with_context(|| format!("{count} VIFs by {who}"))?;
                 plug.add(who, Role::Peer, f64::from(*count), vec![sample.plug]);
                 unplug.add(who, Role::Peer, f64::from(*count), vec![sample.unplug]);
             }
         }
     }
-    for (what, chart) in [("plug", &plug), ("unplug", &unplug)] {
+    aims(&mut finding, &plug, &unplug);
+    finding.charts = vec![plug, unplug];
+    Ok(finding)
+}
+
+/// What is aimed at: nearly the floor, and far from os-vif.
+pub(super) fn aims(finding: &mut Finding, plug: &Chart, unplug: &Chart) {
+    for (what, chart) in [("plug", plug), ("unplug", unplug)] {
         for x in chart.sizes() {
             let grouped = grouped(x);
             let what = format!("{what} of {grouped}");
@@ -75,31 +83,28 @@ pub(super) fn measure(stage: &mut Stage) -> Result<Finding> {
             });
         }
     }
-    finding.charts = vec![plug, unplug];
-    Ok(finding)
 }
 
 /// Seconds.
-struct Sample {
-    plug: f64,
-    unplug: f64,
+pub(super) struct Sample {
+    pub(super) plug: f64,
+    pub(super) unplug: f64,
 }
 
-fn by_hand(count: u32) -> Result<Sample> {
+pub(super) fn by_hand(records: &[Record]) -> Result<Sample> {
     let ovs = host::switch()?;
     let mut hand = Hand::on(&ovs)?;
-    let (plugged, plug) = hand.plug(&host::records(0..count)?)?;
+    let (plugged, plug) = hand.plug(records)?;
     hand.catch_up()?;
     let unplug = hand.unplug(&plugged[1..])?;
     Ok(Sample { plug: plug.as_secs_f64(), unplug: unplug.as_secs_f64() })
 }
 
-fn by_vifd(count: u32) -> Result<Sample> {
+pub(super) fn by_vifd(records: &[Record]) -> Result<Sample> {
     let ovs = host::switch()?;
     let mut vifd = host::vifd(&ovs)?;
     vifd.start()?;
-    let records = host::records(0..count)?;
-    let prepared = prepare(&vifd, &records)?;
+    let prepared = prepare(&vifd, records)?;
     let mut watch = Watch::on(&vifd)?;
     watch.listed()?;
     let start = Instant::now();
@@ -117,33 +122,32 @@ fn by_vifd(count: u32) -> Result<Sample> {
     Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
 }
 
-fn by_os_vif(count: u32) -> Result<Sample> {
+/// A VIF of no account comes first and stays: it has os-vif import and connect.
+pub(super) fn by_os_vif(records: &[Record]) -> Result<Sample> {
     let ovs = host::switch()?;
     let mut os_vif = OsVif::beside(&ovs, OsVifConfig::default())?;
-    let records = host::records(0..count + 1)?;
-    // The first one has it import and connect.
-    os_vif.plug(&records[0])?;
+    let count = u32::try_from(records.len())?;
+    os_vif.plug(&records[0].clone().numbered(count + 1))?;
     let mut hand = Hand::on(&ovs)?;
     let start = Instant::now();
-    records[1..].iter().try_for_each(|record| os_vif.plug(record))?;
-    hand.until_usable(&records[1..])?;
+    records.iter().try_for_each(|record| os_vif.plug(record))?;
+    hand.until_usable(records)?;
     let plug = start.elapsed();
     hand.catch_up()?;
     let start = Instant::now();
-    records[1..].iter().try_for_each(|record| os_vif.unplug(record))?;
+    records.iter().try_for_each(|record| os_vif.unplug(record))?;
     hand.catch_up()?;
     Ok(Sample { plug: plug.as_secs_f64(), unplug: start.elapsed().as_secs_f64() })
 }
 
-fn by_vsctl(count: u32) -> Result<Sample> {
+fn by_vsctl(records: &[Record]) -> Result<Sample> {
     let ovs = host::switch()?;
-    let records = host::records(0..count)?;
     let mut hand = Hand::on(&ovs)?;
-    let arguments = peer::vsctl_add(&records);
+    let arguments = peer::vsctl_add(records);
     let start = Instant::now();
-    hand.make_taps(&records)?;
+    hand.make_taps(records)?;
     ovs.vsctl(arguments)?;
-    hand.until_usable(&records)?;
+    hand.until_usable(records)?;
     let plug = start.elapsed();
     hand.catch_up()?;
     let arguments: Vec<String> =

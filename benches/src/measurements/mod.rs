@@ -5,6 +5,7 @@ mod codec;
 mod drift;
 mod flow_tables;
 mod framing;
+mod hybrid;
 mod idle;
 mod plan;
 mod plug;
@@ -42,6 +43,7 @@ pub const ALL: &[Measurement] = &[
     Measurement { name: "restart", about: "flows back after ovs-vswitchd started anew", run: restart::measure },
     Measurement { name: "snapshot", about: "15 MB of database into the replica", run: snapshot::measure },
     Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
+    Measurement { name: "hybrid", about: "100 to 1,000 hybrid VIFs at once: plug and unplug", run: hybrid::measure },
     Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
     Measurement { name: "drift", about: "what somebody else changed until it is right again", run: drift::measure },
     Measurement { name: "start", about: "vifd started on a host that has its VIFs", run: start::measure },
