@@ -325,8 +325,11 @@ impl World {
                 && !self.ovs.bridges.contains_key(name)
                 && !self.kernel.links.contains_key(name.as_str())
             {
-                let mac = interface.mac;
+                let (mac, mtu) = (interface.mac, interface.mtu_request);
                 self.add_link(name, LinkKind::Other("openvswitch".to_owned()), mac);
+                if let (Some(mtu), Some(link)) = (mtu, self.kernel.links.get_mut(name.as_str())) {
+                    Arc::make_mut(link).mtu = mtu;
+                }
             }
             let Some(interface) = self.ovs.interfaces.get(name) else { continue };
             let fault = match interface.kind.as_str() {

@@ -246,7 +246,12 @@ fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> boo
             _ => None,
         };
         let is_uplink = |other: &Link| uplink.is_some_and(|uplink| uplink.index == other.index);
-        let uses = |other: &Link| other.master == Some(link.index) || other.lower == Some(link.index);
+        // The netdev of a port that is gone is no guest, and there may be nobody left to ask once ovs-vswitchd has
+        // removed it.
+        let uses = |other: &Link| {
+            (other.master == Some(link.index) || other.lower == Some(link.index))
+                && !work.is_held_by_vswitchd(&other.name)
+        };
         if state.links.values().any(|other| uses(other) && !is_uplink(other)) {
             // A guest that vifd never heard of, or that is still there.
             continue;

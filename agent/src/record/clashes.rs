@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{MacAddr, Vif, VifId, VifKind, cut_name};
+use crate::model::{MacAddr, ProfileKind, Vif, VifId, VifKind, cut_name};
 use crate::plan::Clash;
 
 /// Something that only one VIF can have.
@@ -114,9 +114,11 @@ fn shares(vif: &Vif) -> Vec<(Cow<'_, str>, Share<'_>)> {
     let interface = network.bridge_interface.as_deref().map(Cow::Borrowed);
     let mtu = network.mtu;
     let vlan = |name, on, vlan| (name, Share { field: "vif.network.vlan", on: Some(on), vlan: Some(vlan), mtu });
-    match &vif.kind {
-        VifKind::Bridge { bridge_name: Some(bridge), .. }
-            if !on_openvswitch(vif) && network.should_provide_bridge && !network.multi_host =>
+    let provided = network.should_provide_bridge && !network.multi_host;
+    match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
+        (VifKind::Bridge { bridge_name: Some(bridge), .. }, _)
+        | (VifKind::VHostUser { .. }, Some(ProfileKind::FpBridge { bridge_name: bridge }))
+            if !on_openvswitch(vif) && provided =>
         {
             let field = "vif.network.bridge_interface";
             match (network.vlan.filter(|_| network.should_provide_vlan), interface) {
@@ -131,7 +133,11 @@ fn shares(vif: &Vif) -> Vec<(Cow<'_, str>, Share<'_>)> {
                 }
             }
         }
-        VifKind::Direct { vlan_name: Some(name), .. } => match (interface, network.vlan) {
+        (VifKind::VHostUser { .. }, Some(ProfileKind::FpBridge { bridge_name })) => {
+            let share = Share { field: "vif.port_profile.bridge_name", on: None, vlan: None, mtu: None };
+            vec![(Cow::Borrowed(bridge_name.as_str()), share)]
+        }
+        (VifKind::Direct { vlan_name: Some(name), .. }, _) => match (interface, network.vlan) {
             (Some(on), Some(id)) => vec![vlan(Cow::Borrowed(name.as_str()), on, id)],
             _ => Vec::new(),
         },
@@ -141,6 +147,14 @@ fn shares(vif: &Vif) -> Vec<(Cow<'_, str>, Share<'_>)> {
 
 fn on_openvswitch(vif: &Vif) -> bool {
     vif.profile.as_ref().is_some_and(|profile| profile.kind.openvswitch().is_some())
+}
+
+fn has_internal_port(vif: &Vif) -> bool {
+    vif.profile.as_ref().is_some_and(|profile| match &profile.kind {
+        ProfileKind::FpBridge { .. } | ProfileKind::FpTap { .. } => true,
+        ProfileKind::FpOpenVSwitch { hybrid_plug, .. } => *hybrid_plug,
+        _ => false,
+    })
 }
 
 impl Claim<'_> {
@@ -164,7 +178,9 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
         VifKind::Bridge { vif_name: Some(vif_name), .. } | VifKind::Direct { vif_name: Some(vif_name), .. } => {
             name("vif.vif_name", vif_name);
         }
-        // What a vhost-user VIF calls its vif_name is a name of nothing.
+        // It has a netdev beside its port.
+        VifKind::VHostUser { vif_name: Some(vif_name), .. } if has_internal_port(vif) => name("vif.vif_name", vif_name),
+        // What any other vhost-user VIF calls its vif_name is a name of nothing.
         _ => {}
     }
     if let Some(parent) = vif.parent {

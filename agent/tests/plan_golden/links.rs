@@ -273,6 +273,48 @@ fn vhostuser_on_the_fast_path_into_a_linux_bridge() {
     insta::assert_snapshot!(whole_life(&mut case));
 }
 
+/// ovs-vswitchd takes its time to remove the netdev. When it has, the VIF is gone, and with it the news of the last one.
+#[test]
+fn the_linux_bridge_of_the_last_vif_does_not_wait_for_its_netdev() {
+    let profile = json!({"type": "fp_bridge", "bridge_name": "brq1"});
+    let mut case = Case::new([vhost(&json!({"vif_name": FPTAP, "port_profile": profile}))]);
+    case.converge();
+    let netdev = Link::clone(&case.world.kernel.links[FPTAP]);
+    case.say("unplug; the ports are gone, the netdev is there");
+    case.desired.deleted = std::mem::take(&mut case.desired.vifs).keys().copied().collect();
+    for port in [FPTAP, "vhudc065497-3c"] {
+        case.world.delete_port(port);
+    }
+    case.world.kernel.links.insert(FPTAP.to_owned(), Arc::new(netdev));
+    case.world.ovs.letting_go.insert(FPTAP.into());
+    case.converge();
+    assert!(!case.world.kernel.links.contains_key("brq1"));
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
+fn vhostuser_on_the_fast_path_keeps_its_netdev_right() {
+    let profile = json!({"type": "fp_tap", "mac_address": "ee:ee:ee:ee:ee:ee"});
+    let mut case = Case::new([vhost(&json!({"vif_name": FPTAP, "port_profile": profile}))]);
+    case.converge();
+    let netdev = link(&mut case, FPTAP);
+    (netdev.mac, netdev.mtu, netdev.up) = (None, 9000, false);
+    case.say("somebody changed its netdev");
+    case.converge().show();
+    insta::assert_snapshot!(case.text);
+}
+
+/// As a plain place in that bridge does, so that both can be in it.
+#[test]
+fn a_fast_path_into_the_linux_bridge_of_a_network_with_an_uplink() {
+    let profile = json!({"type": "fp_bridge", "bridge_name": "brq1"});
+    let mut network = flat();
+    (network["id"], network["mtu"]) = (json!("9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a11"), json!(1450));
+    let fast = vhost(&json!({"vif_name": FPTAP, "port_profile": profile, "network": network}));
+    let mut case = with_uplink([fast, plain(B, 2, &flat())]);
+    insta::assert_snapshot!(whole_life(&mut case));
+}
+
 #[test]
 fn vhostuser_on_the_fast_path_to_a_routed_tap() {
     let profile = json!({"type": "fp_tap", "mac_address": "ee:ee:ee:ee:ee:ee"});

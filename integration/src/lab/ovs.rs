@@ -78,6 +78,12 @@ impl LogRecord {
         self.0["_comment"].as_str().unwrap_or_default()
     }
 
+    /// What it wrote to the row that it inserted with this `name`. Columns that have their defaults are not there.
+    #[must_use]
+    pub fn row(&self, table: &str, name: &str) -> Option<&Value> {
+        self.rows(table).find(|row| row["name"] == name)
+    }
+
     fn rows(&self, table: &str) -> impl Iterator<Item = &Value> {
         self.0[table].as_object().into_iter().flat_map(|rows| rows.values())
     }

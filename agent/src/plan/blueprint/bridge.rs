@@ -68,6 +68,13 @@ pub(super) fn plain(
     settings: &Settings,
 ) -> Result<Blueprint, Unbuildable> {
     let bridge = needed(vif, "vif.bridge_name", bridge_name)?;
+    let mut links = provided(vif, bridge, settings)?;
+    links.extend(vif_name.map(|name| hypervisors(name, bridge)));
+    Ok(Blueprint { links, ..Blueprint::default() })
+}
+
+/// The Linux bridge of the VIF's network with what it stands on, where the network leaves it to us.
+pub(super) fn provided(vif: &Vif, bridge: &str, settings: &Settings) -> Result<Vec<WantedLink>, Unbuildable> {
     let mut links = Vec::new();
     if let Some(network) = vif.network.as_ref().filter(|network| network.should_provide_bridge && !network.multi_host) {
         let interface = network.bridge_interface.as_deref();
@@ -85,8 +92,7 @@ pub(super) fn plain(
         let mtu = uplink.is_some().then_some(mtu);
         links.push(linux_bridge(bridge, LINUX_BRIDGE, uplink, true, mtu));
     }
-    links.extend(vif_name.map(|name| hypervisors(name, bridge)));
-    Ok(Blueprint { links, ..Blueprint::default() })
+    Ok(links)
 }
 
 /// A Linux bridge that several VIFs share.

@@ -1,8 +1,8 @@
 //! `VIFVHostUser` with a profile of a fast path, which is Open vSwitch with DPDK here: the guest's vhost-user port and an
 //! internal port on a small bridge of the userspace datapath, and where the internal port's netdev goes from there: into
-//! a Linux bridge, or nowhere, where the host routes to it.
+//! a Linux bridge, or nowhere, where the host routes to it. Why a bridge for each VIF is told in ADR 16.
 
-use super::bridge::{shared_bridge, veth_to_openvswitch};
+use super::bridge::{provided, shared_bridge, veth_to_openvswitch};
 use super::vhostuser::port;
 use super::{Blueprint, LinkMaker, Unbuildable, WantedBridge, WantedLink, WantedPort, interface_ids, mtu, needed};
 use crate::model::{MacAddr, OpenVSwitchProfile, VhostUserMode, Vif, cut_name};
@@ -11,17 +11,22 @@ use crate::plan::Settings;
 /// `VIFPortProfileFPBridge`: into the Linux bridge of the network.
 pub(super) fn bridge(
     vif: &Vif,
+    vif_name: Option<&str>,
     path: &str,
     mode: VhostUserMode,
     linux_bridge: &str,
     settings: &Settings,
 ) -> Result<Blueprint, Unbuildable> {
-    let mut blueprint = small_bridge(vif, path, mode, &cut_name("fpi", vif.id), None, settings)?;
+    let mut blueprint = small_bridge(vif, path, mode, &internal(vif, vif_name), None, settings)?;
     for link in &mut blueprint.links {
         link.master = Some(linux_bridge.to_owned());
     }
-    blueprint.links.insert(0, shared_bridge(linux_bridge));
-    Ok(blueprint)
+    let mut links = provided(vif, linux_bridge, settings)?;
+    if links.is_empty() {
+        links.push(shared_bridge(linux_bridge));
+    }
+    links.append(&mut blueprint.links);
+    Ok(Blueprint { links, ..blueprint })
 }
 
 /// `VIFPortProfileFPTap`: the host routes to the internal port's netdev, which has the name that the record gives.
@@ -40,6 +45,7 @@ pub(super) fn tap(
 /// the bridge of the network.
 pub(super) fn hybrid(
     vif: &Vif,
+    vif_name: Option<&str>,
     path: &str,
     mode: VhostUserMode,
     own: Option<&str>,
@@ -47,17 +53,20 @@ pub(super) fn hybrid(
     settings: &Settings,
 ) -> Result<Blueprint, Unbuildable> {
     let own = own.map_or_else(|| cut_name("qbr", vif.id), str::to_owned);
-    let mut small = small_bridge(vif, path, mode, &cut_name("fpi", vif.id), None, settings)?;
-    for link in &mut small.links {
+    let mut blueprint = small_bridge(vif, path, mode, &internal(vif, vif_name), None, settings)?;
+    for link in &mut blueprint.links {
         link.master = Some(own.clone());
     }
-    let mut blueprint = veth_to_openvswitch(vif, &own, profile, settings)?;
-    blueprint.links.append(&mut small.links);
-    blueprint.ports.append(&mut small.ports);
-    blueprint.bridges.append(&mut small.bridges);
-    blueprint.socket_dirs = small.socket_dirs;
-    blueprint.socket = small.socket;
-    Ok(blueprint)
+    let mut veth = veth_to_openvswitch(vif, &own, profile, settings)?;
+    veth.links.append(&mut blueprint.links);
+    blueprint.ports.append(&mut veth.ports);
+    blueprint.bridges.append(&mut veth.bridges);
+    Ok(Blueprint { links: veth.links, ..blueprint })
+}
+
+/// Name of the internal port: the record's, by which packet filters and agents of Linux bridges know the guest's device.
+fn internal(vif: &Vif, vif_name: Option<&str>) -> String {
+    vif_name.map_or_else(|| cut_name("fpi", vif.id), str::to_owned)
 }
 
 /// The guest's port and an internal one, alone on a bridge. Of neither anybody asks who it is, so there is no `iface-id`.
@@ -75,7 +84,12 @@ fn small_bridge(
     let (guests, socket, socket_dirs) = port(vif, path, mode, &bridge, ids, None, settings)?;
     let internal_port =
         WantedPort { mac, mtu_request: Some(mtu(vif, settings)), ..WantedPort::new(&bridge, internal, "internal") };
-    let netdev = WantedLink { up: Some(vif.active), ..WantedLink::new(internal, LinkMaker::Switch) };
+    let netdev = WantedLink {
+        mac,
+        mtu: Some(mtu(vif, settings)),
+        up: Some(vif.active),
+        ..WantedLink::new(internal, LinkMaker::Switch)
+    };
     Ok(Blueprint {
         links: vec![netdev],
         socket_dirs,

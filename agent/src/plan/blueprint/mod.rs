@@ -63,8 +63,7 @@ impl Blueprint {
     #[must_use]
     pub fn netdev(&self) -> Option<&WantedLink> {
         let made = || self.links.iter().filter(|link| link.maker != LinkMaker::Hypervisor);
-        let port = self.ports.first();
-        let of_port = made().find(|link| port.is_some_and(|port| port.name == link.name));
+        let of_port = self.ports.iter().find_map(|port| made().find(|link| port.name == link.name));
         of_port.or_else(|| made().find(|link| !link.shared))
     }
 
@@ -374,10 +373,13 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
         (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::OpenVSwitch(profile))) => {
             vhostuser::blueprint(vif, path, *mode, network_bridge(vif)?, profile, settings)
         }
-        (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::FpOpenVSwitch { ovs, bridge_name, hybrid_plug })) => {
+        (
+            VifKind::VHostUser { vif_name, path, mode },
+            Some(ProfileKind::FpOpenVSwitch { ovs, bridge_name, hybrid_plug }),
+        ) => {
             let bridge = bridge_name.as_deref();
             match hybrid_plug {
-                true => fastpath::hybrid(vif, path, *mode, bridge, ovs, settings),
+                true => fastpath::hybrid(vif, vif_name.as_deref(), path, *mode, bridge, ovs, settings),
                 false => vhostuser::blueprint(
                     vif,
                     path,
@@ -388,8 +390,8 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
                 ),
             }
         }
-        (VifKind::VHostUser { path, mode, .. }, Some(ProfileKind::FpBridge { bridge_name })) => {
-            fastpath::bridge(vif, path, *mode, bridge_name, settings)
+        (VifKind::VHostUser { vif_name, path, mode }, Some(ProfileKind::FpBridge { bridge_name })) => {
+            fastpath::bridge(vif, vif_name.as_deref(), path, *mode, bridge_name, settings)
         }
         (VifKind::VHostUser { vif_name, path, mode }, Some(ProfileKind::FpTap { mac_address })) => {
             fastpath::tap(vif, vif_name.as_deref(), path, *mode, *mac_address, settings)
