@@ -137,7 +137,7 @@ fn guests_are_reached_through_what_their_fast_path_leads_into() -> Result<()> {
         guest = scene.guest(&ways, when)?;
     }
     drop(guest); // as a crash would end it; its sockets stay
-    unplugged(&mut scene, ways)
+    unplugged(&mut scene, &ways)
 }
 
 /// Plugs one VIF of each type, each with somebody of its own to talk to.
@@ -271,7 +271,7 @@ fn repaired(scene: &mut Scene, ways: &[Way]) -> Result<()> {
 }
 
 /// A Linux bridge goes with the last VIF that wants it when vifd made it, and stays when somebody else did.
-fn unplugged(scene: &mut Scene, ways: Vec<Way>) -> Result<()> {
+fn unplugged(scene: &mut Scene, ways: &[Way]) -> Result<()> {
     scene.ip("link add brq-mine type bridge")?;
     let other = |number: u32, bridge: &str| {
         let id = format!("{number:08x}-4c1d-4d7e-9a52-0d4a8c3e5f60");
@@ -294,7 +294,7 @@ fn unplugged(scene: &mut Scene, ways: Vec<Way>) -> Result<()> {
         let socket = scene.ovs.run_directory().join(format!("vhu{}", &record.id()[..11]));
         assert!(socket.exists(), "the socket of Open vSwitch");
     }
-    for way in &ways {
+    for way in ways {
         scene.vifd.remove(&way.record)?;
         scene.vifd.wait_gone(&way.record.id())?;
         assert!(scene.socket(&way.record).exists(), "what is the guest's stays");
