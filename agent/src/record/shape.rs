@@ -256,7 +256,7 @@ pub(super) static OBJECTS: &[Object] = &[
         groups: &[
             VIF,
             &[
-                field("vif_name", Kind::Name, "Kept for display: the port's name is vhu and the VIF's id, cut.")
+                field("vif_name", Kind::Name, "The port's name is vhu and the VIF's id, cut. Of a fast path with a small bridge this is the internal port's.")
                     .since(1),
                 field("path", Kind::SocketPath, "Path of the socket.").required(),
                 field(
