@@ -31,7 +31,7 @@ fn no_agent_is_exit_code_4() -> Result<()> {
     let id = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
     for arguments in [
         &["status"][..],
-        &["plan"],
+        &["import"], &["plan"],
         &["get"],
         &["get", id],
         &["describe", "tap1"],

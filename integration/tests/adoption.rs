@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vifd_integration::lab::{
-    Guest, Host, Hostile, Link, OsVif, OsVifConfig, Ovs, Record, Row, Switch, Vifd, differences, find_tool,
+    Domain, Guest, Host, Hostile, Link, OsVif, OsVifConfig, Ovs, Record, Row, Switch, Vifd, differences, find_tool,
     guest_record,
 };
 
@@ -509,6 +509,243 @@ fn a_host_changes_hands_and_back() -> Result<()> {
     records.iter().try_for_each(|record| osvif.unplug(record))?;
     let after = Host::observe(&ovs)?;
     assert_eq!((&after.0["qos"], &after.0["links"]), (&empty.0["qos"], &empty.0["links"]));
+    assert_eq!(ovs.vsctl(["list-ports", "br-int"])?, "");
+    Ok(())
+}
+
+/// Between guest and port are a Linux bridge and a veth: all of it is marked, or nothing.
+#[test]
+fn hybrid_vifs_are_taken_over_with_their_bridges_and_veths() -> Result<()> {
+    let (theirs, ours) = (Ovs::start(Switch::Userspace)?, Ovs::start(Switch::Userspace)?);
+    let hybrid = |number| -> Result<Record> {
+        Ok(Record::fixture("bridge-hybrid")?.with_profile("datapath_type", "netdev").numbered(number))
+    };
+    let records = [hybrid(11)?, hybrid(12)?];
+    let odd = hybrid(13)?;
+    let all = [&records[..], std::slice::from_ref(&odd)].concat();
+    let mut model = OsVif::beside(&theirs, OsVifConfig::default())?;
+    let mut osvif = OsVif::beside(&ours, OsVifConfig::default())?;
+    for record in &all {
+        model.plug(record)?;
+        osvif.plug(record)?;
+    }
+    let name = |prefix: &str, record: &Record| format!("{prefix}{}", record.id())[..14].to_owned();
+    let other = "external_ids:attached-mac=\"22:00:00:00:00:01\"";
+    ours.vsctl(["set", "Interface", &name("qvo", &odd), other])?;
+    let mut guests = records.clone().map(Domain::define);
+    guests.iter_mut().try_for_each(|guest| guest.start(&ours))?;
+    let namespace = guests[0].guest()?.namespace();
+    ensure!(namespace.ping(&records[1].ip(), 3)?.received > 0, "before vifd");
+    let ping = namespace.keep_pinging(&records[1].ip())?;
+    let (before, transactions) = (Seen::of(&ours)?, ours.log()?.len());
+
+    let mut vifd = adopting(&ours, &all)?;
+    vifd.start()?;
+    wait_for_all(&mut vifd, &records, "ready")?;
+    let status = vifd.wait_for(&odd.id(), "conflict")?;
+    let message = status["message"].as_str().unwrap_or_default();
+    assert!(message.contains("has attached-mac 22:00:00:00:00:01, the record says"), "{message}");
+    let after = Seen::of(&ours)?;
+    unchanged(&after, &before);
+    neither_inserted_nor_deleted(&ours, transactions)?;
+    let marked: Vec<&str> =
+        after.links.iter().filter(|(_, link)| !link.alias.is_empty()).map(|(name, _)| name.as_str()).collect();
+    let mut parts: Vec<String> =
+        records.iter().flat_map(|record| ["qbr", "qvb", "qvo"].map(|prefix| name(prefix, record))).collect();
+    parts.sort_unstable();
+    assert_eq!(marked, parts, "the guests' own devices are not");
+    let mut ports = after.marked_ports();
+    ports.sort_unstable();
+    assert_eq!(ports, records.each_ref().map(|record| name("qvo", record)));
+    let ping = ping.stop()?;
+    ensure!(ping.received + 1 >= ping.sent, "packets were lost: {ping:?}");
+
+    drop(guests);
+    for record in &records {
+        model.unplug(record)?;
+        vifd.remove(record)?;
+        vifd.wait_gone(&record.id())?;
+    }
+    ours.vsctl(["set", "Interface", &name("qvo", &odd), &format!("external_ids:attached-mac=\"{}\"", odd.mac())])?;
+    vifd.wait_for(&odd.id(), "ready")?;
+    model.unplug(&odd)?;
+    vifd.remove(&odd)?;
+    vifd.wait_gone(&odd.id())?;
+    let (model, mut last) = (Host::observe(&theirs)?, Vec::new());
+    let same = vifd.until("both hosts are the same", |_| {
+        last =
+            differences(&model.0, &Host::observe(&ours)?.0, &["/bridges", "/ports", "/interfaces", "/links", "/qos"]);
+        Ok(last.is_empty().then_some(()))
+    });
+    same.with_context(|| last.join("\n"))
+}
+
+/// An object of os-vif's as the native form has it.
+fn flat(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => match map.get("versioned_object.data") {
+            Some(data) => match data.get("objects") {
+                Some(list) => flat(list),
+                None => flat(data),
+            },
+            None => map.iter().map(|(key, value)| (key.clone(), flat(value))).collect(),
+        },
+        Value::Array(list) => list.iter().map(flat).collect(),
+        other => other.clone(),
+    }
+}
+
+/// The record that `vifd import` shows, with what it says the host cannot tell taken from the record that it was plugged
+/// with. What is not in that is in neither.
+fn completed(candidate: &Value, plugged: &Record) -> Result<Record> {
+    let (mut record, whole) = (candidate["record"].clone(), flat(&plugged.0));
+    for path in candidate["unknown"].as_array().context("unknown")? {
+        let path = path.as_str().context("a path")?;
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let Some(value) = whole.pointer(&pointer) else { continue };
+        let mut place = &mut record;
+        for step in path.split('.') {
+            place = &mut place[step];
+        }
+        ensure!(place.is_null(), "{path} is said not to be known, and is there: {candidate}");
+        *place = value.clone();
+    }
+    Ok(Record(record))
+}
+
+fn imported(vifd: &Vifd) -> Result<Value> {
+    let output = vifd.cli(&["import", "-o", "json"])?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What `vifd import` shows is enough to take a host over whose records are lost, but for what it names.
+#[test]
+fn what_import_shows_is_taken_over_by_marks_alone() -> Result<()> {
+    let ovs = Ovs::start(Switch::Dummy)?;
+    let mut plain = OsVif::beside(&ovs, OsVifConfig::default())?;
+    let mut per_port = OsVif::beside(&ovs, OsVifConfig { per_port_bridge: true, ..OsVifConfig::default() })?;
+    let fixtures = ["openvswitch-create-port", "openvswitch-create-tap", "openvswitch-multiqueue", "openvswitch-trunk"];
+    let mut records = Vec::new();
+    for (fixture, number) in fixtures.into_iter().chain(["bridge-hybrid"]).zip(1..) {
+        records.push(Record::fixture(fixture)?.numbered(number));
+    }
+    records.push(vhost(&ovs, "vhostuser-client", 7)?);
+    records.push(vhost(&ovs, "vhostuser-server", 8)?);
+    records.iter().try_for_each(|record| plain.plug(record))?;
+    let apart = Record::fixture("openvswitch-create-tap")?.numbered(9);
+    per_port.plug(&apart)?;
+    let tended = Record::fixture("openvswitch")?.numbered(10);
+    plain.plug(&tended)?;
+    let (name, id, mac) = (tended.vif_name(), tended.id(), tended.mac());
+    let ids = [("iface-id", &id), ("iface-status", &"active".to_owned()), ("attached-mac", &mac), ("vm-id", &id)];
+    let ids = ids.map(|(key, value)| format!("external_ids:{key}=\"{value}\""));
+    let mut add = vec!["add-port", "br-int", &name, "--", "set", "Interface", &name];
+    add.extend(ids.iter().map(String::as_str));
+    ovs.vsctl(add)?;
+    // What is nobody's VIF.
+    ovs.vsctl(["add-port", "br-int", "dhcp", "--", "set", "Interface", "dhcp", "type=internal", &ids[0], &ids[2]])?;
+    records.extend([apart, tended.clone()]);
+    let (before, transactions) = (Seen::of(&ovs)?, ovs.log()?.len());
+
+    let mut vifd = adopting(&ovs, &[])?;
+    vifd.config.mode = "observe".into();
+    vifd.start()?;
+    let all = vifd.until("the host is seen", |vifd| Ok(imported(vifd).ok()))?;
+    let candidates = all["candidates"].as_array().context("candidates")?;
+    let found: Vec<&Value> = candidates.iter().map(|candidate| &candidate["name"]).collect();
+    assert_eq!(candidates.len(), records.len(), "{found:?}");
+    assert_eq!((&all["foreign"][0]["count"], &all["foreign"][0]["names"]), (&json!(1), &json!(["dhcp"])));
+    let table = vifd.cli(&["import", "--bridge", "br-int"])?;
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("8 to be taken over: 8 no record"), "{table}");
+    for record in &records {
+        let candidate = candidates.iter().find(|candidate| candidate["id"] == record.id().as_str());
+        let candidate = candidate.with_context(|| format!("no candidate for {record:?}: {all}"))?;
+        let maker = if *record == tended { "libvirt" } else { "os-vif" };
+        assert_eq!((&candidate["made_by"], &candidate["standing"]["state"]), (&json!(maker), &json!("no_record")));
+        vifd.put(&completed(candidate, record)?)?;
+    }
+    let standings = |vifd: &Vifd| -> Result<Vec<String>> {
+        let all = imported(vifd)?;
+        let candidates = all["candidates"].as_array().into_iter().flatten();
+        Ok(candidates.map(|candidate| format!("{} {}", candidate["name"], candidate["standing"])).collect())
+    };
+    let mut last = Vec::new();
+    let adopted = vifd.until("all of them would be taken over", |vifd| {
+        last = standings(vifd)?;
+        Ok(last.iter().all(|standing| standing.contains("\"adopted\"")).then_some(()))
+    });
+    adopted.with_context(|| last.join("\n"))?;
+    let plan: Value = vifd.until("a whole plan", |vifd| {
+        let plan: Value = serde_json::from_slice(&vifd.cli(&["plan", "-o", "json"])?.stdout)?;
+        Ok(plan["operations"].as_array().is_some_and(|all| all.len() >= 2 * records.len()).then_some(plan))
+    })?;
+    for operation in plan["operations"].as_array().into_iter().flatten() {
+        let words = operation["action"].as_str().unwrap_or_default();
+        assert!(
+            !words.starts_with("insert") && !words.starts_with("delete") && words.contains("vifd-owner"),
+            "{words}"
+        );
+    }
+    let changes = Seen::of(&ovs)?.changes(&before);
+    assert!(changes.is_empty(), "it only looks: {changes:?}");
+
+    vifd.config.mode = "enforce".into();
+    vifd.write_config()?;
+    vifd.signal(Signal::SIGHUP)?;
+    vifd.until("nothing is left to be taken over", |vifd| {
+        let all = imported(vifd)?;
+        Ok((all["candidates"] == json!([]) && all["owned"] == records.len()).then_some(()))
+    })?;
+    unchanged(&Seen::of(&ovs)?, &before);
+    neither_inserted_nor_deleted(&ovs, transactions)
+}
+
+/// The pair by which neutron's agent joins a trunk bridge with the bridge of a sub-port's network.
+#[test]
+fn sub_ports_of_neutrons_are_taken_over_as_they_are() -> Result<()> {
+    let ovs = Ovs::start(Switch::Dummy)?;
+    let mut osvif = OsVif::beside(&ovs, OsVifConfig::default())?;
+    let trunk = Record::fixture("openvswitch-trunk")?.numbered(1);
+    let parent = json!({ "vif": trunk.id(), "vlan": 101 });
+    let sub_port = Record::fixture("openvswitch")?.numbered(2).beside("parent", parent.clone());
+    osvif.plug(&trunk)?;
+    // As `ovs_lib.add_patch_port` and `trunk_manager.SubPort.plug` do it.
+    let (near, far) = (format!("spt-{}", sub_port.id()), format!("spi-{}", sub_port.id()));
+    let (near, far) = (&near[..15], &far[..15]);
+    ovs.vsctl(["--may-exist", "add-br", "br-int"])?;
+    for (bridge, port, peer) in [(trunk.bridge().as_str(), near, far), ("br-int", far, near)] {
+        let ids = [("iface-id", sub_port.id()), ("attached-mac", sub_port.mac())];
+        let ids = ids.map(|(key, value)| format!("external_ids:{key}=\"{value}\""));
+        let peer = format!("options:peer={peer}");
+        ovs.vsctl(["add-port", bridge, port, "--", "set", "Interface", port, "type=patch", &peer, &ids[0], &ids[1]])?;
+    }
+    ovs.vsctl(["set", "Port", near, "vlan_mode=access", "tag=101"])?;
+    let (before, transactions) = (Seen::of(&ovs)?, ovs.log()?.len());
+    let mut vifd = adopting(&ovs, &[])?;
+    vifd.start()?;
+    let all = vifd.until("the host is seen", |vifd| Ok(imported(vifd).ok()))?;
+    let candidates = all["candidates"].as_array().context("candidates")?;
+    let shown = candidates.iter().find(|candidate| candidate["name"] == far).context("the sub-port")?;
+    assert_eq!((&shown["id"], &shown["record"]["parent"]), (&json!(sub_port.id()), &parent));
+    assert_eq!(candidates.len(), 2, "the trunk's port is the other: {all}");
+
+    let records = [trunk, sub_port];
+    records.iter().try_for_each(|record| vifd.put(record))?;
+    wait_for_all(&mut vifd, &records, "ready")?;
+    let after = Seen::of(&ovs)?;
+    unchanged(&after, &before);
+    neither_inserted_nor_deleted(&ovs, transactions)?;
+    let mut marked = after.marked_ports();
+    marked.sort_unstable();
+    assert_eq!(marked, [far, near, records[0].vif_name().as_str()]);
+    assert_eq!(imported(&vifd)?["candidates"], json!([]));
+    for record in records.iter().rev() {
+        vifd.remove(record)?;
+        vifd.wait_gone(&record.id())?;
+    }
+    vifd.until("the trunk's bridge is gone", |_| Ok((ovs.rows("Bridge")?.len() == 1).then_some(())))?;
     assert_eq!(ovs.vsctl(["list-ports", "br-int"])?, "");
     Ok(())
 }

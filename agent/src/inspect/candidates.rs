@@ -232,14 +232,14 @@ struct Planner {
     now: Plan,
     /// With `adopt = "os-vif"`, and with the proposals.
     adopting: Plan,
-    /// The records that could be, as far as they say enough.
-    proposals: BTreeMap<VifId, Arc<Vif>>,
+    /// What the records that could be lack by themselves, where they lack something.
+    lacking: BTreeMap<VifId, String>,
 }
 
 impl Planner {
     fn new(seen: &Seen, records: &Records<'_>, found: &[Sign], now: Instant) -> Self {
         let mut vifs: BTreeMap<VifId, Arc<Vif>> = BTreeMap::new();
-        let mut proposals = BTreeMap::new();
+        let (mut proposals, mut lacking) = (BTreeMap::new(), BTreeMap::new());
         for sign in found {
             if let Some(vif) = records.of(sign) {
                 vifs.insert(vif.id, Arc::clone(vif));
@@ -247,9 +247,11 @@ impl Planner {
                 vifs.extend(trunk.map(|trunk| (trunk.id, Arc::clone(trunk))));
             } else if let Some(id) = sign.id
                 && let Some(record) = &sign.record
-                && let Ok(record) = record::decode(record.to_string().as_bytes())
             {
-                proposals.insert(id, Arc::new(record.vif));
+                match record::decode(record.to_string().as_bytes()) {
+                    Ok(record) => drop(proposals.insert(id, Arc::new(record.vif))),
+                    Err(refused) => drop(lacking.insert(id, refused.to_string())),
+                }
             }
         }
         // Neither what others want nor what nobody wants matters: nothing of this is carried out.
@@ -268,7 +270,7 @@ impl Planner {
             plan(inputs, &mut Memo::default(), now)
         };
         let adopting = Settings { adopt: true, ..seen.settings.clone() };
-        Planner { now: with(&seen.settings, &BTreeMap::new()), adopting: with(&adopting, &proposals), proposals }
+        Planner { now: with(&seen.settings, &BTreeMap::new()), adopting: with(&adopting, &proposals), lacking }
     }
 }
 
@@ -342,12 +344,12 @@ fn without_record(sign: &Sign, planner: &Planner) -> Standing {
             "there is no record for it, and its id is not known: its name is not cut from a UUID in its iface-id"
                 .to_owned()
         }
-        (Some(_), Some(id)) if !planner.proposals.contains_key(&id) => {
-            "there is no record for it, and the host does not tell all that one needs".to_owned()
-        }
-        (Some(_), Some(id)) => match refusal(&planner.adopting, id) {
-            Some(refusal) => format!("there is no record for it, and with this one: {}", refusal.message),
-            None => "there is no record for it".to_owned(),
+        (Some(_), Some(id)) => match (planner.lacking.get(&id), refusal(&planner.adopting, id)) {
+            (Some(lacking), _) => {
+                format!("there is no record for it, and this one lacks what the host does not tell: {lacking}")
+            }
+            (None, Some(refusal)) => format!("there is no record for it, and with this one: {}", refusal.message),
+            (None, None) => "there is no record for it".to_owned(),
         },
     };
     Standing { state: State::NoRecord, message }

@@ -159,6 +159,7 @@ fn vhost_user_ports_tell_their_mode_and_the_socket_that_is_named() {
         let without = only(&world);
         assert_eq!(without.record.as_ref().unwrap()["vif"]["mode"], mode);
         assert!(without.unknown.contains(&"vif.path".to_owned()), "nothing names a socket");
+        assert!(without.standing.message.contains("does not tell: vif.path"), "{}", without.standing.message);
         let interface = Arc::make_mut(world.ovs.interfaces.get_mut("vhudc065497-3c").unwrap());
         match kind {
             "dpdkvhostuser" => interface.status.insert("socket", "/run/s"),
