@@ -31,7 +31,8 @@ fn no_agent_is_exit_code_4() -> Result<()> {
     let id = "dc065497-3c8d-4f44-8fb4-e1d33c16a536";
     for arguments in [
         &["status"][..],
-        &["import"], &["plan"],
+        &["import"],
+        &["plan"],
         &["get"],
         &["get", id],
         &["describe", "tap1"],
