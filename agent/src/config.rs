@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use value::{Endpoints, FileMode, Level, Listen, QosType, Resync};
+pub use value::{DeviceMode, Endpoints, FileMode, Level, Listen, QosType, Resync};
 
 use crate::model::AgentId;
 use crate::plan::{IdRange, MaxRemovals};
@@ -42,6 +42,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// vhost-user sockets.
     pub vhostuser: VhostUser,
+    /// Character devices of macvtaps.
+    pub macvtap: Macvtap,
     /// What of OpenFlow's and conntrack's numbers is vifd's on managed bridges.
     pub openflow: OpenFlow,
     /// Bridges about which there is something to say.
@@ -236,6 +238,35 @@ impl Default for VhostUser {
     }
 }
 
+/// `[macvtap]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Macvtap {
+    /// The directory in which the kernel's character devices of macvtaps are.
+    #[serde(deserialize_with = "value::absolute")]
+    pub dir: PathBuf,
+    /// Owner of those that belong to VIFs, name or number; left as it is when empty.
+    pub owner: String,
+    /// Group of them, likewise.
+    pub group: String,
+    /// Permissions of them, likewise.
+    pub mode: DeviceMode,
+}
+
+impl Default for Macvtap {
+    fn default() -> Self {
+        Macvtap { dir: "/dev".into(), owner: String::new(), group: String::new(), mode: DeviceMode::default() }
+    }
+}
+
+impl Macvtap {
+    /// Whether devices are changed at all.
+    #[must_use]
+    pub fn changes_devices(&self) -> bool {
+        !self.owner.is_empty() || !self.group.is_empty() || self.mode.0.is_some()
+    }
+}
+
 /// `[openflow]`: numbers outside these ranges are somebody else's and are left alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -415,14 +446,27 @@ impl Config {
     #[must_use]
     pub fn diff_needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         // Everything is taken apart by name, so that a new key cannot be forgotten here.
-        let Config { agent, ovsdb, source, api, metrics, defaults: _, vhostuser, openflow: _, bridge: _, nic: _, log } =
-            old;
+        let Config {
+            agent,
+            ovsdb,
+            source,
+            api,
+            metrics,
+            defaults: _,
+            vhostuser,
+            macvtap,
+            openflow: _,
+            bridge: _,
+            nic: _,
+            log,
+        } = old;
         let Agent { id, host, user, mode: _, resync: _, adopt: _, max_removals: _, state_dir } = agent;
         let Ovsdb { endpoint, key, cert, ca, rundir } = ovsdb;
         let Source { kind, path } = source;
         let Api { socket, mode, group } = api;
         let Metrics { listen } = metrics;
         let VhostUser { dir, owner: _, group: _, mode: _, selinux_label: _ } = vhostuser;
+        let Macvtap { dir: devices, owner: _, group: _, mode: _ } = macvtap;
         let Log { level: _, format } = log;
         [
             ("agent.id", *id != new.agent.id),
@@ -441,6 +485,7 @@ impl Config {
             ("api.group", *group != new.api.group),
             ("metrics.listen", *listen != new.metrics.listen),
             ("vhostuser.dir", *dir != new.vhostuser.dir),
+            ("macvtap.dir", *devices != new.macvtap.dir),
             ("log.format", *format != new.log.format),
         ]
         .into_iter()

@@ -14,13 +14,13 @@ use crate::config::Config;
 
 /// Taps and links, their sysctls, and receive buffers beyond the limit (capabilities(7)).
 const LINKS: CapabilitySet = CapabilitySet::NET_ADMIN;
-/// Directories that are to belong to somebody else, and putting them right afterwards.
-const FOREIGN_DIRECTORIES: CapabilitySet = CapabilitySet::CHOWN.union(CapabilitySet::FOWNER);
+/// Directories and devices that are to belong to somebody else, and putting them right afterwards.
+const FOREIGN_FILES: CapabilitySet = CapabilitySet::CHOWN.union(CapabilitySet::FOWNER);
 
 /// The capabilities that the features of a configuration take.
 pub(crate) fn needed(config: &Config) -> CapabilitySet {
-    let foreign = !config.vhostuser.owner.is_empty() || !config.vhostuser.group.is_empty();
-    if foreign { LINKS.union(FOREIGN_DIRECTORIES) } else { LINKS }
+    let sockets = !config.vhostuser.owner.is_empty() || !config.vhostuser.group.is_empty();
+    if sockets || config.macvtap.changes_devices() { LINKS.union(FOREIGN_FILES) } else { LINKS }
 }
 
 /// The names of capabilities as systemd and capsh write them.
@@ -94,10 +94,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_of_somebody_else_take_more() {
+    fn directories_and_devices_of_somebody_else_take_more() {
         let needs = |text: &str| names(needed(&Config::parse(text, Path::new("vifd.toml")).unwrap()));
         assert_eq!(needs(""), "CAP_NET_ADMIN");
         assert_eq!(needs("[vhostuser]\nmode = '0700'"), "CAP_NET_ADMIN");
         assert_eq!(needs("[vhostuser]\ngroup = 'kvm'"), "CAP_CHOWN CAP_FOWNER CAP_NET_ADMIN");
+        assert_eq!(needs("[macvtap]\ndir = '/dev'"), "CAP_NET_ADMIN");
+        assert_eq!(needs("[macvtap]\nmode = '0660'"), "CAP_CHOWN CAP_FOWNER CAP_NET_ADMIN");
     }
 }

@@ -63,6 +63,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let ovs = Ovs::spawn(session_config(&config.ovsdb)?, rundir(&config), agent, enforced).await;
     let links = Links::spawn(LinksConfig {
         socket_directory: Some(config.vhostuser.dir.clone()),
+        device_directory: Some(config.macvtap.dir.clone()),
         nursery: nursery(&config.agent.id),
         ..LinksConfig::default()
     })?;
@@ -208,9 +209,10 @@ fn reload(path: &Path, started_with: &Config, control_sender: &watch::Sender<Con
             }
             volume.set(&new.log);
             control_sender.send_modify(|current| {
-                // Whose marks are ours and where sockets may be are not for a running agent to change.
+                // Whose marks are ours, where sockets may be and where devices are is not for a running agent to change.
                 control.settings.agent.clone_from(&current.settings.agent);
                 control.settings.socket_dir.clone_from(&current.settings.socket_dir);
+                control.settings.device_dir.clone_from(&current.settings.device_dir);
                 *current = control;
             });
             tracing::info!("the configuration was read again");

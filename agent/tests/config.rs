@@ -10,6 +10,7 @@ use std::time::Duration;
 use rstest::rstest;
 use toml::Value;
 use vifd::config::{Config, ConfigError, DEFAULT_PATH, Listen, Mode, Resync};
+use vifd::model::DeviceAccess;
 use vifd::plan::MaxRemovals;
 
 fn repository(path: &str) -> PathBuf {
@@ -98,7 +99,7 @@ fn the_documentation_tells_live_keys_from_the_others() {
          [ovsdb]\nendpoint='tcp:[::1]:6640'\nkey='/k'\ncert='/c'\nca='/a'\nrundir='/r'\n[source]\npath='/p'\n\
          [api]\nsocket='/a.sock'\nmode='0600'\ngroup='g'\n[metrics]\nlisten=''\n\
          [defaults]\nmtu=9000\nqos_type=''\nisolate=true\nper_port_bridge=true\n\
-         [vhostuser]\ndir='/v'\nowner='o'\ngroup='g'\nmode='0700'\nselinux_label='l'\n\
+         [vhostuser]\ndir='/v'\nowner='o'\ngroup='g'\nmode='0700'\nselinux_label='l'\n[macvtap]\ndir='/d'\nowner='o'\ngroup='g'\nmode='0660'\n\
          [openflow]\ngroups='1-9'\nmeters='1-9'\nzones='1-9'\n[[bridge]]\nname='br'\n[[nic]]\ndevice='pci/0000:03:00.0'\n[log]\nlevel='debug'\nformat='json'\n",
     )
     .unwrap();
@@ -126,7 +127,8 @@ fn values_are_understood() {
     let config = parse(
         "[agent]\nmode = 'observe'\nresync = 'off'\nmax_removals = 20\n\
          [ovsdb]\nendpoint = ['tcp:10.0.0.1:6640', 'unix:/tmp/ovs/db.sock']\n\
-         [metrics]\nlisten = ''\n[vhostuser]\nowner = '107'\nmode = '2775'\n",
+         [metrics]\nlisten = ''\n[vhostuser]\nowner = '107'\nmode = '2775'\n\
+         [macvtap]\nowner = 'root'\nmode = '0660'\n",
     )
     .unwrap();
     assert_eq!(config.agent.mode, Mode::Observe);
@@ -144,6 +146,8 @@ fn values_are_understood() {
     assert_eq!(settings.socket_owner.uid, 107);
     assert_eq!(settings.socket_owner.gid, u32::MAX, "no group given: left as it is");
     assert_eq!(settings.socket_owner.mode, 0o2775);
+    assert_eq!(settings.device_access, DeviceAccess { uid: Some(0), gid: None, mode: Some(0o660) });
+    assert!(Config::default().settings().unwrap().device_access.wants_nothing());
     let root = parse("[vhostuser]\nowner = 'root'\n").unwrap().settings().unwrap();
     assert_eq!(root.socket_owner.uid, 0);
 }
@@ -153,6 +157,9 @@ fn an_unknown_owner_is_named() {
     let config = parse("[vhostuser]\ngroup = 'no-such-group-here'\n").unwrap();
     let error = config.settings().unwrap_err().to_string();
     assert_eq!(error, "vhostuser.group: \"no-such-group-here\" is not known on this host");
+    let config = parse("[macvtap]\nowner = 'no-such-user-here'\n").unwrap();
+    let error = config.settings().unwrap_err().to_string();
+    assert_eq!(error, "macvtap.owner: \"no-such-user-here\" is not known on this host");
 }
 
 #[rstest]
@@ -188,6 +195,8 @@ fn an_unknown_owner_is_named() {
 #[case::listen("[metrics]\nlisten = 'localhost'\n", "metrics.listen", 2, "not an address with a port")]
 #[case::mtu("[defaults]\nmtu = 67\n", "defaults.mtu", 2, "not an MTU")]
 #[case::qos("[defaults]\nqos_type = 'htb'\n", "defaults.qos_type", 2, "is not one of linux-htb")]
+#[case::macvtap_mode("[macvtap]\nmode = '2660'\n", "macvtap.mode", 2, "not a device's mode")]
+#[case::macvtap_dir("[macvtap]\ndir = 'dev'\n", "macvtap.dir", 2, "not an absolute path")]
 #[case::vhost_mode("[vhostuser]\nmode = '0999'\n", "vhostuser.mode", 2, "not a file mode")]
 #[case::bridge_name("[[bridge]]\nname = 'a/b'\n", "bridge[0].name", 2, "has '/' in it")]
 #[case::flows("[[bridge]]\nname = 'b'\nflows = 'ovn'\n", "bridge[0].flows", 3, "`ovn`")]

@@ -351,12 +351,18 @@ fn the_sandbox_is_as_tight_as_the_documentation_says() -> Result<()> {
     let machine = Machine::boot()?;
     machine.bring_repository()?;
     let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deployment.md"))?;
-    // systemd-analyze takes the drop-ins beside a unit with it.
-    machine.run("install target/release/vifd /usr/bin; mkdir /tmp/alone; cp deploy/vifd.service /tmp/alone")?;
-    for (unit, row) in [
-        ("/tmp/alone/vifd.service", "| `deploy/vifd.service` | "),
-        ("deploy/vifd.service", "| with `vifd.service.d/vhost-user.conf` | "),
+    machine.run("install target/release/vifd /usr/bin")?;
+    for (drop_in, row) in [
+        (None, "| `deploy/vifd.service` | "),
+        (Some("vhost-user.conf"), "| with `vifd.service.d/vhost-user.conf` | "),
+        (Some("macvtap.conf"), "| with `vifd.service.d/macvtap.conf` | "),
     ] {
+        // systemd-analyze takes the drop-ins beside a unit with it.
+        let unit = format!("/tmp/{}/vifd.service", drop_in.unwrap_or("alone"));
+        machine.run(&format!("install -D -m 0644 deploy/vifd.service {unit}"))?;
+        if let Some(drop_in) = drop_in {
+            machine.run(&format!("install -D -m 0644 -t {unit}.d deploy/vifd.service.d/{drop_in}"))?;
+        }
         let said =
             documented.lines().find_map(|line| line.strip_prefix(row)).context("the row of the documentation")?;
         let found = machine.run(&format!("systemd-analyze security --no-pager --offline=true {unit}"))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Group, User};
 
 use super::{Adopt, Bridge, Config, ConfigError, Flows};
-use crate::model::FileOwner;
+use crate::model::{DeviceAccess, FileOwner};
 use crate::plan::{ManagedBridge, Settings, Uplink};
 use crate::record::Limits;
 
@@ -45,7 +45,7 @@ impl Config {
     /// What the planner goes by.
     ///
     /// # Errors
-    /// `vhostuser.owner` or `vhostuser.group` is not known on this host.
+    /// An owner or a group in `vhostuser` or `macvtap` is not known on this host.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         let label = &self.vhostuser.selinux_label;
         Ok(Settings {
@@ -58,14 +58,16 @@ impl Config {
             per_port_bridge: self.defaults.per_port_bridge,
             socket_dir: self.vhostuser.dir.clone(),
             socket_owner: FileOwner {
-                uid: number("vhostuser.owner", &self.vhostuser.owner, |name| {
-                    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
-                })?,
-                gid: number("vhostuser.group", &self.vhostuser.group, |name| {
-                    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
-                })?,
+                uid: user("vhostuser.owner", &self.vhostuser.owner)?.unwrap_or(u32::MAX),
+                gid: group("vhostuser.group", &self.vhostuser.group)?.unwrap_or(u32::MAX),
                 mode: self.vhostuser.mode.0,
                 label: (!label.is_empty()).then(|| label.clone()),
+            },
+            device_dir: self.macvtap.dir.clone(),
+            device_access: DeviceAccess {
+                uid: user("macvtap.owner", &self.macvtap.owner)?,
+                gid: group("macvtap.group", &self.macvtap.group)?,
+                mode: self.macvtap.mode.0,
             },
             bridges: self.bridge.iter().filter(|bridge| bridge.flows == Flows::Managed).map(managed).collect(),
             groups: self.openflow.groups,
@@ -82,21 +84,29 @@ fn managed(bridge: &Bridge) -> (String, ManagedBridge) {
     (bridge.name.clone(), managed)
 }
 
-/// The number of a user or group that is given by name or number; `u32::MAX`, which chown(2) takes for "as it
-/// is", when none is given.
+fn user(key: &'static str, name: &str) -> Result<Option<u32>, ConfigError> {
+    number(key, name, |name| Ok(User::from_name(name)?.map(|user| user.uid.as_raw())))
+}
+
+fn group(key: &'static str, name: &str) -> Result<Option<u32>, ConfigError> {
+    number(key, name, |name| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw())))
+}
+
+/// The number of a user or group that is given by name or number; `None` when none is given. The highest number is what
+/// chown(2) takes for "as it is", and nobody's.
 fn number(
     key: &'static str,
     name: &str,
     look_up: impl Fn(&str) -> nix::Result<Option<u32>>,
-) -> Result<u32, ConfigError> {
+) -> Result<Option<u32>, ConfigError> {
     if name.is_empty() {
-        return Ok(u32::MAX);
+        return Ok(None);
     }
     if let Ok(number) = name.parse() {
-        return Ok(number);
+        return Ok(Some(number).filter(|number| *number != u32::MAX));
     }
     match look_up(name) {
-        Ok(Some(number)) => Ok(number),
+        Ok(Some(number)) => Ok(Some(number)),
         Ok(None) => Err(ConfigError::Unresolved { key, reason: format!("\"{name}\" is not known on this host") }),
         Err(error) => Err(ConfigError::Unresolved { key, reason: format!("\"{name}\" cannot be looked up: {error}") }),
     }

@@ -100,6 +100,33 @@ impl fmt::Display for FileMode {
     }
 }
 
+/// `macvtap.mode`: permission bits of a device, or empty for as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceMode(pub Option<u32>);
+
+text_value!(DeviceMode);
+
+impl FromStr for DeviceMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(DeviceMode(None));
+        }
+        match text.parse()? {
+            FileMode(mode) if mode <= 0o777 => Ok(DeviceMode(Some(mode))),
+            FileMode(_) => Err(format!("\"{text}\" is not a device's mode such as \"0660\"")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |mode| FileMode(mode).fmt(f))
+    }
+}
+
 /// `metrics.listen`: an address with a port; empty is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -101,9 +101,15 @@ fn capabilities(has: CapabilitySet, agent: &Agent, config: &Config) -> Finding {
         return Finding::fail(name, "CAP_NET_ADMIN is missing: links cannot be made or changed", remedy);
     }
     if !missing.is_empty() {
-        let message = format!("{} is missing, which [vhostuser] owner and group take", names(missing));
-        let remedy = "install deploy/vifd.service.d/vhost-user.conf into /etc/systemd/system/vifd.service.d, then run \
-                      `systemctl daemon-reload && systemctl restart vifd`";
+        let (keys, drop_in) = match config.macvtap.changes_devices() {
+            true => ("[macvtap] owner, group and mode", "macvtap"),
+            false => ("[vhostuser] owner and group", "vhost-user"),
+        };
+        let message = format!("{} is missing, which {keys} take", names(missing));
+        let remedy = format!(
+            "install deploy/vifd.service.d/{drop_in}.conf into /etc/systemd/system/vifd.service.d, then run `systemctl \
+             daemon-reload && systemctl restart vifd`"
+        );
         return Finding::fail(name, message, remedy);
     }
     let more = has.difference(needs);

@@ -32,6 +32,8 @@ pub struct Link {
     pub group: u32,
     /// Its addresses of global scope, in order.
     pub addresses: Vec<IpNet>,
+    /// The node of its character device, where it is a macvtap and has one.
+    pub device: Option<DeviceOwner>,
 }
 
 impl Link {
@@ -51,6 +53,7 @@ impl Link {
             lower: None,
             group: 0,
             addresses: Vec::new(),
+            device: None,
         }
     }
 }
@@ -110,4 +113,47 @@ pub struct BridgeConfig {
     pub stp: bool,
     /// `IFLA_BR_MCAST_SNOOPING`: whether multicast goes only where it was asked for.
     pub multicast_snooping: bool,
+}
+
+/// Owner and mode of a character device's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceOwner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits, `0o7777`.
+    pub mode: u32,
+}
+
+/// Who is to get at a character device. What is `None` is left as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeviceAccess {
+    /// User id.
+    pub uid: Option<u32>,
+    /// Group id.
+    pub gid: Option<u32>,
+    /// Permission bits, `0o777`.
+    pub mode: Option<u32>,
+}
+
+impl DeviceAccess {
+    /// Whether nothing is wanted.
+    #[must_use]
+    pub fn wants_nothing(&self) -> bool {
+        *self == DeviceAccess::default()
+    }
+
+    /// Whether a device is as wanted.
+    #[must_use]
+    pub fn is_met_by(&self, has: DeviceOwner) -> bool {
+        let met = |wanted: Option<u32>, has| wanted.is_none_or(|wanted| wanted == has);
+        met(self.uid, has.uid) && met(self.gid, has.gid) && met(self.mode, has.mode)
+    }
+}
+
+/// Name of the character device of the macvtap with this index (`macvtap_device_event` in `drivers/net/macvtap.c`).
+#[must_use]
+pub fn device_name(index: u32) -> String {
+    format!("tap{index}")
 }

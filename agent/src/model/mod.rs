@@ -11,7 +11,7 @@ mod vif;
 
 pub use desired::Desired;
 pub use flows::{FlowSet, FlowState, Limits, SwitchStates};
-pub use link::{BridgeConfig, Link, LinkKind};
+pub use link::{BridgeConfig, DeviceAccess, DeviceOwner, Link, LinkKind, device_name};
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name, nursery};
 pub use observed::{Bridge, FileOwner, Interface, LinkState, Observed, OvsState, Port, Qos, SocketState, View};
 pub use rule::{Direction, Ethertype, InvalidProtocol, Protocol, Rule};

@@ -10,7 +10,7 @@ use super::inventory::port_owner;
 use super::sight::Sight;
 use super::{Missing, Owner};
 use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
-use crate::model::{Link, LinkKind, Mark, VifId};
+use crate::model::{Link, LinkKind, Mark, VifId, device_name};
 
 /// Whose port stands where a link is to be made.
 enum InTheWay {
@@ -68,6 +68,9 @@ impl Work<'_> {
         let is_named = blueprint.netdev().is_some_and(|named| named.name == wanted.name);
         if is_named {
             found.facts.mtu = Some(link.mtu);
+            if matches!(link.kind, LinkKind::Macvtap { .. }) {
+                found.facts.device = Some(self.device_path(link));
+            }
         }
         let settings = self.inputs.settings;
         let build = self.build(id, wanted, make, link, blueprint, sight);
@@ -143,7 +146,31 @@ impl Work<'_> {
         if right {
             right = self.uplink(wanted, make, link, true, sight, found);
         }
-        right
+        right && self.device(wanted, link, found)
+    }
+
+    /// The character device of a link of ours; answers whether nothing has to be done.
+    fn device(&self, wanted: &WantedLink, link: &Link, found: &mut Findings) -> bool {
+        let access = wanted.device;
+        if access.wants_nothing() {
+            return true;
+        }
+        match link.device {
+            // vifd has done what it can: the link is there.
+            None => {
+                found.brought.get_or_insert(Missing::Device(self.device_path(link)));
+                true
+            }
+            Some(has) if access.is_met_by(has) => true,
+            Some(_) => {
+                found.links.push(LinkOp::OwnDevice { index: link.index, name: link.name.clone(), access });
+                false
+            }
+        }
+    }
+
+    fn device_path(&self, link: &Link) -> String {
+        self.inputs.settings.device_dir.join(device_name(link.index)).display().to_string()
     }
 
     /// Whether a link is an end of the pair that was wanted, and the other end bears this VIF's mark.

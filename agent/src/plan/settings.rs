@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ovsdb::pairs::Pairs;
 use uuid::Uuid;
 
-use crate::model::{AgentId, FileOwner, Mark, VifId, nursery};
+use crate::model::{AgentId, DeviceAccess, FileOwner, Mark, VifId, nursery};
 
 /// Key of `external_ids` that names the owning agent.
 pub const OWNER: &str = "vifd-owner";
@@ -48,6 +48,10 @@ pub struct Settings {
     pub socket_dir: PathBuf,
     /// How directories made for them shall be; `u32::MAX` as `uid` or `gid` leaves it, as with chown(2).
     pub socket_owner: FileOwner,
+    /// Where the character devices of macvtaps are.
+    pub device_dir: PathBuf,
+    /// Who is to get at them.
+    pub device_access: DeviceAccess,
     /// Bridges on which vifd makes the flows, by name. On no other is there ever one of ours.
     pub bridges: BTreeMap<String, ManagedBridge>,
     /// Groups that are ours on these bridges.

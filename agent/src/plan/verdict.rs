@@ -99,6 +99,8 @@ pub enum Missing {
     },
     /// The netdev that the hypervisor makes.
     Netdev(String),
+    /// The character device of a macvtap, by its path.
+    Device(String),
     /// ovs-vswitchd has not answered for this port yet.
     Ofport(String),
     /// ovs-vswitchd has not made the bridge of the port.
@@ -176,6 +178,9 @@ pub struct Facts {
     /// vhost-user socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
+    /// Path of the character device by which the hypervisor opens a macvtap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The guest's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
 use crate::backend::ovs::{OvsOp, StringMap};
-use crate::model::BridgeConfig;
+use crate::model::{BridgeConfig, DeviceAccess, device_name};
 
 impl fmt::Display for LinkOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,6 +21,10 @@ impl fmt::Display for LinkOp {
                 write!(f, "take {} out of bridge {} and give it back its addresses and routes", interface.1, bridge.1)
             }
             LinkOp::DeleteLink { name, .. } => write!(f, "delete link {name}"),
+            LinkOp::OwnDevice { index, name, access } => {
+                write!(f, "change {}, the device of {name}:", device_name(*index))?;
+                accesses(f, access)
+            }
             LinkOp::MakeSocketDirectory { path, owner } => {
                 write!(f, "make directory {} (mode {:04o})", path.display(), owner.mode)
             }
@@ -55,6 +59,20 @@ fn create(f: &mut fmt::Formatter<'_>, link: &NewLink, kind: &NewKind) -> fmt::Re
         write!(f, "in bridge {master}, ")?;
     }
     write!(f, "{})", if *up { "up" } else { "down" })
+}
+
+fn accesses(f: &mut fmt::Formatter<'_>, access: &DeviceAccess) -> fmt::Result {
+    let DeviceAccess { uid, gid, mode } = access;
+    if let Some(uid) = uid {
+        write!(f, " owner {uid}")?;
+    }
+    if let Some(gid) = gid {
+        write!(f, " group {gid}")?;
+    }
+    if let Some(mode) = mode {
+        write!(f, " mode {mode:04o}")?;
+    }
+    Ok(())
 }
 
 fn settings(f: &mut fmt::Formatter<'_>, config: &BridgeConfig) -> fmt::Result {

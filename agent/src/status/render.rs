@@ -236,6 +236,13 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
         Missing::Netdev(netdev) => {
             ("WaitingForNetdev", format!("waiting for the hypervisor to make device {netdev} when the guest starts"))
         }
+        Missing::Device(path) => (
+            "WaitingForDevice",
+            format!(
+                "waiting for {path}, by which the hypervisor opens the macvtap: the kernel makes it in a host's /dev; a \
+                 container, or a unit with PrivateDevices=, has to be given that (macvtap.dir)"
+            ),
+        ),
         Missing::Ofport(port) => ("WaitingForOfport", format!("waiting for ovs-vswitchd to take in port {port}")),
         Missing::Bridge { bridge, datapath_type } => (
             "WaitingForBridge",

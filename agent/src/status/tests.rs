@@ -34,6 +34,7 @@ fn facts() -> Facts {
         interface_type: Some("system".into()),
         netdev: Some("tap1".into()),
         socket: None,
+        device: None,
         mac: Some("52:54:00:12:34:56".parse().unwrap()),
         mtu: Some(1500),
         ..Facts::default()
@@ -82,6 +83,7 @@ fn every_verdict() {
         Missing::Vswitchd,
         Missing::HypervisorPort { port: "tap1".into(), bridge: "br-int".into() },
         Missing::Netdev("tap1".into()),
+        Missing::Device("/dev/tap7".into()),
         Missing::Ofport("tap1".into()),
         Missing::Bridge { bridge: "br-int".into(), datapath_type: "system".into() },
         Missing::Parent("waiting for VIF 7, the trunk that this is a sub-port of".into()),

@@ -21,15 +21,15 @@ fn bridge(name: &str) -> LinkOp {
     create(fresh(name), NewKind::Bridge(HYBRID))
 }
 
-/// A veth pair as of a hybrid plug; the first end goes into the bridge.
-fn pair(one: &str, two: &str, bridge: &str) -> LinkOp {
+/// A veth pair as of a hybrid plug; the first end goes into the bridge, if there is one.
+pub(super) fn pair(one: &str, two: &str, bridge: &str) -> LinkOp {
     let end = |name| NewLink { promiscuous: true, mtu: Some(1450), ..fresh(name) };
-    let master = Some(bridge.to_owned());
+    let master = Some(bridge.to_owned()).filter(|bridge| !bridge.is_empty());
     create(NewLink { master, ..end(one) }, NewKind::Veth(Box::new(end(two))))
 }
 
-fn macvtap(name: &str, on: &str, mode: DirectMode) -> LinkOp {
-    create(fresh(name), NewKind::Macvtap { on: on.into(), mode })
+pub(super) fn macvtap(name: &str, on: &str, mode: DirectMode) -> LinkOp {
+    create(NewLink { mtu: Some(1450), ..fresh(name) }, NewKind::Macvtap { on: on.into(), mode })
 }
 
 fn setting(family: &str, link: &str, setting: &str) -> String {

@@ -16,6 +16,7 @@ use vifd::backend::links::{LinkChange, LinkOp, Links, LinksConfig, NewKind, NewL
 use vifd::backend::{Attributed, Backend, Outcome, Party};
 use vifd::model::{Link, LinkState, View};
 
+mod devices;
 mod following;
 mod kinds;
 mod sockets;

@@ -12,7 +12,7 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::backend::{Attributed, Outcome};
 use vifd::config::Config;
-use vifd::model::{Desired, FileOwner, LinkKind, MacAddr, Vif, VifId};
+use vifd::model::{Desired, DeviceOwner, FileOwner, LinkKind, MacAddr, Vif, VifId};
 use vifd::plan::{Clash, Holds, Inputs, Judgement, Memo, Orders, Settings, plan};
 use vifd::record;
 
@@ -175,6 +175,9 @@ impl Case {
             let name = |index: u32| named(index).map_or("?", |link| &link.name);
             for (word, index) in [("in", link.master), ("on", link.lower)] {
                 let _ = index.map(|index| write!(self.text, " {word} {}", name(index)));
+            }
+            if let Some(DeviceOwner { uid, gid, mode }) = link.device {
+                let _ = write!(self.text, " device {uid}:{gid} {mode:04o}");
             }
             let _ = writeln!(self.text, "{}", if link.promiscuous { " promisc" } else { "" });
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vifd::model::{BridgeConfig, Link, LinkKind, Vif};
+use vifd::model::{BridgeConfig, DeviceAccess, DeviceOwner, Link, LinkKind, Vif};
+use vifd::plan::{Missing, Verdict};
 
-use crate::case::{A, B, Case, ovs, record, whole_life};
+use crate::case::{A, B, Case, judged, ovs, record, whole_life};
 
 const FPTAP: &str = "tapdc065497-3c";
 
@@ -338,4 +339,34 @@ fn macvtaps_in_each_mode() {
         text.push_str(&whole_life(&mut case));
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_device_of_a_macvtap_gets_its_owner() {
+    let vif = json!({"type": "direct", "vif_name": "macvtap0", "dev_address": "0000:03:00.2",
+                     "network": {"bridge_interface": "eth1"}});
+    let mut case = with_uplink([record(A, &vif)]);
+    case.settings.device_access = DeviceAccess { uid: Some(64055), gid: None, mode: Some(0o660) };
+    case.say("plug");
+    case.converge().show();
+    case.say("somebody gives it to another");
+    case.world.set_device("macvtap0", Some(DeviceOwner { uid: 1000, gid: 7, mode: 0o660 }));
+    case.converge().show();
+    case.say("the group is left as it is");
+    case.world.set_device("macvtap0", Some(DeviceOwner { uid: 64055, gid: 1000, mode: 0o660 }));
+    case.converge().show();
+    case.say("there is no node");
+    case.world.set_device("macvtap0", None);
+    case.converge().show();
+    let index = case.world.kernel.links["macvtap0"].index;
+    let judgement = judged(&case, A);
+    let path = format!("/dev/tap{index}");
+    assert_eq!(judgement.verdict, Verdict::Plugged(Missing::Device(path.clone())));
+    assert_eq!((judgement.plugged, judgement.link_ready), (true, Some(true)));
+    assert_eq!(judgement.facts.device, Some(path));
+    // Nobody asked for an owner: it is nothing that vifd looks at.
+    case.settings.device_access = DeviceAccess::default();
+    assert_eq!(judged(&case, A).verdict, Verdict::Ready);
+    case.unplug();
+    insta::assert_snapshot!(case.text);
 }

@@ -15,8 +15,9 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed, OpenVSwitchProfile, Parent,
-    Policy, PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind, cut_name,
+    Desired, DeviceAccess, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed,
+    OpenVSwitchProfile, Parent, Policy, PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
+    cut_name,
 };
 use vifd::plan::pipeline::OwnerTag;
 use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Uplink, plan};
@@ -41,6 +42,7 @@ pub(super) fn settings() -> Settings {
         max_removals: MaxRemovals::Percent(100),
         socket_dir: PathBuf::from(SOCKETS),
         socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+        device_access: DeviceAccess { uid: Some(107), gid: None, mode: Some(0o660) },
         ..Config::default().settings().unwrap()
     }
 }
@@ -605,6 +607,9 @@ impl Host {
                 if let Some(link) = world.kernel.links.values_mut().nth(usize::from(*number)) {
                     let link = Arc::make_mut(link);
                     (link.mtu, link.up) = (1280, !link.up);
+                    if let Some(device) = &mut link.device {
+                        device.uid = 0;
+                    }
                 }
             }
             Event::Unmark(number) => {

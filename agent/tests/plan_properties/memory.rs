@@ -16,8 +16,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
 use vifd::model::{
-    AgentId, Bridge, BridgeConfig, Desired, DirectMode, FileOwner, FlowSet, FlowState, Interface, Limits, Link,
-    LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port, Qos, SocketState, SwitchStates, Table, View, Vif,
+    AgentId, Bridge, BridgeConfig, Desired, DeviceAccess, DeviceOwner, DirectMode, FileOwner, FlowSet, FlowState,
+    Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port, Qos, SocketState,
+    SwitchStates, Table, View, Vif,
 };
 use vifd::plan::pipeline::{Cookie, OwnerTag};
 use vifd::plan::{Clash, IdRange, ManagedBridge, MaxRemovals, Orders, Settings, Uplink};
@@ -66,7 +67,7 @@ fn nudge_row<K: Clone + Ord + Borrow<str> + for<'a> From<&'a str>, T: Clone>(
 ) {
     let name = &names[nudge.row.index(names.len())];
     // So often the row itself, so often what it says.
-    match (nudge.fact.index(14), table.get_mut(name.as_str())) {
+    match (nudge.fact.index(15), table.get_mut(name.as_str())) {
         (0, Some(_)) => drop(table.remove(name.as_str())),
         (which, Some(row)) => change(Arc::make_mut(row), which),
         (_, None) => drop(table.insert(name.as_str().into(), Arc::new(of_name(name)))),
@@ -100,9 +101,9 @@ fn nudge_ids(ids: &mut Pairs, host: &Host, value: Index) {
 }
 
 fn nudge_link(link: &mut Link, which: usize, host: &Host, value: Index) {
-    let Link { index, name: _, kind, mac, mtu, up, promiscuous, alias, master, lower, group, addresses } = link;
+    let Link { index, name: _, kind, mac, mtu, up, promiscuous, alias, master, lower, group, addresses, device } = link;
     let other = host.all[value.index(host.all.len())].id;
-    match which % 11 {
+    match which % 12 {
         0 => *index += 1,
         1 => set(
             kind,
@@ -139,6 +140,15 @@ fn nudge_link(link: &mut Link, which: usize, host: &Host, value: Index) {
         6 => set(master, value, [None, Some(7)]),
         7 => set(lower, value, [None, Some(7)]),
         8 => set(group, value, [0, host.settings.nursery()]),
+        10 => set(
+            device,
+            value,
+            [
+                None,
+                Some(DeviceOwner { uid: 0, gid: 0, mode: 0o600 }),
+                Some(DeviceOwner { uid: 107, gid: 107, mode: 0o660 }),
+            ],
+        ),
         9 => set(addresses, value, [Vec::new(), vec!["192.0.2.1/24".parse().unwrap()]]),
         _ => *promiscuous = !*promiscuous,
     }
@@ -456,13 +466,15 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         per_port_bridge,
         socket_dir,
         socket_owner,
+        device_dir,
+        device_access,
         bridges,
         groups,
         meters,
         zones,
     } = &mut host.settings;
     let few = [IdRange { first: 1, last: 2 }, IdRange { first: 2, last: 900 }];
-    match nudge.fact.index(30) {
+    match nudge.fact.index(32) {
         0 => *synced = !*synced,
         1 => drop(vifs.remove(&id)),
         2 => drop(vifs.insert(id, vif)),
@@ -500,6 +512,11 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         19 => set(qos_type, value, ["", "linux-noop"].map(str::to_owned)),
         20 => *isolate = !*isolate,
         21 => *per_port_bridge = !*per_port_bridge,
+        30 => set(device_dir, value, ["/dev", "/host/dev"].map(PathBuf::from)),
+        31 => {
+            let owned = DeviceAccess { uid: Some(107), gid: Some(107), mode: Some(0o660) };
+            set(device_access, value, [DeviceAccess::default(), owned, DeviceAccess { uid: None, ..owned }]);
+        }
         22 => set(socket_dir, value, [PathBuf::from(SOCKETS), PathBuf::from("/run/elsewhere")]),
         23 => set(groups, value, few),
         24 => set(meters, value, few),

@@ -40,9 +40,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::blocking::blocking;
 use crate::model::{Link, LinkState, SocketState, View};
 
 use super::codec::{LinkCodec, Talk};
+use super::devices::{Changed, Devices};
 use super::request::{Which, get_message, no_such_device};
 use super::sockets::Sockets;
 use super::statistics::{Counters, ResyncReason};
@@ -205,6 +207,7 @@ pub(super) struct Follower {
     links: LinkTable,
     sockets: Option<Sockets>,
     socket_state: SocketState,
+    devices: Option<Devices>,
     view: watch::Sender<View<LinkState>>,
     counters: Arc<Counters>,
     /// When the view is to be published, if it is behind.
@@ -217,6 +220,7 @@ impl Follower {
         connection: Connection,
         receive_buffer: usize,
         sockets: Option<Sockets>,
+        devices: Option<Devices>,
         view: watch::Sender<View<LinkState>>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -226,6 +230,7 @@ impl Follower {
             links: LinkTable::default(),
             sockets,
             socket_state: SocketState::default(),
+            devices,
             view,
             counters,
             publish_at: None,
@@ -244,11 +249,20 @@ impl Follower {
                     None => Err(ResyncReason::ConnectionLost),
                 },
                 () = tokio::time::sleep_until(self.publish_at.unwrap_or(self.published)), if self.publish_at.is_some() => {
+                    self.look_at_devices().await;
                     self.publish();
                     Ok(())
                 }
                 state = changed(&mut self.sockets) => {
                     self.socket_state_is(state);
+                    Ok(())
+                }
+                changed = device_changes(&mut self.devices) => {
+                    match changed {
+                        Changed::Nodes(indices) => indices.into_iter().for_each(|index| self.links.suspect(index)),
+                        Changed::All => self.links.suspect_all(),
+                    }
+                    self.look_at_devices().await;
                     Ok(())
                 }
                 request = requests.recv() => match request {
@@ -274,6 +288,7 @@ impl Follower {
         if request.sockets {
             self.rescan().await;
         }
+        self.look_at_devices().await;
         if self.publish_at.is_some() {
             self.publish();
         }
@@ -287,7 +302,10 @@ impl Follower {
         for wanted in [&[LOOPBACK], touched] {
             let (links, events) = self.connection.get(wanted).await?;
             for link in links {
+                let index = link.index;
                 let news = self.links.seen(link);
+                // What was done may have been to its device.
+                self.links.suspect(index);
                 self.note(news);
             }
             for event in &events {
@@ -314,6 +332,7 @@ impl Follower {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
+        self.look_at_devices().await;
         self.publish();
     }
 
@@ -367,6 +386,28 @@ impl Follower {
         }
     }
 
+    /// Looks at the nodes of macvtaps that may be other than the view has them. When the kernel tells of a new macvtap, it
+    /// has made its node in devtmpfs.
+    async fn look_at_devices(&mut self) {
+        let Some(devices) = &mut self.devices else { return };
+        devices.watch(self.links.has_macvtaps());
+        let suspects = self.links.take_suspects();
+        if suspects.is_empty() {
+            return;
+        }
+        let directory = devices.directory.clone();
+        let look = move |(index, name): (u32, String)| (index, directory.look(index, &name));
+        match blocking(move || suspects.into_iter().map(look).collect::<Vec<_>>()).await {
+            Ok(seen) => {
+                for (index, device) in seen {
+                    let news = self.links.device(index, device);
+                    self.note(news);
+                }
+            }
+            Err(error) => tracing::error!(%error, "looking at the devices of macvtaps broke off"),
+        }
+    }
+
     fn socket_state_is(&mut self, state: SocketState) {
         let news = self.socket_state != state;
         self.socket_state = state;
@@ -395,6 +436,13 @@ async fn changed(sockets: &mut Option<Sockets>) -> SocketState {
     }
 }
 
+async fn device_changes(devices: &mut Option<Devices>) -> Changed {
+    match devices {
+        Some(devices) => devices.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,7 +454,7 @@ mod tests {
         let (sender, mut view) = watch::channel(View::Syncing);
         let counters = Arc::new(Counters::default());
         let (settle, requests) = mpsc::channel(1);
-        tokio::spawn(Follower::new(connection, 1 << 16, None, sender, Arc::clone(&counters)).run(requests));
+        tokio::spawn(Follower::new(connection, 1 << 16, None, None, sender, Arc::clone(&counters)).run(requests));
         let listed = |view: &View<LinkState>| view.ready().is_some_and(|state| state.links.contains_key("lo"));
         view.wait_for(listed).await.unwrap();
         view.mark_unchanged();

@@ -1,7 +1,8 @@
-//! Kernel links over rtnetlink and `/dev/net/tun`, and the directory of vhost-user sockets.
+//! Kernel links over rtnetlink and `/dev/net/tun`, the devices of macvtaps, and the directory of vhost-user sockets.
 //!
-//! This file has the face, [`Links`]. The view is made in `follow.rs` (from `table.rs` and `sockets/`), operations
-//! (`op.rs`) are done in `perform.rs` (with `make.rs`, `uplink.rs`, `transfer.rs`, `request.rs`, `tun.rs` and `sockets/`).
+//! This file has the face, [`Links`]. The view is made in `follow.rs` (from `table.rs`, `devices.rs` and `sockets/`), operations
+//! (`op.rs`) are done in `perform.rs` (with `make.rs`, `uplink.rs`, `transfer.rs`, `request.rs`, `tun.rs`,
+//! `devices.rs` and `sockets/`).
 
 use std::io;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::blocking::blocking;
 use crate::model::{AgentId, LinkState, View, nursery};
 
 mod codec;
+mod devices;
 mod follow;
 mod make;
 mod op;
@@ -31,6 +33,7 @@ mod uplink;
 pub use op::{LinkChange, LinkOp, NewKind, NewLink};
 pub use statistics::{LinkStatistics, ResyncReason};
 
+use devices::{DeviceDirectory, Devices};
 use follow::{Connection, Follower, Settle};
 use request::Which;
 use sockets::{AllowedDirectory, Sockets};
@@ -45,6 +48,9 @@ pub struct LinksConfig {
     /// `[vhostuser] dir`: where vhost-user sockets are allowed, an absolute path. It need not exist. Without
     /// it the view has no sockets, and operations on them fail.
     pub socket_directory: Option<PathBuf>,
+    /// `[macvtap] dir`: where the character devices of macvtaps are, an absolute path. Without it the view has none, and
+    /// operations on them fail.
+    pub device_directory: Option<PathBuf>,
     /// Octets of kernel memory in which notifications may wait (`SO_RCVBUF`). The kernel takes some 3 KiB for
     /// each, and a new tap sends about five. What does not fit is made good by a dump.
     pub receive_buffer: usize,
@@ -54,7 +60,12 @@ pub struct LinksConfig {
 
 impl Default for LinksConfig {
     fn default() -> Self {
-        LinksConfig { socket_directory: None, receive_buffer: 16 << 20, nursery: nursery(&AgentId("vifd".into())) }
+        LinksConfig {
+            socket_directory: None,
+            device_directory: None,
+            receive_buffer: 16 << 20,
+            nursery: nursery(&AgentId("vifd".into())),
+        }
     }
 }
 
@@ -71,6 +82,7 @@ pub struct Links {
     view: watch::Receiver<View<LinkState>>,
     settle: mpsc::Sender<Settle>,
     allowed: Option<AllowedDirectory>,
+    devices: Option<DeviceDirectory>,
     counters: Arc<Counters>,
     nursery: u32,
 }
@@ -88,12 +100,15 @@ impl Links {
         let connection = Connection::open(config.receive_buffer).map_err(LinksError::Netlink)?;
         let allowed = config.socket_directory.map(AllowedDirectory::new);
         let sockets = allowed.clone().map(Sockets::spawn);
+        let directory = config.device_directory.map(DeviceDirectory::new);
+        let devices = directory.clone().map(Devices::new);
         let counters = Arc::new(Counters::default());
         let (sender, view) = watch::channel(View::Syncing);
         let (settle, requests) = mpsc::channel(1);
-        let follower = Follower::new(connection, config.receive_buffer, sockets, sender, Arc::clone(&counters));
+        let follower =
+            Follower::new(connection, config.receive_buffer, sockets, devices, sender, Arc::clone(&counters));
         tokio::spawn(follower.run(requests));
-        Ok(Links { view, settle, allowed, counters, nursery: config.nursery })
+        Ok(Links { view, settle, allowed, devices: directory, counters, nursery: config.nursery })
     }
 
     /// What was counted since the start.
@@ -134,9 +149,9 @@ impl Backend for Links {
             return Vec::new();
         }
         let operations = batch.len();
-        let allowed = self.allowed.clone();
+        let (allowed, devices) = (self.allowed.clone(), self.devices.clone());
         let nursery = self.nursery;
-        let performed = blocking(move || perform::perform(&batch, allowed.as_ref(), nursery)).await;
+        let performed = blocking(move || perform::perform(&batch, allowed.as_ref(), devices.as_ref(), nursery)).await;
         let (outcomes, settled) = match performed {
             Ok(done) => {
                 let written = done.outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{BridgeConfig, DirectMode, FileOwner, MacAddr};
+use crate::model::{BridgeConfig, DeviceAccess, DirectMode, FileOwner, MacAddr};
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,15 @@ pub enum LinkOp {
         bridge: (u32, String),
         /// Whether it comes or goes.
         join: bool,
+    },
+    /// Gives the character device of a macvtap owner and mode, provided that `index` still has this `name`.
+    OwnDevice {
+        /// Kernel index.
+        index: u32,
+        /// Its name, as the guard.
+        name: String,
+        /// How it shall be.
+        access: DeviceAccess,
     },
     /// Makes a directory (and those above it, from the allowed one down) for vhost-user sockets, or puts its
     /// owner and mode right.

@@ -11,6 +11,7 @@ use rtnetlink::packet_route::link::{
 use crate::backend::{Attributed, Outcome};
 use crate::model::Link;
 
+use super::devices::{DeviceDirectory, DeviceError};
 use super::make::{self, bridge_data, bridge_index, check_name, set_flag};
 use super::request::{Requests, Which, no_such_device};
 use super::sockets::{AllowedDirectory, SocketError};
@@ -48,12 +49,20 @@ pub(super) enum OpError {
     Sockets(#[from] SocketError),
     #[error("no directory of vhost-user sockets is configured")]
     NoSocketDirectory,
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("no directory of macvtaps' devices is configured")]
+    NoDeviceDirectory,
 }
 
 impl From<OpError> for Outcome {
     fn from(error: OpError) -> Self {
         match error {
-            OpError::Guard(_) | OpError::Tun(TunError::Exists(_)) => Outcome::Conflict(error.to_string()),
+            OpError::Guard(_)
+            | OpError::Tun(TunError::Exists(_))
+            | OpError::Device(DeviceError::Absent(_) | DeviceError::Another { .. } | DeviceError::NotInSysfs { .. }) => {
+                Outcome::Conflict(error.to_string())
+            }
             _ => Outcome::Failed(error.to_string()),
         }
     }
@@ -64,7 +73,12 @@ impl From<OpError> for Outcome {
 const DELETERS: usize = 32;
 
 /// Does `batch`. An operation that fails does not stop the others.
-pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDirectory>, nursery: u32) -> Performed {
+pub(super) fn perform(
+    batch: &[Attributed<LinkOp>],
+    allowed: Option<&AllowedDirectory>,
+    devices: Option<&DeviceDirectory>,
+    nursery: u32,
+) -> Performed {
     let mut performed = Performed { outcomes: Vec::with_capacity(batch.len()), touched: Vec::new(), sockets: false };
     // Opened for the batch alone, and not before a link is to be touched: nothing of an earlier batch can be
     // left in it.
@@ -87,6 +101,10 @@ pub(super) fn perform(batch: &[Attributed<LinkOp>], allowed: Option<&AllowedDire
                     performed.sockets = true;
                     allowed.ok_or(OpError::NoSocketDirectory).and_then(|dir| Ok(dir.remove_socket(path)?))
                 }
+                LinkOp::OwnDevice { index, name, access } => open(&mut requests).and_then(|requests| {
+                    guard(requests, *index, name, None)?;
+                    Ok(devices.ok_or(OpError::NoDeviceDirectory)?.put_right(*index, name, access)?)
+                }),
                 _ => open(&mut requests).and_then(|requests| on_link(requests, op, nursery)),
             };
             performed.outcomes.push(result.map_or_else(Outcome::from, |()| Outcome::Done));
@@ -107,7 +125,9 @@ fn untold(op: &LinkOp, outcome: &Outcome) -> Vec<Which> {
             let peer = if let NewKind::Veth(peer) = kind { Some(peer) } else { None };
             [Some(link), peer].into_iter().flatten().map(|link| Which::Name(link.name.clone())).collect()
         }
-        LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } => vec![Which::Index(*index)],
+        LinkOp::ChangeLink { index, .. } | LinkOp::DeleteLink { index, .. } | LinkOp::OwnDevice { index, .. } => {
+            vec![Which::Index(*index)]
+        }
         LinkOp::MoveUplink { interface, bridge, .. } => vec![Which::Index(interface.0), Which::Index(bridge.0)],
         LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Vec::new(),
     }
@@ -187,7 +207,7 @@ fn on_link(requests: &mut Requests, op: &LinkOp, nursery: u32) -> Result<(), OpE
             uplink::move_uplink(requests, interface, bridge, *join)
         }
         // `perform` does these itself.
-        LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Ok(()),
+        LinkOp::OwnDevice { .. } | LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Ok(()),
     }
 }
 

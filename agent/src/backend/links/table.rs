@@ -14,7 +14,7 @@ use rtnetlink::packet_route::link::{
     LinkLayerType, LinkMessage, MacVtapMode,
 };
 
-use crate::model::{BridgeConfig, DirectMode, Link, LinkKind, MacAddr, Table};
+use crate::model::{BridgeConfig, DeviceOwner, DirectMode, Link, LinkKind, MacAddr, Table};
 
 /// Attributes in `IFLA_INFO_DATA` of a tun link (`linux/if_link.h`), one octet each. In the kernel since 4.17;
 /// netlink-packet-route hands them on undecoded.
@@ -155,6 +155,10 @@ pub struct LinkTable {
     names: HashMap<u32, String>,
     /// By index; the few links that have any.
     addresses: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// By index: the nodes of macvtaps' character devices, of which the kernel's messages say nothing.
+    macvtaps: BTreeMap<u32, Option<DeviceOwner>>,
+    /// Macvtaps whose nodes have to be looked at.
+    suspects: BTreeSet<u32>,
 }
 
 impl LinkTable {
@@ -174,10 +178,18 @@ impl LinkTable {
             // Of which messages about links say nothing.
             Arc::make_mut(&mut link).addresses = addresses.iter().copied().collect();
         }
+        if matches!(link.kind, LinkKind::Macvtap { .. }) {
+            if let Some(device) = *self.macvtaps.entry(link.index).or_default() {
+                Arc::make_mut(&mut link).device = Some(device);
+            }
+        } else {
+            self.macvtaps.remove(&link.index);
+        }
         if self.by_name.get(&link.name).is_some_and(|known| *known == link) {
             return false;
         }
         self.forget(link.index);
+        self.suspect(link.index);
         self.names.insert(link.index, link.name.clone());
         if let Some(displaced) = self.by_name.insert(link.name.clone(), link) {
             self.names.remove(&displaced.index);
@@ -194,7 +206,42 @@ impl LinkTable {
     /// Forgets a link. Returns whether it was known.
     pub fn gone(&mut self, index: u32) -> bool {
         self.addresses.remove(&index);
+        self.macvtaps.remove(&index);
         self.forget(index)
+    }
+
+    /// Whether there is a macvtap.
+    pub(super) fn has_macvtaps(&self) -> bool {
+        !self.macvtaps.is_empty()
+    }
+
+    /// The node of a link may be another now, if it is a macvtap.
+    pub(super) fn suspect(&mut self, index: u32) {
+        if self.macvtaps.contains_key(&index) {
+            self.suspects.insert(index);
+        }
+    }
+
+    /// The node of every macvtap may be another now.
+    pub(super) fn suspect_all(&mut self) {
+        self.suspects.extend(self.macvtaps.keys());
+    }
+
+    /// Index and name of the macvtaps whose nodes have to be looked at; whoever asks does it.
+    pub(super) fn take_suspects(&mut self) -> Vec<(u32, String)> {
+        let suspects = std::mem::take(&mut self.suspects);
+        suspects.into_iter().filter_map(|index| Some((index, self.names.get(&index)?.clone()))).collect()
+    }
+
+    /// Takes in how the node of a macvtap is. Returns whether that is news.
+    pub(super) fn device(&mut self, index: u32, device: Option<DeviceOwner>) -> bool {
+        let Some(known) = self.macvtaps.get_mut(&index) else { return false };
+        let news = *known != device;
+        *known = device;
+        if news && let Some(link) = self.names.get(&index).and_then(|name| self.by_name.get_mut(name)) {
+            Arc::make_mut(link).device = device;
+        }
+        news
     }
 
     /// Takes in that a link, which need not be known yet, has an address, or has it no more. Returns whether that is news.
@@ -334,6 +381,34 @@ mod tests {
         assert!(!table.address(1, addresses[1], false));
         table.seen(link(1, "c"));
         assert!(of(&table, "c").is_empty() && table.addresses.is_empty());
+    }
+
+    #[test]
+    fn the_device_of_a_macvtap_stays_with_it_and_is_looked_at_when_something_changes() {
+        let macvtap = |name| Link::new(7, name, LinkKind::Macvtap { mode: None });
+        let device = Some(DeviceOwner { uid: 107, gid: 0, mode: 0o600 });
+        let mut table = LinkTable::default();
+        table.seen(link(1, "a"));
+        assert!(!table.has_macvtaps());
+        table.suspect(1);
+        assert_eq!(table.take_suspects(), []);
+        assert!(table.seen(macvtap("b")));
+        assert_eq!(table.take_suspects(), [(7, "b".into())]);
+        assert!(table.device(7, device) && !table.device(7, device));
+        assert!(!table.seen(macvtap("b")), "messages tell of the link without it");
+        assert_eq!((table.by_name["b"].device, table.take_suspects()), (device, Vec::new()));
+        table.seen(macvtap("c"));
+        assert_eq!(table.by_name["c"].device, device);
+        assert_eq!(table.take_suspects(), [(7, "c".into())]);
+        table.suspect_all();
+        assert_eq!(table.take_suspects(), [(7, "c".into())]);
+        // The next one of this index has its own.
+        table.suspect(7);
+        table.gone(7);
+        assert_eq!(table.take_suspects(), []);
+        assert!(!table.device(7, device) && !table.has_macvtaps());
+        table.seen(macvtap("d"));
+        assert_eq!(table.by_name["d"].device, None);
     }
 
     #[test]

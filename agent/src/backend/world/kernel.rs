@@ -5,14 +5,16 @@ use std::sync::Arc;
 use super::{Refusal, World};
 use crate::backend::Outcome;
 use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
-use crate::model::{FileOwner, Link, LinkKind, MacAddr};
+use crate::model::{DeviceOwner, FileOwner, Link, LinkKind, MacAddr};
 
 impl World {
     /// Somebody other than vifd makes a link.
     pub fn add_link(&mut self, name: &str, kind: LinkKind, mac: Option<MacAddr>) {
         self.serial += 1;
         let index = u32::try_from(self.serial).unwrap_or(u32::MAX);
-        let link = Link { mac, ..Link::new(index, name, kind) };
+        // As devtmpfs makes it.
+        let device = matches!(kind, LinkKind::Macvtap { .. }).then_some(DeviceOwner { uid: 0, gid: 0, mode: 0o600 });
+        let link = Link { mac, device, ..Link::new(index, name, kind) };
         self.kernel.links.insert(name.to_owned(), Arc::new(link));
     }
 
@@ -76,6 +78,14 @@ impl World {
                 let interface = self.link(&interface.1)?;
                 interface.master = join.then_some(bridge.0);
                 interface.up = true;
+            }
+            LinkOp::OwnDevice { index, name, access } => {
+                self.is_still(*index, name)?;
+                let link = self.link(name)?;
+                let device = link.device.as_mut().ok_or_else(|| Outcome::Conflict(format!("{name} has no device")))?;
+                device.uid = access.uid.unwrap_or(device.uid);
+                device.gid = access.gid.unwrap_or(device.gid);
+                device.mode = access.mode.unwrap_or(device.mode);
             }
             LinkOp::MakeSocketDirectory { path, owner } => {
                 self.kernel.sockets.directories.insert(path.clone(), owner.clone());
@@ -170,6 +180,13 @@ impl World {
     fn link(&mut self, name: &str) -> Result<&mut Link, Refusal> {
         let link = self.kernel.links.get_mut(name).ok_or_else(|| Outcome::Conflict(format!("no link {name}")))?;
         Ok(Arc::make_mut(link))
+    }
+
+    /// Somebody gives the device of a link an owner or a mode, or takes it away.
+    pub fn set_device(&mut self, name: &str, device: Option<DeviceOwner>) {
+        if let Some(link) = self.kernel.links.get_mut(name) {
+            Arc::make_mut(link).device = device;
+        }
     }
 
     /// Makes the directory of vhost-user sockets.

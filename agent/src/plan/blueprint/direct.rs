@@ -34,6 +34,7 @@ pub(super) fn blueprint(
         mac: vif.address,
         mtu: Some(mtu),
         up: Some(vif.active),
+        device: settings.device_access,
         ..WantedLink::new(name, LinkMaker::Vifd(Make::Macvtap { on: on.to_owned(), mode }))
     });
     Ok(Blueprint { links, ..Blueprint::default() })

@@ -16,7 +16,8 @@ use super::settings::qos_id;
 use super::{Missing, Settings};
 use crate::backend::ovs::{NewQos, StringMap};
 use crate::model::{
-    BridgeConfig, DirectMode, LinkKind, MacAddr, Mark, OpenVSwitchProfile, Parent, ProfileKind, Vif, VifId, VifKind,
+    BridgeConfig, DeviceAccess, DirectMode, LinkKind, MacAddr, Mark, OpenVSwitchProfile, Parent, ProfileKind, Vif,
+    VifId, VifKind,
 };
 
 /// How a port of type `openvswitch` is laid out.
@@ -115,6 +116,8 @@ pub struct WantedLink {
     pub master: Option<String>,
     /// Our mark, on what vifd makes.
     pub alias: Option<String>,
+    /// Who is to get at its character device.
+    pub device: DeviceAccess,
 }
 
 impl WantedLink {
@@ -131,6 +134,7 @@ impl WantedLink {
             promiscuous: false,
             master: None,
             alias: None,
+            device: DeviceAccess::default(),
         }
     }
 }
