@@ -3,7 +3,8 @@
 //! add keys to a row, never a row or a link.
 
 use anyhow::Result;
-use vifd_integration::lab::{Hosts, OsVif, OsVifConfig, Ovs, Record, Switch};
+use serde_json::Value;
+use vifd_integration::lab::{Host, Hosts, LinuxBridgeConfig, OsVif, OsVifConfig, Ovs, Record, Switch, uplinked};
 
 #[test]
 fn ports_and_taps() -> Result<()> {
@@ -101,6 +102,59 @@ fn a_hybrid_plug_follows_the_mtu_of_its_network() -> Result<()> {
     for mtu in [1450, 1400, 9000] {
         hosts.plug(&[record.clone().with_network("mtu", mtu)])?;
     }
+    hosts.unplug(&record)?;
+    hosts.same()
+}
+
+/// A network that the VIF's host has to make, on the fixtures' `eth1`.
+fn provided(fixture: &str) -> Result<Record> {
+    Ok(Record::fixture(fixture)?.with_network("should_provide_bridge", true))
+}
+
+#[test]
+fn a_linux_bridge_on_an_interface_with_addresses_and_routes() -> Result<()> {
+    let ([theirs, ours], outside) = uplinked()?;
+    let before = Host::observe(&ours)?;
+    let osvif = OsVif::with_linux_bridges(theirs.namespace(), &LinuxBridgeConfig::default())?;
+    let mut hosts = Hosts::start(theirs, osvif, ours, "")?;
+    let (one, two) = (provided("bridge-flat")?, provided("bridge-flat")?.numbered(2));
+    let reached = || outside[1].ping("192.0.2.5", 2).map(|ping| ping.received);
+    for _ in 0..2 {
+        hosts.plug(&[one.clone(), two.clone()])?;
+        assert_eq!(reached()?, 2);
+    }
+    // os-vif leaves everything; vifd what somebody still wants.
+    hosts.unplug(&one)?;
+    hosts.same()?;
+    hosts.unplug(&two)?;
+    hosts.becomes(&before)?;
+    assert_eq!(reached()?, 2);
+    Ok(())
+}
+
+#[test]
+fn a_linux_bridge_without_an_interface() -> Result<()> {
+    let (theirs, ours) = (Ovs::start(Switch::Dummy)?, Ovs::start(Switch::Dummy)?);
+    let before = Host::observe(&ours)?;
+    let osvif = OsVif::with_linux_bridges(theirs.namespace(), &LinuxBridgeConfig::default())?;
+    let mut hosts = Hosts::start(theirs, osvif, ours, "")?;
+    let record = provided("bridge-flat")?.with_network("bridge_interface", Value::Null);
+    hosts.plug(std::slice::from_ref(&record))?;
+    hosts.unplug(&record)?;
+    hosts.becomes(&before)
+}
+
+#[test]
+fn a_linux_bridge_that_is_somebody_elses_to_make() -> Result<()> {
+    let ([theirs, ours], _outside) = uplinked()?;
+    let osvif = OsVif::with_linux_bridges(theirs.namespace(), &LinuxBridgeConfig::default())?;
+    let mut hosts = Hosts::start(theirs, osvif, ours, "")?;
+    let record = Record::fixture("bridge-flat")?;
+    hosts.plug(std::slice::from_ref(&record))?;
+    for host in [&hosts.theirs, &hosts.ours] {
+        host.namespace().run("ip", ["link", "add", "brq-flat", "type", "bridge"])?;
+    }
+    hosts.same()?;
     hosts.unplug(&record)?;
     hosts.same()
 }
