@@ -96,9 +96,12 @@ impl<'a> Hand<'a> {
 
         let (results, took) = namespace.enter(|| {
             let kernel = Kernel::open()?;
+            // A pair is made in so many steps that ovs-vswitchd would look again and again while it comes about.
+            let (first, meanwhile): (Vec<_>, Vec<_>) = devices.iter().partition(|one| matches!(one, Device::Pair(_)));
             let start = Instant::now();
+            first.iter().try_for_each(|device| device.make(&kernel))?;
             database.post(&request)?;
-            devices.iter().try_for_each(|device| device.make(&kernel))?;
+            meanwhile.iter().try_for_each(|device| device.make(&kernel))?;
             let results = database.results(&request)?;
             wait_for_ofports(database, &names)?;
             Ok((results, start.elapsed()))

@@ -56,11 +56,9 @@ impl Pair {
         }
 
         let flags = IFF_UP | IFF_PROMISC;
-        // `struct ifinfomsg` of the other end, and its attributes.
+        // `struct ifinfomsg` of the other end, and its attributes. It cannot be up before it has its peer.
         let mut peer = vec![0; 16];
         peer[4..8].copy_from_slice(&(first + 2).to_ne_bytes());
-        peer[8..12].copy_from_slice(&flags.to_ne_bytes());
-        peer[12..16].copy_from_slice(&flags.to_ne_bytes());
         peer.extend(attribute(IFLA_IFNAME, &with_nul(outer)));
         peer.extend(attribute(IFLA_MTU, &MTU.to_ne_bytes()));
         let mut message = Message::new(RTM_NEWLINK, flags).about(first + 1).creating();
@@ -70,8 +68,8 @@ impl Pair {
         message.attribute(IFLA_LINKINFO, &info("veth", &attribute(VETH_INFO_PEER, &peer)));
         kernel.ask(message).with_context(|| format!("making the pair {inner} and {outer}"))?;
         // A mark is not taken with the making.
-        for index in first..first + 3 {
-            let mut message = Message::new(RTM_NEWLINK, 0).about(index);
+        for (index, flags) in [(first, 0), (first + 1, 0), (first + 2, flags)] {
+            let mut message = Message::new(RTM_NEWLINK, flags).about(index);
             message.attribute(IFLA_IFALIAS, self.alias.as_bytes());
             kernel.ask(message).with_context(|| format!("marking link {index}"))?;
         }
