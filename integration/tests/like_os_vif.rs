@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use serde_json::Value;
-use vifd_integration::lab::{Host, Hosts, LinuxBridgeConfig, OsVif, OsVifConfig, Ovs, Record, Switch, uplinked};
+use vifd_integration::lab::{Host, Hosts, LinuxBridgeConfig, OsVif, OsVifConfig, Ovs, Record, Switch, Vifd, uplinked};
 
 #[test]
 fn ports_and_taps() -> Result<()> {
@@ -117,7 +117,9 @@ fn a_linux_bridge_on_an_interface_with_addresses_and_routes() -> Result<()> {
     let before = Host::observe(&ours)?;
     let osvif = OsVif::with_linux_bridges(theirs.namespace(), &LinuxBridgeConfig::default())?;
     let mut hosts = Hosts::start(theirs, osvif, ours, "")?;
-    let (one, two) = (provided("bridge-flat")?, provided("bridge-flat")?.numbered(2));
+    // Of an interface that is somebody else's vifd lowers no MTU, as os-vif does: the network has that of eth1.
+    let record = provided("bridge-flat")?.with_network("mtu", 1500);
+    let (one, two) = (record.clone(), record.numbered(2));
     let reached = || outside[1].ping("192.0.2.5", 2).map(|ping| ping.received);
     for _ in 0..2 {
         hosts.plug(&[one.clone(), two.clone()])?;
@@ -129,6 +131,24 @@ fn a_linux_bridge_on_an_interface_with_addresses_and_routes() -> Result<()> {
     hosts.unplug(&two)?;
     hosts.becomes(&before)?;
     assert_eq!(reached()?, 2);
+    Ok(())
+}
+
+/// os-vif gives the interface the network's MTU. There may be other networks on it: vifd raises it where it has to.
+#[test]
+fn the_mtu_of_an_uplink_grows_and_never_shrinks() -> Result<()> {
+    let ([_, ours], _outside) = uplinked()?;
+    let mut vifd = Vifd::beside(&ours)?;
+    vifd.start()?;
+    let record = provided("bridge-flat")?;
+    for (mtu, bridge, uplink) in [(1450, 1450, 1500), (1600, 1600, 1600), (1400, 1400, 1600)] {
+        vifd.put(&record.clone().with_network("mtu", mtu))?;
+        vifd.until("the MTU is as it should", |_| {
+            let links = ours.namespace().links()?;
+            let has = |name: &str| links.iter().find(|(of, _)| of == name).map(|(_, link)| link.mtu);
+            Ok((has("brq-flat") == Some(bridge) && has("eth1") == Some(uplink)).then_some(()))
+        })?;
+    }
     Ok(())
 }
 

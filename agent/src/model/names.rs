@@ -101,7 +101,7 @@ pub fn cut_name(prefix: &str, id: VifId) -> String {
 /// The mark on a kernel link (`ifalias`): format version, agent, and which VIF it is for.
 ///
 /// Text forms: `vifd/1 AGENT VIF`, with ` preserve` behind it where the link stays when its VIF goes; `vifd/1 AGENT
-/// shared`, with ` uplink=NAME` behind it where it is a bridge that took an interface in. A format that we do not know
+/// shared`, or `vifd/1 AGENT unwanted` when the last VIF that wanted it has gone and a guest has not, with ` uplink=NAME` behind it where it is a bridge that took an interface in. A format that we do not know
 /// is kept as `Newer` and left alone; the second form is one of those to releases before 0.3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -118,6 +118,8 @@ pub enum Mark {
     Shared {
         /// By which agent.
         agent: AgentId,
+        /// Whether the last VIF that wanted it was taken away by name, so that it goes as soon as it can.
+        unwanted: bool,
         /// The interface whose addresses and routes a bridge took over, and that gets them back.
         uplink: Option<String>,
     },
@@ -127,6 +129,7 @@ pub enum Mark {
 
 /// Words of a mark.
 const SHARED: &str = "shared";
+const UNWANTED: &str = "unwanted";
 const UPLINK: &str = "uplink=";
 
 /// The link group (`IFLA_GROUP`) that a link of `agent`'s is in from the moment it is made until it has its mark, so that
@@ -157,20 +160,23 @@ impl Mark {
         Some(match (of.parse(), more) {
             (Ok(vif), None) => Mark::Made { agent, vif, preserve: false },
             (Ok(vif), Some("preserve")) => Mark::Made { agent, vif, preserve: true },
-            (Err(_), None) if of == SHARED => Mark::Shared { agent, uplink: None },
-            (Err(_), Some(more)) if of == SHARED => match more.strip_prefix(UPLINK) {
-                Some(uplink) => Mark::Shared { agent, uplink: Some(uplink.to_owned()) },
-                None => newer(),
-            },
+            (Err(_), more) if of == SHARED || of == UNWANTED => {
+                let unwanted = of == UNWANTED;
+                match more.map(|more| more.strip_prefix(UPLINK)) {
+                    None => Mark::Shared { agent, unwanted, uplink: None },
+                    Some(Some(uplink)) => Mark::Shared { agent, unwanted, uplink: Some(uplink.to_owned()) },
+                    Some(None) => newer(),
+                }
+            }
             _ => newer(),
         })
     }
 
     /// The text of the mark that `agent` puts on what several VIFs share.
     #[must_use]
-    pub fn shared_text(agent: &AgentId, uplink: Option<&str>) -> String {
+    pub fn shared_text(agent: &AgentId, unwanted: bool, uplink: Option<&str>) -> String {
         let uplink = uplink.map(|uplink| format!(" {UPLINK}{uplink}")).unwrap_or_default();
-        format!("vifd/1 {agent} {SHARED}{uplink}")
+        format!("vifd/1 {agent} {}{uplink}", if unwanted { UNWANTED } else { SHARED })
     }
 
     /// The text of the mark that `agent` puts on what it makes for `vif`.
@@ -200,9 +206,9 @@ mod tests {
             let mark = Mark::Made { agent: agent.clone(), vif, preserve };
             assert_eq!(Mark::parse(&Mark::text(&agent, vif, preserve)), Some(mark));
         }
-        for uplink in [None, Some("eth1")] {
-            let mark = Mark::Shared { agent: agent.clone(), uplink: uplink.map(str::to_owned) };
-            assert_eq!(Mark::parse(&Mark::shared_text(&agent, uplink)), Some(mark));
+        for (unwanted, uplink) in [(false, None), (true, None), (false, Some("eth1")), (true, Some("eth1"))] {
+            let mark = Mark::Shared { agent: agent.clone(), unwanted, uplink: uplink.map(str::to_owned) };
+            assert_eq!(Mark::parse(&Mark::shared_text(&agent, unwanted, uplink)), Some(mark));
         }
         assert_eq!(Mark::parse("vifd/1 vifd shared with=x"), Some(Mark::Newer("vifd/1 vifd shared with=x".into())));
         let later = format!("{} x", Mark::text(&agent, vif, true));

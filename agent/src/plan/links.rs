@@ -480,7 +480,13 @@ impl Work<'_> {
         };
         let member = interface.master == Some(bridge.index);
         if member && interface.addresses.is_empty() {
-            return true;
+            let Some(mtu) = wanted.mtu.filter(|mtu| ours && interface.mtu < *mtu) else { return true };
+            // Other networks may be on the interface: what it carries may grow, and never shrinks.
+            if !self.is_seen_to(wanted, found) {
+                let change = Box::new(LinkChange { mtu: Some(mtu), ..LinkChange::default() });
+                found.links.push(LinkOp::ChangeLink { index: interface.index, name: interface.name.clone(), change });
+            }
+            return false;
         }
         if !ours && !member {
             found.conflict.get_or_insert(format!(

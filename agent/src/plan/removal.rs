@@ -12,7 +12,7 @@ use super::links::move_uplink;
 use super::sub_ports::unmark;
 use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
 use crate::backend::Party;
-use crate::backend::links::LinkOp;
+use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::model::{Interface, Link, LinkKind, Mark, Observed, VifId};
 
@@ -60,6 +60,8 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
             remove_vif(work, id, owned);
         }
     }
+    let sweeps = views_ready && desired.synced && !inputs.orders.paused;
+    let unshared = if sweeps { unshared(work, inventory, &wanted) } else { Vec::new() };
     for id in &desired.deleted {
         if let Some(missing) = missing_view(inputs.observed) {
             // What cannot be seen is not known to be gone.
@@ -68,7 +70,8 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
                 work.judge(*id, Verdict::Waiting(missing), Facts::default());
             }
         } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
-            if inputs.in_flight.contains(id) {
+            // A VIF that shared what nobody wants any more is gone when that is: nobody else would ask for it.
+            if inputs.in_flight.contains(id) || !unshared.is_empty() {
                 judged.insert(*id);
                 work.judge(*id, Verdict::Removing, Facts::default());
             } else {
@@ -76,8 +79,8 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
             }
         }
     }
-    if views_ready && desired.synced && !inputs.orders.paused {
-        sweep(work, inventory, wanted);
+    if sweeps {
+        sweep(work, inventory, unshared, wanted);
     }
     leave_out_what_goes(work);
     judged
@@ -205,7 +208,7 @@ fn orphaned_socket(work: &Work<'_>, interface: &Interface) -> Option<PathBuf> {
 
 /// What is left over beside the VIFs: trunk bridges of ours without ports, QoS rows of ours without a port, shared links
 /// that nobody wants, links that a crash has left half made.
-fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) {
+fn sweep(work: &mut Work<'_>, inventory: &Inventory, unshared: Vec<LinkOp>, wanted: impl Fn(&str) -> bool) {
     let settings = work.inputs.settings;
     let mut ovs = Vec::new();
     if work.inputs.holds.in_force(Party::All, OVSDB, work.now).is_none() {
@@ -225,38 +228,44 @@ fn sweep(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bo
     if work.inputs.holds.in_force(Party::All, LINKS, work.now).is_none() {
         // One that is being made just now has its mark when the operation gets there, and is left alone.
         links.extend(inventory.half_made.values().map(|link| delete_link(link)));
-        links.extend(unshared(work, inventory, wanted));
+        links.extend(unshared);
     }
     work.emit(None, links, ovs);
 }
 
 /// What is to be done about shared links of ours that no VIF wants any more.
 fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> bool) -> Vec<LinkOp> {
+    let inputs = work.inputs;
     // VIFs that are nothing but a place in such a bridge have nothing that says so: no record is no news of them.
-    let told = !work.inputs.desired.vifs.is_empty() || !work.inputs.desired.deleted.is_empty();
-    let Some(state) = work.inputs.observed.links.ready().filter(|_| told && work.plan.stopped_removals.is_empty())
-    else {
-        return Vec::new();
-    };
+    let told = (!inputs.desired.vifs.is_empty() || !inputs.desired.deleted.is_empty())
+        && work.plan.stopped_removals.is_empty();
+    let Some(state) = inputs.observed.links.ready() else { return Vec::new() };
     let is_wanted = |link: &Link| work.wanted_shares.contains(&link.name) || wanted(&link.name);
     let mut ops = Vec::new();
     for link in inventory.shared_links.values().filter(|link| !is_wanted(link)) {
-        let uplink = match link.alias.as_deref().and_then(Mark::parse) {
-            Some(Mark::Shared { uplink, .. }) => uplink.and_then(|uplink| state.links.get(&uplink)),
-            _ => None,
+        let Some(Mark::Shared { unwanted, uplink: named, .. }) = link.alias.as_deref().and_then(Mark::parse) else {
+            continue;
         };
-        let is_uplink = |other: &Link| uplink.is_some_and(|uplink| uplink.index == other.index);
-        // The netdev of a port that is gone is no guest, and there may be nobody left to ask once ovs-vswitchd has
-        // removed it.
-        let uses = |other: &Link| {
-            (other.master == Some(link.index) || other.lower == Some(link.index))
-                && !work.is_held_by_vswitchd(&other.name)
-        };
-        if state.links.values().any(|other| uses(other) && !is_uplink(other)) {
-            // A guest that vifd never heard of, or that is still there.
+        if !told && !unwanted {
             continue;
         }
-        match uplink.filter(|uplink| uplink.master == Some(link.index)) {
+        let uplink = named.as_ref().and_then(|uplink| state.links.get(uplink));
+        let is_uplink = |other: &Link| uplink.is_some_and(|uplink| uplink.index == other.index);
+        // A guest that is still there, or one that vifd never heard of; the netdev of a port that is gone is none.
+        let uses = |other: &Link| {
+            (other.master == Some(link.index) || other.lower == Some(link.index))
+                && !is_uplink(other)
+                && !work.is_held_by_vswitchd(&other.name)
+        };
+        let is_used = state.links.values().any(|other| uses(other));
+        let joined = uplink.filter(|uplink| uplink.master == Some(link.index));
+        if (is_used || joined.is_some()) && !unwanted {
+            let alias = Some(Mark::shared_text(&inputs.settings.agent, true, named.as_deref()));
+            let change = Box::new(LinkChange { alias, ..LinkChange::default() });
+            ops.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change });
+        }
+        match joined {
+            _ if is_used => {}
             Some(uplink) => ops.push(move_uplink(uplink, link, false)),
             // An address without an interface to go back to stays where it is.
             None if !link.addresses.is_empty() => {}

@@ -86,6 +86,7 @@ impl Case {
     /// Plans and applies until nothing is planned.
     pub(crate) fn converge(&mut self) -> &mut Self {
         let now = Instant::now();
+        let mut gone = BTreeSet::new();
         for round in 1.. {
             assert!(round < 9, "it does not converge:\n{}", self.text);
             let observed = self.world.observed();
@@ -101,6 +102,9 @@ impl Case {
                 settings: &self.settings,
             };
             let plan = plan(inputs, self.memo.as_mut().unwrap_or(&mut Memo::default()), now);
+            // As the source does when it is told.
+            self.desired.deleted.retain(|id| !plan.gone.contains(id));
+            gone.extend(plan.gone.iter().copied());
             // As the reconciler does.
             if self.desired.synced {
                 self.orders.stopped = plan.stopped_removals.iter().copied().collect();
@@ -110,7 +114,7 @@ impl Case {
                     let plugged = if judgement.plugged { "plugged, " } else { "" };
                     let _ = writeln!(self.text, "  {id}: {plugged}{:?}", judgement.verdict);
                 }
-                for id in &plan.gone {
+                for id in &gone {
                     let _ = writeln!(self.text, "  {id}: gone");
                 }
                 if !plan.stopped_removals.is_empty() {

@@ -347,7 +347,7 @@ fn marked(mut blueprint: Blueprint, vif: &Vif, settings: &Settings) -> Blueprint
         let LinkMaker::Vifd(make) = &link.maker else { continue };
         let uplink = if let Make::Bridge { uplink, .. } = make { uplink.as_deref() } else { None };
         link.alias = Some(match link.shared {
-            true => Mark::shared_text(&settings.agent, uplink),
+            true => Mark::shared_text(&settings.agent, false, uplink),
             false => Mark::text(&settings.agent, vif.id, vif.preserve_on_delete),
         });
     }

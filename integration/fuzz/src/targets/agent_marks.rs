@@ -25,9 +25,9 @@ fn link(alias: &str, settings: &Settings) -> bool {
             assert_eq!(Mark::parse(&text), Some(Mark::Made { agent: agent.clone(), vif, preserve }));
             assert_eq!(matches!(owner, Owner::Us { .. }), agent == settings.agent);
         }
-        Some(Mark::Shared { agent, uplink }) => {
-            let text = Mark::shared_text(&agent, uplink.as_deref());
-            assert_eq!(Mark::parse(&text), Some(Mark::Shared { agent: agent.clone(), uplink }));
+        Some(Mark::Shared { agent, unwanted, uplink }) => {
+            let text = Mark::shared_text(&agent, unwanted, uplink.as_deref());
+            assert_eq!(Mark::parse(&text), Some(Mark::Shared { agent: agent.clone(), unwanted, uplink }));
             assert_eq!(matches!(owner, Owner::Us { vif: None, .. }), agent == settings.agent);
         }
     }
