@@ -61,7 +61,7 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
         }
     }
     let sweeps = views_ready && desired.synced && !inputs.orders.paused;
-    let unshared = if sweeps { unshared(work, inventory, &wanted) } else { Vec::new() };
+    let unshared = if inputs.orders.paused { Vec::new() } else { unshared(work, inventory, &wanted) };
     for id in &desired.deleted {
         if let Some(missing) = missing_view(inputs.observed) {
             // What cannot be seen is not known to be gone.
@@ -73,7 +73,9 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
             // A VIF that shared what nobody wants any more is gone when that is: nobody else would ask for it.
             if inputs.in_flight.contains(id) || !unshared.is_empty() {
                 judged.insert(*id);
-                work.judge(*id, Verdict::Removing, Facts::default());
+                let known = sweeps || unshared.is_empty();
+                let verdict = if known { Verdict::Removing } else { Verdict::Waiting(Missing::Records) };
+                work.judge(*id, verdict, Facts::default());
             } else {
                 work.plan.gone.insert(*id);
             }
