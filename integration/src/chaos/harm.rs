@@ -41,14 +41,14 @@ pub const HARMS: &[Harm] = &[
         name: "del-port",
         damage: Damage::Port,
         fits: port,
-        does: |ovs, vif| vsctl(ovs, &["del-port", &vif.vif_name()]),
+        does: |ovs, vif| vsctl(ovs, &["del-port", &vif.port_name()]),
     },
     Harm {
         name: "port made again by its hypervisor",
         damage: Damage::Port,
         fits: |guest| guest.form == Form::Tended,
         does: |ovs, vif| {
-            let name = vif.vif_name();
+            let name = vif.port_name();
             vsctl(
                 ovs,
                 &[
@@ -72,13 +72,13 @@ pub const HARMS: &[Harm] = &[
         name: "iface-id changed",
         damage: Damage::Contents,
         fits: port,
-        does: |ovs, vif| vsctl(ovs, &["set", "Interface", &vif.vif_name(), "external_ids:iface-id=other"]),
+        does: |ovs, vif| vsctl(ovs, &["set", "Interface", &vif.port_name(), "external_ids:iface-id=other"]),
     },
     Harm {
         name: "attached-mac removed",
         damage: Damage::Contents,
         fits: port,
-        does: |ovs, vif| vsctl(ovs, &["remove", "Interface", &vif.vif_name(), "external_ids", "attached-mac"]),
+        does: |ovs, vif| vsctl(ovs, &["remove", "Interface", &vif.port_name(), "external_ids", "attached-mac"]),
     },
     Harm {
         name: "mark of the interface removed",
@@ -86,7 +86,7 @@ pub const HARMS: &[Harm] = &[
         fits: port,
         does: |ovs, vif| {
             let keys = ["vifd-owner", "vifd-vif", "vifd-format"];
-            vsctl(ovs, &[&["remove", "Interface", &vif.vif_name(), "external_ids"], &keys[..]].concat())
+            vsctl(ovs, &[&["remove", "Interface", &vif.port_name(), "external_ids"], &keys[..]].concat())
         },
     },
     Harm {
@@ -95,14 +95,14 @@ pub const HARMS: &[Harm] = &[
         fits: port,
         does: |ovs, vif| {
             let keys = ["vifd-owner", "vifd-vif", "vifd-format"];
-            vsctl(ovs, &[&["remove", "Port", &vif.vif_name(), "external_ids"], &keys[..]].concat())
+            vsctl(ovs, &[&["remove", "Port", &vif.port_name(), "external_ids"], &keys[..]].concat())
         },
     },
     Harm {
         name: "QoS cleared",
         damage: Damage::Contents,
         fits: port,
-        does: |ovs, vif| vsctl(ovs, &["clear", "Port", &vif.vif_name(), "qos"]),
+        does: |ovs, vif| vsctl(ovs, &["clear", "Port", &vif.port_name(), "qos"]),
     },
     Harm { name: "tap deleted", damage: Damage::Link, fits: tap, does: |ovs, vif| ip(ovs, &["del", &vif.vif_name()]) },
     Harm {
@@ -121,13 +121,13 @@ pub const HARMS: &[Harm] = &[
         name: "flows of its port deleted",
         damage: Damage::Contents,
         fits: Guest::has_flows,
-        does: |ovs, vif| ofctl(ovs, "del-flows", &format!("in_port={}", vif.vif_name())),
+        does: |ovs, vif| ofctl(ovs, "del-flows", &format!("in_port={}", vif.port_name())),
     },
     Harm {
         name: "flows of its port changed",
         damage: Damage::Contents,
         fits: Guest::has_flows,
-        does: |ovs, vif| ofctl(ovs, "mod-flows", &format!("in_port={},actions=drop", vif.vif_name())),
+        does: |ovs, vif| ofctl(ovs, "mod-flows", &format!("in_port={},actions=drop", vif.port_name())),
     },
     Harm {
         name: "everybody's outputs deleted",
@@ -141,7 +141,52 @@ pub const HARMS: &[Harm] = &[
         fits: tap,
         does: |ovs, vif| ip(ovs, &["set", &vif.vif_name(), "address", "02:00:00:00:00:01"]),
     },
+    Harm {
+        name: "Linux bridge deleted",
+        damage: Damage::Contents,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["del", &links(vif)[0]]),
+    },
+    Harm {
+        name: "veth pair deleted",
+        damage: Damage::Link,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["del", &links(vif)[1]]),
+    },
+    Harm {
+        name: "Linux bridge set down",
+        damage: Damage::Contents,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["set", &links(vif)[0], "down"]),
+    },
+    Harm {
+        name: "veth taken from its bridge",
+        damage: Damage::Contents,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["set", &links(vif)[1], "nomaster"]),
+    },
+    Harm {
+        name: "veth renamed",
+        damage: Damage::Contents,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["set", &links(vif)[1], "name", &format!("x{}", &links(vif)[1][3..])]),
+    },
+    Harm {
+        name: "mark of a veth wiped",
+        damage: Damage::Contents,
+        fits: hybrid,
+        does: |ovs, vif| ip(ovs, &["set", &links(vif)[1], "alias", ""]),
+    },
 ];
+
+/// The links of a hybrid VIF.
+fn links(vif: &Record) -> [String; 3] {
+    vif.hybrid_links().unwrap_or_default()
+}
+
+fn hybrid(guest: &Guest) -> bool {
+    guest.form == Form::Hybrid
+}
 
 /// What a hypervisor does when a guest with a tended port starts.
 pub(super) fn start_guest(ovs: &Ovs, vif: &Record) -> Result<()> {

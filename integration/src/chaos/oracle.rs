@@ -75,7 +75,7 @@ const ASKED: &[(&str, &[&str])] = &[
 fn honoured(judged: &Judged<'_>) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (guest, record) in judged.records()? {
-        let name = record.vif_name();
+        let name = record.port_name();
         let mut expect = |what: &str, is: String, wanted: String| {
             if is != wanted {
                 wrong.push(format!("{name} ({:?} {}): {what} is {is:?}, not {wanted:?}", guest.form, guest.number));
@@ -101,6 +101,29 @@ fn honoured(judged: &Judged<'_>) -> Result<Vec<String>> {
             expect("ofport > 0", (number > 0).to_string(), "true".into());
             expect("its port's interfaces", references(port, "interfaces").join(" "), text(interface, "_uuid").into());
         }
+        if let Some(links) = record.hybrid_links() {
+            let found: Vec<Option<&Link>> = links.iter().map(|name| judged.after.links.get(name)).collect();
+            let [Some(bridge), Some(inner), Some(outer)] = found[..] else {
+                wrong.push(format!("{name} (Hybrid {}): of {links:?} there are {found:?}", guest.number));
+                continue;
+            };
+            let mark = format!("vifd/1 vifd {}", record.id());
+            for (link, kind, master) in
+                [(bridge, "bridge", None), (inner, "veth", Some(&links[0])), (outer, "veth", None)]
+            {
+                expect("kind", link.kind.clone(), kind.into());
+                expect("up", link.up.to_string(), "true".into());
+                expect("mark", link.alias.clone(), mark.clone());
+                expect("master", format!("{:?}", link.master), format!("{:?}", master.cloned()));
+            }
+            for end in [inner, outer] {
+                expect("mtu", end.mtu.to_string(), guest.mtu.to_string());
+                expect("promiscuous", end.promiscuous.to_string(), "true".into());
+            }
+            if judged.switch == Switch::Userspace {
+                expect("in the datapath", judged.after.taken.contains(&outer.index).to_string(), "true".into());
+            }
+        }
         if guest.form.has_tap() {
             let Some(link) = judged.after.links.get(&name) else {
                 wrong.push(format!("{name} ({:?} {}): there is no such link", guest.form, guest.number));
@@ -124,9 +147,10 @@ fn leaks(judged: &Judged<'_>) -> Result<Vec<String>> {
     let records = judged.records()?;
     let ids: BTreeSet<String> = records.iter().map(|(_, record)| record.id()).collect();
     let with = |has: fn(&Guest) -> bool| -> BTreeSet<String> {
-        records.iter().filter(|(guest, _)| has(guest)).map(|(_, record)| record.vif_name()).collect()
+        records.iter().filter(|(guest, _)| has(guest)).map(|(_, record)| record.port_name()).collect()
     };
-    let (ports, taps) = (with(|guest| guest.form.has_port()), with(|guest| guest.form.has_tap()));
+    let (ports, mut wanted) = (with(|guest| guest.form.has_port()), with(|guest| guest.form.has_tap()));
+    wanted.extend(records.iter().filter_map(|(_, record)| record.hybrid_links()).flatten());
     for table in ["Port", "Interface", "QoS"] {
         for row in judged.after.table(table) {
             let owner = entry(row, "external_ids", "vifd-vif");
@@ -155,7 +179,7 @@ fn leaks(judged: &Judged<'_>) -> Result<Vec<String>> {
         }
     }
     for name in judged.after.links.keys() {
-        if !taps.contains(name) && !is_foreign(name) {
+        if !wanted.contains(name) && !is_foreign(name) {
             wrong.push(format!("link {name} is nobody's"));
         }
     }
@@ -233,7 +257,7 @@ fn identity(judged: &Judged<'_>) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (guest, record) in judged.records()? {
         let Some(touch) = judged.touched.get(&guest.number) else { continue };
-        let name = record.vif_name();
+        let name = record.port_name();
         let rows = |table: &str| (judged.before.named(table, &name), judged.after.named(table, &name));
         for (table, columns) in ASKED.iter().filter(|(table, _)| ["Port", "Interface"].contains(table)) {
             let (Some(before), Some(after)) = rows(table) else { continue };
@@ -282,7 +306,7 @@ fn flows(judged: &Judged<'_>) -> Result<Vec<String>> {
     let (before, after) = (&judged.before.flows, &judged.after.flows);
     let mut numbers = BTreeSet::new();
     for (guest, record) in judged.records()?.into_iter().filter(|(guest, _)| guest.has_flows()) {
-        let name = record.vif_name();
+        let name = record.port_name();
         let Some(number) = judged.after.number_of(&name) else { continue };
         numbers.insert(number);
         if classified(after, number).is_none() {

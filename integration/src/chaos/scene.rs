@@ -162,7 +162,7 @@ impl Scene {
         self.ovs.ofctl(["-O", "OpenFlow14", "add-flow", &switch, "cookie=0x50b,table=99,actions=drop"])?;
         let mut command: Vec<String> = vec!["--no-wait".into()];
         for guest in self.wanted.guests.values().filter(|guest| guest.form.has_port()) {
-            let name = self.record(guest)?.vif_name();
+            let name = self.record(guest)?.port_name();
             command.extend(["--".into(), "set".into(), "Interface".into(), name.clone()]);
             command.push(format!("external_ids:somebody=stamp-{}", guest.number));
             command.push(format!("other_config:somebody=stamp-{}", guest.number));

@@ -27,6 +27,8 @@ pub enum Form {
     Tended,
     /// A tap that is attached to nothing.
     Generic,
+    /// A Linux bridge and a veth pair, one end of which is the port. Its guest is not there.
+    Hybrid,
 }
 
 impl Form {
@@ -34,7 +36,9 @@ impl Form {
     #[must_use]
     pub fn on(switch: Switch) -> &'static [Form] {
         match switch {
-            Switch::Dummy => &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Port, Form::Tended, Form::Generic],
+            Switch::Dummy => {
+                &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Port, Form::Tended, Form::Generic, Form::Hybrid]
+            }
             Switch::Userspace | Switch::Kernel | Switch::Dpdk => {
                 &[Form::Tap, Form::Tap, Form::Multiqueue, Form::Generic]
             }
@@ -44,7 +48,7 @@ impl Form {
     /// Whether vifd makes a tap.
     #[must_use]
     pub fn has_tap(self) -> bool {
-        !matches!(self, Form::Port | Form::Tended)
+        !matches!(self, Form::Port | Form::Tended | Form::Hybrid)
     }
 
     /// Whether it is a port of Open vSwitch.
@@ -60,6 +64,7 @@ impl Form {
             Form::Port => "openvswitch-create-port",
             Form::Tended => "openvswitch",
             Form::Generic => "generic",
+            Form::Hybrid => "bridge-hybrid",
         }
     }
 }
