@@ -78,7 +78,9 @@ impl<'b> Berth<'b> {
             return Some(Berth { bridge, port, of: of.parent, vlan: Some(of.vlan), active: of.active });
         }
         let port = blueprint.managed_port(settings)?;
-        Some(Berth { bridge: &port.bridge, port: &port.name, of: id, vlan: None, active: true })
+        // What a trunk that is not active sends by its trunk bridge arrives here all the same.
+        let active = blueprint.sub_port.as_ref().is_none_or(|of| of.active);
+        Some(Berth { bridge: &port.bridge, port: &port.name, of: id, vlan: None, active })
     }
 }
 
