@@ -49,7 +49,7 @@ mod vm;
 mod wait;
 
 pub use compare::{Host, differences};
-pub use device::{Device, character_device};
+pub use device::{Device, character_device, open_as};
 pub use dhcp::{DhcpServer, dhcp_lease};
 pub use emulated::Emulated;
 pub use flow_rows::FlowRow;

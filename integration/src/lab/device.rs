@@ -46,6 +46,26 @@ impl Device<'_> {
     }
 }
 
+/// Opens the node of a macvtap's character device as a hypervisor that is not root's does: as the user and the group with the
+/// number `id`, whole frames without a header. Reading and writing never wait.
+///
+/// # Errors
+/// When the node is not for that user, or somebody else has it open.
+pub fn open_as(namespace: &Namespace, node: &Path, name: &str, id: u32) -> Result<File> {
+    namespace.enter(|| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(O_NONBLOCK);
+        // Of this thread alone, which ends with this: the C library would change those of the process.
+        rustix::thread::set_thread_groups(&[]).context("giving up groups")?;
+        let (user, group) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
+        rustix::thread::set_thread_res_gid(group, group, group).context("another group")?;
+        rustix::thread::set_thread_res_uid(user, user, user).context("another user")?;
+        let file = options.open(node).with_context(|| format!("opening {} as {id}", node.display()))?;
+        ioctl::set_interface(&file, name, IFF_TAP | IFF_NO_PI).with_context(|| format!("taking {name} (TUNSETIFF)"))?;
+        Ok(file)
+    })
+}
+
 /// A node of our own for the character device of a macvtap: whether there is one in `/dev` is udev's business.
 struct Node(tempfile::TempDir);
 
