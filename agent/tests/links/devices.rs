@@ -19,6 +19,9 @@ const ROOTS: DeviceOwner = DeviceOwner { uid: 0, gid: 0, mode: 0o600 };
 const ACCESS: DeviceAccess = DeviceAccess { uid: Some(12345), gid: None, mode: Some(0o660) };
 const HYPERVISORS: DeviceOwner = DeviceOwner { uid: 12345, gid: 0, mode: 0o660 };
 
+/// Puts something at a path.
+type Put<'a> = &'a dyn Fn(&Path);
+
 /// Gives this thread, and those that it starts, the `/sys` of its network namespace.
 fn own_sysfs() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of its own");
@@ -119,7 +122,7 @@ fn nothing_but_the_device_of_the_macvtap_is_changed() {
         device_is(&mut view, "none", None).await;
 
         let file = scratch.path().join("file");
-        let in_its_place: [(&str, &dyn Fn(&Path)); 4] = [
+        let in_its_place: [(&str, Put<'_>); 4] = [
             ("a link to a file", &|path| symlink(&file, path).unwrap()),
             ("a link to another's device", &|path| symlink(&others, path).unwrap()),
             ("a file", &|path| fs::write(path, "").unwrap()),

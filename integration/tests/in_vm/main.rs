@@ -2,5 +2,6 @@
 //! (`docs/testing.md`), all of them in one boot. `cargo test -p vifd-integration --test in_vm NAME` plays one.
 
 mod links;
+mod macvtaps;
 mod nics;
 mod openvswitch;
