@@ -168,7 +168,8 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
         generation: 1,
         address: Some(MacAddr([0x52, 0x54, 0, 0, 0, number])),
         active,
-        preserve_on_delete: preserve,
+        // Of a sub-port there is nothing on the host to preserve.
+        preserve_on_delete: preserve && !matches!(shape, Shape::Sub { .. }),
         has_traffic_filtering: false,
         plugin: Some("ovs".into()),
         kind,
@@ -513,6 +514,11 @@ impl Host {
                 expected.mtu = after.mtu;
                 if link.master.is_none() || name == "eth0" {
                     expected.master = after.master;
+                }
+                // A bridge of ours that goes lets go of the guest's device in it.
+                let is_there = |index: u32| self.world.kernel.links.values().any(|other| other.index == index);
+                if link.master.is_some_and(|master| !is_there(master)) {
+                    expected.master = None;
                 }
                 // An interface that a bridge takes in goes up, and the bridge has its addresses.
                 if name == "eth0" || link.kind == (LinkKind::Other("openvswitch".to_owned())) {
