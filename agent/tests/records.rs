@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 use serde_json::{Map, Value, json};
+use vifd::config::Config;
 use vifd::model::{Direction, Ethertype, Protocol, Rule, VifKind};
+use vifd::plan::blueprint::{Blueprint, Layout, blueprint};
 use vifd::record::{self, Limits, MAX_BYTES, Record, Refused, decode, to_native};
 
 fn repository(path: &str) -> PathBuf {
@@ -110,6 +112,22 @@ fn the_examples_are_good() {
     assert_eq!(examples.len(), 5);
     for (name, example) in examples {
         assert_eq!(read(&example).unwrap_or_else(|refused| panic!("{name}: {refused}")).warnings, [], "{name}");
+    }
+}
+
+/// Every record that docs/records.md shows whole is good, and something is made of it. What is cut has an ellipsis.
+#[test]
+fn the_records_of_the_documentation_are_good() {
+    let text = fs::read_to_string(repository("docs/records.md")).unwrap();
+    let blocks = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let whole: Vec<&str> = blocks.filter(|block| !block.contains('…')).collect();
+    assert_eq!(whole.len(), 9);
+    let settings = Config::default().settings().unwrap();
+    for block in whole {
+        let record = decode(block.as_bytes()).unwrap_or_else(|refused| panic!("{refused}\n{block}"));
+        assert_eq!(record.warnings, [], "{block}");
+        let made = blueprint(&record.vif, Layout::Plain, &settings);
+        assert_ne!(made.unwrap_or_else(|wrong| panic!("{wrong:?}\n{block}")), Blueprint::default(), "{block}");
     }
 }
 
