@@ -42,6 +42,8 @@ pub(super) struct Work<'a> {
     pub(super) wanted_shares: BTreeSet<String>,
     /// Links for several VIFs about which this plan does something.
     pub(super) touched_links: BTreeSet<String>,
+    /// Indices of shared links of ours that have another name than the one that is wanted.
+    pub(super) astray: BTreeMap<u32, String>,
 }
 
 /// What has been found out about one VIF so far. The first of several reasons to wait is the one that counts.
@@ -115,6 +117,7 @@ impl<'a> Work<'a> {
             inserted_bridges: BTreeSet::new(),
             wanted_shares: BTreeSet::new(),
             touched_links: BTreeSet::new(),
+            astray: BTreeMap::new(),
         }
     }
 

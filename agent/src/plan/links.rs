@@ -8,7 +8,7 @@ use super::blueprint::{Blueprint, LinkMaker, Make, WantedLink};
 use super::compare::{Findings, Work, delete_link};
 use super::inventory::port_owner;
 use super::sight::Sight;
-use super::{Missing, Owner};
+use super::{LINKS, Missing, OVSDB, Owner};
 use crate::backend::links::{LinkChange, LinkOp, NewKind, NewLink};
 use crate::model::{Link, LinkKind, Mark, VifId, device_name};
 
@@ -20,6 +20,14 @@ enum InTheWay {
     Foreign(String),
 }
 
+/// Why an interface cannot be had.
+enum Taken {
+    /// Somebody has it: who, in words.
+    By(String),
+    /// Open vSwitch may have it, and is not seen.
+    Unknown,
+}
+
 /// How a link that has a wanted name compares with what was wanted to be built.
 enum Build {
     /// As wanted.
@@ -28,6 +36,8 @@ enum Build {
     Another(String),
     /// It is of the right kind and was built in a way that cannot be changed while it lives: a sentence.
     Otherwise(String),
+    /// What it was to stand on is not there, and what it stands on may be just that by another name: a sentence.
+    Adrift(String),
 }
 
 impl Work<'_> {
@@ -102,14 +112,23 @@ impl Work<'_> {
             // What several VIFs may use is used as it is.
             Owner::Nobody if wanted.shared => {
                 return match build {
-                    Build::Right => self.uplink(wanted, make, link, false, sight, found),
+                    Build::Right => self.uplink(id, wanted, make, link, false, sight, found),
                     Build::Another(reason) | Build::Otherwise(reason) => {
                         found.conflict.get_or_insert(reason);
+                        false
+                    }
+                    Build::Adrift(reason) => {
+                        found.blocked.get_or_insert(Missing::Uplink(reason));
                         false
                     }
                 };
             }
             Owner::Nobody => {
+                let build = if self.is_anothers_bridge(link, blueprint, sight) {
+                    Build::Otherwise(format!("bridge {} has an address, or links that are not this VIF's", wanted.name))
+                } else {
+                    build
+                };
                 match adoptable(wanted, build, link, settings.adopt) {
                     Ok(mark) => found.adopts.links.push(mark),
                     Err(reason) => drop(found.conflict.get_or_insert(reason)),
@@ -123,9 +142,13 @@ impl Work<'_> {
                 found.conflict.get_or_insert(reason);
                 return false;
             }
-            Build::Otherwise(reason) if matches!(make, Make::Tap { .. }) => {
-                // A guest may have it open.
-                found.failed.get_or_insert(format!("{reason}, unplug the VIF first"));
+            Build::Adrift(reason) => {
+                found.blocked.get_or_insert(Missing::Uplink(reason));
+                return false;
+            }
+            Build::Otherwise(reason) if !matches!(make, Make::Veth { .. }) => {
+                // A guest may have it open, or stand on it.
+                found.failed.get_or_insert(format!("{reason}: unplug what uses it first"));
             }
             Build::Otherwise(_) => {
                 self.remake(id, link, sight, found);
@@ -137,16 +160,41 @@ impl Work<'_> {
             && let Some(interface) = sight.link(&before).filter(|interface| interface.master == Some(link.index))
         {
             // It gets its addresses back before the bridge forgets whose they were.
-            if !self.is_seen_to(wanted, found) {
+            if !self.is_seen_to(id, wanted, found) {
                 found.links.push(move_uplink(interface, link, false));
             }
             return false;
         }
         let mut right = self.change_link(id, wanted, link, blueprint, sight, found);
         if right {
-            right = self.uplink(wanted, make, link, true, sight, found);
+            right = self.uplink(id, wanted, make, link, true, sight, found);
         }
+        self.is_carried(wanted, make, sight, found);
         right && self.device(wanted, link, found)
+    }
+
+    /// Nothing passes over a device that is down. It is not ours to set up.
+    fn is_carried(&self, wanted: &WantedLink, make: &Make, sight: &mut Sight<'_>, found: &mut Findings) {
+        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
+            && sight.link(on).is_some_and(|lower| !lower.up)
+        {
+            let reason = format!("{} {} stands on {on}, which is down", make.name(), wanted.name);
+            found.unanswered.get_or_insert(Missing::Uplink(reason));
+        }
+    }
+
+    /// Whether a Linux bridge of nobody's is more than os-vif's for one guest: that has no address, and nothing in it but
+    /// the guest's device and the end of a pair.
+    fn is_anothers_bridge(&self, link: &Link, blueprint: &Blueprint, sight: &mut Sight<'_>) -> bool {
+        if !matches!(link.kind, LinkKind::Bridge(_)) {
+            return false;
+        }
+        sight.glimpse();
+        let links = self.inputs.observed.links.ready().map(|state| &state.links);
+        let is_in_it = |other: &Link| other.master == Some(link.index);
+        let is_wanted = |other: &Link| blueprint.links.iter().any(|wanted| wanted.name == other.name);
+        !link.addresses.is_empty()
+            || links.is_some_and(|links| links.values().any(|other| is_in_it(other) && !is_wanted(other)))
     }
 
     /// The character device of a link of ours; answers whether nothing has to be done.
@@ -192,18 +240,25 @@ impl Work<'_> {
     ) -> Build {
         let another =
             || Build::Another(format!("link {} is a {} and not a {}", wanted.name, link.kind.name(), make.name()));
-        let mut stands_on = |lower: &str| sight.link(lower).is_some_and(|lower| link.lower == Some(lower.index));
+        let mut stands_on = |on: &str| match sight.link(on) {
+            Some(lower) if link.lower == Some(lower.index) => Build::Right,
+            Some(_) => Build::Otherwise(format!("{} {} does not stand on {on}", make.name(), wanted.name)),
+            None => {
+                Build::Adrift(format!("{} {} stands on {on}, and this host has no such link", make.name(), wanted.name))
+            }
+        };
         match (make, &link.kind) {
             (Make::Tap { multi_queue }, LinkKind::Tap { multi_queue: has, .. }) if has != multi_queue => {
                 let (is, should) = if *has { ("several queues", "one") } else { ("one queue", "several") };
                 Build::Otherwise(format!(
-                    "tap {} has {is} and the record wants {should}: a tap cannot change that while it lives",
+                    "tap {} has {is} and the record wants {should}, which a tap cannot change while it lives",
                     wanted.name
                 ))
             }
             (Make::Tap { .. }, LinkKind::Tap { .. }) | (Make::Bridge { .. }, LinkKind::Bridge(_)) => Build::Right,
             (Make::Veth { peer }, LinkKind::Veth) => {
-                if stands_on(peer) || self.is_below_another_name(id, peer, link, blueprint, sight) {
+                let is_peer = sight.link(peer).is_some_and(|peer| link.lower == Some(peer.index));
+                if is_peer || self.is_below_another_name(id, peer, link, blueprint, sight) {
                     Build::Right
                 } else {
                     Build::Otherwise(format!("veth {} has another peer than {peer}", wanted.name))
@@ -212,19 +267,15 @@ impl Work<'_> {
             (Make::Vlan { on, id }, LinkKind::Vlan { id: has }) => {
                 if has != id {
                     Build::Otherwise(format!("link {} is VLAN {has} and not {id}", wanted.name))
-                } else if stands_on(on) {
-                    Build::Right
                 } else {
-                    Build::Otherwise(format!("VLAN link {} does not stand on {on}", wanted.name))
+                    stands_on(on)
                 }
             }
             (Make::Macvtap { on, mode }, LinkKind::Macvtap { mode: has }) => {
                 if *has != Some(*mode) {
                     Build::Otherwise(format!("macvtap {} is in another mode than {}", wanted.name, mode.name()))
-                } else if stands_on(on) {
-                    Build::Right
                 } else {
-                    Build::Otherwise(format!("macvtap {} does not stand on {on}", wanted.name))
+                    stands_on(on)
                 }
             }
             _ => another(),
@@ -288,6 +339,9 @@ impl Work<'_> {
             self.give_up(id, port, Some(interface), sight, found);
             return;
         }
+        if wanted.shared && self.is_elsewhere(wanted, make, sight, found) {
+            return;
+        }
         if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
             && sight.link(on).is_none()
         {
@@ -323,7 +377,7 @@ impl Work<'_> {
         if !made.all(|link| self.has_place(id, link, blueprint, sight, found)) {
             return;
         }
-        if self.is_seen_to(wanted, found) {
+        if self.is_seen_to(id, wanted, found) {
             return;
         }
         if let Some(kind) = new_kind(make, blueprint) {
@@ -332,7 +386,11 @@ impl Work<'_> {
     }
 
     /// Whether the same plan does something about a shared link already, for another VIF; from now on it does.
-    fn is_seen_to(&mut self, wanted: &WantedLink, found: &mut Findings) -> bool {
+    fn is_seen_to(&mut self, id: VifId, wanted: &WantedLink, found: &mut Findings) -> bool {
+        // Nothing comes of what is planned for a VIF that is paused or held.
+        if self.inputs.orders.pauses(id) || self.inputs.holds.in_force(Some(id), LINKS, self.now).is_some() {
+            return false;
+        }
         let seen_to = wanted.shared && !self.touched_links.insert(wanted.name.clone());
         found.awaits_share |= seen_to;
         seen_to
@@ -342,6 +400,40 @@ impl Work<'_> {
     fn comes(&self, name: &str, found: &Findings) -> bool {
         let makes = |op: &LinkOp| matches!(op, LinkOp::CreateLink { link, .. } if link.name == name);
         self.touched_links.contains(name) || found.links.iter().any(makes)
+    }
+
+    /// Whether a shared link is there under another name; then it says so. What is ours gets its name back when nobody
+    /// wants it by the one that it has.
+    fn is_elsewhere(&mut self, wanted: &WantedLink, make: &Make, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
+        let links = self.inputs.observed.links.ready().map(|state| &state.links);
+        let mut links = links.into_iter().flat_map(|links| links.values());
+        let there = match make {
+            Make::Bridge { uplink: Some(uplink), .. } => {
+                let master = sight.link(uplink).and_then(|uplink| uplink.master);
+                master.and_then(|master| links.find(|link| link.index == master))
+            }
+            Make::Vlan { on, id } => {
+                let lower = sight.link(on).map(|lower| lower.index);
+                let is = |link: &&Arc<Link>| link.kind == LinkKind::Vlan { id: *id } && link.lower == lower;
+                lower.and_then(|_| links.find(is))
+            }
+            _ => None,
+        };
+        let Some(link) = there else { return false };
+        sight.glimpse();
+        let what = match make {
+            Make::Bridge { uplink: Some(uplink), .. } => format!("{uplink}, the uplink of bridge {},", wanted.name),
+            Make::Vlan { on, id } => format!("VLAN {id} of {on}, wanted as {},", wanted.name),
+            _ => wanted.name.clone(),
+        };
+        if matches!(self.inputs.settings.link_owner(link.alias.as_deref()), Owner::Us { vif: None, .. }) {
+            self.astray.insert(link.index, wanted.name.clone());
+            let busy = format!("{what} is there with {}, which vifd made and somebody gave that name", link.name);
+            found.blocked.get_or_insert(Missing::Busy(busy));
+        } else {
+            found.conflict.get_or_insert(format!("{what} is there with {}, which vifd did not make", link.name));
+        }
+        true
     }
 
     /// Whether a link can be put where it is wanted. If it cannot, whatever is said of the bridge is said there.
@@ -454,7 +546,7 @@ impl Work<'_> {
         if change == LinkChange::default() {
             return in_place;
         }
-        if self.is_seen_to(wanted, found) {
+        if self.is_seen_to(id, wanted, found) {
             return false;
         }
         found.links.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change: Box::new(change) });
@@ -462,8 +554,10 @@ impl Work<'_> {
     }
 
     /// The interface that a bridge is to have for its uplink; answers whether nothing has to be done.
+    #[allow(clippy::too_many_arguments)]
     fn uplink(
         &mut self,
+        id: VifId,
         wanted: &WantedLink,
         make: &Make,
         bridge: &Link,
@@ -482,7 +576,7 @@ impl Work<'_> {
         if member && interface.addresses.is_empty() {
             let Some(mtu) = wanted.mtu.filter(|mtu| ours && interface.mtu < *mtu) else { return true };
             // Other networks may be on the interface: what it carries may grow, and never shrinks.
-            if !self.is_seen_to(wanted, found) {
+            if !self.is_seen_to(id, wanted, found) {
                 let change = Box::new(LinkChange { mtu: Some(mtu), ..LinkChange::default() });
                 found.links.push(LinkOp::ChangeLink { index: interface.index, name: interface.name.clone(), change });
             }
@@ -495,20 +589,40 @@ impl Work<'_> {
             ));
             return false;
         }
-        if !member && interface.master.is_some() {
-            found.conflict.get_or_insert(format!(
-                "{uplink} is to be the uplink of bridge {} and is in another bridge or bond",
-                wanted.name
-            ));
-            return false;
-        }
         if !ours {
             return true;
         }
-        if !self.is_seen_to(wanted, found) {
+        if !member && let Err(verdict) = self.is_free(uplink, interface, sight) {
+            let told = |what: String| format!("{uplink} is to be the uplink of bridge {} and {what}", wanted.name);
+            match verdict {
+                Taken::By(what) => drop(found.conflict.get_or_insert(told(what))),
+                Taken::Unknown => drop(found.blocked.get_or_insert(Missing::View(OVSDB))),
+            }
+            return false;
+        }
+        if !self.is_seen_to(id, wanted, found) {
             found.links.push(move_uplink(interface, bridge, true));
         }
         false
+    }
+
+    /// Whether an interface is nobody's, so that a bridge may take it in.
+    fn is_free(&self, name: &str, interface: &Link, sight: &mut Sight<'_>) -> Result<(), Taken> {
+        if !sight.sees_ovs() {
+            return Err(Taken::Unknown);
+        }
+        if interface.master.is_some() {
+            return Err(Taken::By("is in another bridge or bond".to_owned()));
+        }
+        // The userspace datapath does not enslave its ports.
+        if sight.interface(name).is_some() {
+            return Err(Taken::By("is a port of Open vSwitch".to_owned()));
+        }
+        match self.inputs.settings.link_owner(interface.alias.as_deref()) {
+            Owner::Nobody | Owner::Us { vif: None, .. } => Ok(()),
+            Owner::Us { vif: Some(vif), .. } => Err(Taken::By(format!("is a link of VIF {vif}"))),
+            Owner::Other(who) | Owner::Later(who) => Err(Taken::By(format!("belongs to {who}"))),
+        }
     }
 
     /// The netdev of a port of ours of which Open vSwitch makes the netdev; answers whether it is right.
@@ -520,8 +634,14 @@ impl Work<'_> {
         sight: &mut Sight<'_>,
         found: &mut Findings,
     ) -> bool {
-        // Before it is there, the port says what is missing.
-        let Some(link) = sight.link(&wanted.name) else { return false };
+        let Some(link) = sight.link(&wanted.name) else {
+            // Before it is made, the port says what is missing.
+            if sight.interface(&wanted.name).is_some_and(|row| row.ofport.is_some_and(|number| number > 0)) {
+                let reason = format!("port {} works, and its netdev is not in this network namespace", wanted.name);
+                found.unanswered.get_or_insert(Missing::Busy(reason));
+            }
+            return false;
+        };
         // Somebody else's netdev of this name is a conflict of the port's.
         let ours = match (sight.port(&wanted.name), sight.interface(&wanted.name)) {
             (Some(port), interface) => {
@@ -562,7 +682,12 @@ impl Work<'_> {
             return;
         };
         match link.master {
-            Some(index) if index == bridge.index => {}
+            Some(index) if index == bridge.index => {
+                if !bridge.up {
+                    let reason = format!("bridge {master}, which {} is in, is down", wanted.name);
+                    found.unanswered.get_or_insert(Missing::Uplink(reason));
+                }
+            }
             Some(_) => {
                 found.conflict.get_or_insert(format!(
                     "{} is in another bridge than {master}, and it is the hypervisor's to move",
@@ -570,6 +695,18 @@ impl Work<'_> {
                 ));
             }
             None if link.up => {
+                match self.is_free(&wanted.name, link, sight) {
+                    Ok(()) => {}
+                    Err(Taken::By(what)) => {
+                        let reason = format!("{} is to be in bridge {master} and {what}", wanted.name);
+                        found.conflict.get_or_insert(reason);
+                        return;
+                    }
+                    Err(Taken::Unknown) => {
+                        found.blocked.get_or_insert(Missing::View(OVSDB));
+                        return;
+                    }
+                }
                 found.links.push(LinkOp::ChangeLink {
                     index: link.index,
                     name: link.name.clone(),
@@ -625,7 +762,7 @@ fn adoptable(wanted: &WantedLink, build: Build, link: &Link, adopt: bool) -> Res
         _ if !adopt => {
             Err(format!("a link named {name} is there and vifd did not make it (adoption is off: [agent] adopt)"))
         }
-        (Build::Otherwise(reason), _) => Err(format!("{reason}, and vifd did not make it")),
+        (Build::Otherwise(reason) | Build::Adrift(reason), _) => Err(format!("{reason}, and vifd did not make it")),
         (Build::Right, Some(mac)) if link.mac != Some(mac) => {
             let is = link.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
             Err(format!("link {name} has address {is}, the record says {mac}, and vifd did not make it"))

@@ -61,7 +61,9 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
         }
     }
     let sweeps = views_ready && desired.synced && !inputs.orders.paused;
-    let unshared = if inputs.orders.paused { Vec::new() } else { unshared(work, inventory, &wanted) };
+    let unshared = unshared(work, inventory, &wanted);
+    // What is refused keeps no VIF from being gone.
+    let awaited = !unshared.is_empty() && inputs.holds.in_force(Party::All, LINKS, work.now).is_none();
     for id in &desired.deleted {
         if let Some(missing) = missing_view(inputs.observed) {
             // What cannot be seen is not known to be gone.
@@ -71,10 +73,13 @@ pub(super) fn remove(work: &mut Work<'_>, inventory: &Inventory, wanted: impl Fn
             }
         } else if inventory.by_vif.get(id).is_none_or(|owned| owned.preserve) {
             // A VIF that shared what nobody wants any more is gone when that is: nobody else would ask for it.
-            if inputs.in_flight.contains(id) || !unshared.is_empty() {
+            if inputs.in_flight.contains(id) || awaited {
                 judged.insert(*id);
-                let known = sweeps || unshared.is_empty();
-                let verdict = if known { Verdict::Removing } else { Verdict::Waiting(Missing::Records) };
+                let verdict = match awaited {
+                    true if inputs.orders.paused => Verdict::Paused { all: true },
+                    true if !sweeps => Verdict::Waiting(Missing::Records),
+                    _ => Verdict::Removing,
+                };
                 work.judge(*id, verdict, Facts::default());
             } else {
                 work.plan.gone.insert(*id);
@@ -240,6 +245,7 @@ fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> boo
     let inputs = work.inputs;
     // VIFs that are nothing but a place in such a bridge have nothing that says so: no record is no news of them.
     let told = (!inputs.desired.vifs.is_empty() || !inputs.desired.deleted.is_empty())
+        && inputs.desired.unreadable.is_empty()
         && work.plan.stopped_removals.is_empty();
     let Some(state) = inputs.observed.links.ready() else { return Vec::new() };
     let is_wanted = |link: &Link| work.wanted_shares.contains(&link.name) || wanted(&link.name);
@@ -248,6 +254,11 @@ fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> boo
         let Some(Mark::Shared { unwanted, uplink: named, .. }) = link.alias.as_deref().and_then(Mark::parse) else {
             continue;
         };
+        if let Some(name) = work.astray.get(&link.index) {
+            let change = Box::new(LinkChange { rename: Some(name.clone()), up: Some(true), ..LinkChange::default() });
+            ops.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change });
+            continue;
+        }
         if !told && !unwanted {
             continue;
         }
@@ -270,7 +281,7 @@ fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> boo
             _ if is_used => {}
             Some(uplink) => ops.push(move_uplink(uplink, link, false)),
             // An address without an interface to go back to stays where it is.
-            None if !link.addresses.is_empty() => {}
+            None if link.addresses.iter().any(|address| !uplink.is_some_and(|it| it.addresses.contains(address))) => {}
             // A VLAN link in a bridge is that bridge's until it has let it go.
             None if link.master.is_some() => {}
             None => ops.push(delete_link(link)),

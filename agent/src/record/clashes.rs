@@ -43,6 +43,14 @@ pub fn clashes(
         if let Some(bridge) = vif.network.as_ref().and_then(|network| network.bridge.as_deref()) {
             bridges.entry(bridge).or_insert(*id);
         }
+        // Linux bridges that others may be in as well.
+        match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
+            (VifKind::Bridge { bridge_name: Some(bridge), .. }, None | Some(ProfileKind::Base))
+            | (VifKind::VHostUser { .. }, Some(ProfileKind::FpBridge { bridge_name: bridge })) => {
+                bridges.entry(bridge).or_insert(*id);
+            }
+            _ => {}
+        }
     }
     let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
     let mut shared: HashMap<Cow<'_, str>, (VifId, Share<'_>)> = HashMap::new();
@@ -168,6 +176,19 @@ impl Claim<'_> {
     }
 }
 
+/// The Linux bridge that a VIF has for itself alone, and the field that names it.
+fn own_bridge(vif: &Vif) -> Option<(&'static str, &str)> {
+    match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
+        (VifKind::Bridge { bridge_name, .. }, Some(profile)) if profile.openvswitch().is_some() => {
+            Some(("vif.bridge_name", bridge_name.as_deref()?))
+        }
+        (VifKind::VHostUser { .. }, Some(ProfileKind::FpOpenVSwitch { bridge_name, hybrid_plug: true, .. })) => {
+            Some(("vif.port_profile.bridge_name", bridge_name.as_deref()?))
+        }
+        _ => None,
+    }
+}
+
 /// What `vif` claims, and the field to blame.
 fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str, Claim<'v>)>) {
     let mut name = |field, name: &'v str| claims.push((field, Claim::Name(Cow::Borrowed(name))));
@@ -182,6 +203,9 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
         VifKind::VHostUser { vif_name: Some(vif_name), .. } if has_internal_port(vif) => name("vif.vif_name", vif_name),
         // What any other vhost-user VIF calls its vif_name is a name of nothing.
         _ => {}
+    }
+    if let Some((field, bridge)) = own_bridge(vif) {
+        claims.push((field, Claim::Name(Cow::Borrowed(bridge))));
     }
     if let Some(parent) = vif.parent {
         claims.push(("parent.vlan", Claim::Vlan(parent.vif, parent.vlan)));

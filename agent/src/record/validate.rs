@@ -323,6 +323,14 @@ fn kind(vif: &Vif) -> Result<(), Fault> {
             if bridge_name.is_none() {
                 return Err(missing(vif, "vif.bridge_name"));
             }
+            if vif_name == bridge_name {
+                return Err(Fault::new("vif.bridge_name", "is the name of the guest's device as well"));
+            }
+            let network_bridge = vif.network.as_ref().and_then(|network| network.bridge.as_ref());
+            if openvswitch(vif) && network_bridge.is_some() && network_bridge == bridge_name.as_ref() {
+                let reason = "is the bridge of the VIF's network; the VIF's own Linux bridge needs another name";
+                return Err(Fault::new("vif.bridge_name", reason));
+            }
             if openvswitch(vif) { on_openvswitch(vif) } else { on_linux_bridge(vif) }
         }
         VifKind::OpenVSwitch { vif_name, bridge_name } => {
@@ -337,8 +345,9 @@ fn kind(vif: &Vif) -> Result<(), Fault> {
         VifKind::Direct { vif_name, dev_address, vlan_name, .. } => {
             optional_name("vif.vif_name", vif_name.as_deref())?;
             optional_name("vif.vlan_name", vlan_name.as_deref())?;
-            if dev_address.is_none() && vlan_name.is_none() {
-                let reason = "is missing; VIFDirect needs it, or a vlan_name";
+            let interface = vif.network.as_ref().and_then(|network| network.bridge_interface.as_ref());
+            if dev_address.is_none() && vlan_name.is_none() && interface.is_none() {
+                let reason = "is missing; VIFDirect needs it, a vlan_name, or the network's bridge_interface";
                 return Err(Fault::new("vif.dev_address", reason));
             }
             Ok(())

@@ -19,7 +19,7 @@ fn hybrid(id: &str) -> Arc<Vif> {
     record(id, &names)
 }
 
-fn plain(id: &str, number: u8, network: &Value) -> Arc<Vif> {
+pub(crate) fn plain(id: &str, number: u8, network: &Value) -> Arc<Vif> {
     let mut whole = json!({"id": "9e6a25a2-2ba0-4f5e-8a14-6d0c2b2b0a11", "bridge": "brq1", "mtu": 1450});
     for (key, value) in network.as_object().unwrap() {
         whole[key] = value.clone();
@@ -41,24 +41,25 @@ fn vhost(vif: &Value) -> Arc<Vif> {
     record(A, &whole)
 }
 
-fn flat() -> Value {
+pub(crate) fn flat() -> Value {
     json!({"should_provide_bridge": true, "bridge_interface": "eth1"})
 }
 
-fn link<'a>(case: &'a mut Case, name: &str) -> &'a mut Link {
+pub(crate) fn link<'a>(case: &'a mut Case, name: &str) -> &'a mut Link {
     Arc::make_mut(case.world.kernel.links.get_mut(name).unwrap())
 }
 
 /// A host with an interface that has an address.
-fn with_uplink(vifs: impl IntoIterator<Item = Arc<Vif>>) -> Case {
+pub(crate) fn with_uplink(vifs: impl IntoIterator<Item = Arc<Vif>>) -> Case {
     let mut case = Case::new(vifs);
     case.world.add_link("eth1", LinkKind::Other(String::new()), None);
-    link(&mut case, "eth1").addresses = vec!["192.0.2.7/24".parse().unwrap()];
+    let uplink = link(&mut case, "eth1");
+    (uplink.up, uplink.addresses) = (true, vec!["192.0.2.7/24".parse().unwrap()]);
     case
 }
 
 /// The hypervisor sets its device up and puts it nowhere.
-fn tap_is_up(case: &mut Case, name: &str) {
+pub(crate) fn tap_is_up(case: &mut Case, name: &str) {
     case.device(name);
     link(case, name).up = true;
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod borders;
 mod case;
 mod flows;
 mod keeping;

@@ -343,6 +343,7 @@ impl Host {
         world.add_socket_dir(&PathBuf::from(SOCKETS));
         for name in ["eth0", "eth1"] {
             world.add_link(name, LinkKind::Other(String::new()), None);
+            Arc::make_mut(world.kernel.links.get_mut(name).unwrap()).up = true;
         }
         if let Some(link) = world.kernel.links.get_mut("eth0") {
             Arc::make_mut(link).addresses = vec![ADDRESS.parse().unwrap()];

@@ -165,7 +165,7 @@ proptest! {
                 ),
                 VifKind::HostDevice { .. } => matches!(verdict, Verdict::Rejected { .. }),
                 // The hypervisor brings its device.
-                VifKind::Bridge { .. } if vif.profile.is_none() => matches!(verdict, Verdict::Plugged(_)),
+                VifKind::Bridge { .. } if vif.profile.is_none() && vif.active => matches!(verdict, Verdict::Plugged(_)),
                 VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),
                 _ => matches!(verdict, Verdict::Ready),
             };

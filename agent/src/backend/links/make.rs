@@ -200,10 +200,12 @@ fn refused(kind: &NewKind, new: &NewLink, what: &str) -> impl FnOnce(io::Error) 
         NewKind::Veth(peer) => format!("a link named {:?} or {:?} exists", new.name, peer.name),
         _ => format!("a link named {:?} exists", new.name),
     };
+    let stands_on = if let NewKind::Macvtap { on, .. } = kind { Some(on.clone()) } else { None };
     let (kind, what) = (kind.name(), what.to_owned());
     move |source| match source.raw_os_error() {
         Some(nix::libc::EEXIST) => OpError::Guard(taken),
         Some(nix::libc::EOPNOTSUPP) => OpError::NoSuchKind { what, kind, source },
+        Some(nix::libc::EBUSY | nix::libc::EINVAL) if let Some(on) = stands_on => OpError::Taken { what, on, source },
         _ => OpError::Netlink { what, source },
     }
 }

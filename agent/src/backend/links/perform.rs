@@ -35,6 +35,11 @@ pub(super) enum OpError {
     /// The kernel is not as the operation supposed.
     #[error("{0}")]
     Guard(String),
+    #[error(
+        "cannot {what}: {source}; {on:?} is in a bridge or bond, or another macvtap has it for itself (passthrough) or \
+         keeps it from being had alone"
+    )]
+    Taken { what: String, on: String, source: io::Error },
     #[error("{0:?} is not a name that an interface can have")]
     Name(String),
     #[error(transparent)]

@@ -102,6 +102,8 @@ pub(super) struct Address {
     pub(super) settle: Option<Vec<u8>>,
     /// `RTM_DELADDR`, for the source.
     pub(super) remove: Vec<u8>,
+    /// `RTM_DELADDR`, for the target.
+    pub(super) undo: Vec<u8>,
     /// Whether it goes away at some time, unless somebody renews it.
     pub(super) expires: bool,
 }
@@ -149,11 +151,14 @@ pub(super) fn address(message: &[u8], way: &Way<'_>) -> Option<Address> {
             put(&mut remove, kind, value);
         }
     }
+    let mut undo = remove.clone();
+    undo[4..8].copy_from_slice(&way.to.0.to_ne_bytes());
     Some(Address {
         family,
         add: message(if hurry { asked | IFA_F_NODAD } else { asked }),
         settle: hurry.then(|| message(asked)),
         remove,
+        undo,
         expires: flags & IFA_F_PERMANENT == 0,
     })
 }
@@ -167,8 +172,9 @@ pub(super) fn route(message: &[u8], way: &Way<'_>) -> Option<Route> {
         return None;
     }
     let attributes = attributes(rest)?;
-    let link_local =
-        |to: &&[u8]| family == AF_INET6 && destination_length >= 10 && to[0] == 0xfe && to[1] & 0xc0 == 0x80;
+    let link_local = |to: &&[u8]| {
+        family == AF_INET6 && destination_length >= 10 && matches!(to, [0xfe, second, ..] if second & 0xc0 == 0x80)
+    };
     // Each device has its own, and the address that it belongs to stays.
     if protocol == RTPROT_KERNEL && attributes.get(&RTA_DST).is_some_and(link_local) {
         return None;

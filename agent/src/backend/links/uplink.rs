@@ -80,7 +80,13 @@ pub(super) fn move_uplink(
     }
     add_addresses(requests, &addresses, &way, &what)?;
     if join && port.master.is_none() {
-        enslave(requests, interface.0, bridge.0, &what)?;
+        if let Err(error) = enslave(requests, interface.0, bridge.0, &what) {
+            // It has something else on it, say: what the bridge has for it would be there twice.
+            for address in addresses.iter().rev() {
+                let _ = requests.tell(RTM_DELADDR, NLM_F_ACK, &address.undo);
+            }
+            return Err(error);
+        }
         wait(|| {
             Ok(fs::read_to_string(format!("/sys/class/net/{}/operstate", bridge.1))
                 .map_or(true, |state| state != "down\n"))

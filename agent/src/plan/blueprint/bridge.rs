@@ -26,7 +26,7 @@ pub(super) fn hybrid(
 ) -> Result<Blueprint, Unbuildable> {
     let own = needed(vif, "vif.bridge_name", bridge_name)?;
     let mut blueprint = veth_to_openvswitch(vif, own, profile, settings)?;
-    blueprint.links.extend(vif_name.map(|name| hypervisors(name, own)));
+    blueprint.links.extend(vif_name.filter(|_| vif.active).map(|name| hypervisors(name, own)));
     Ok(blueprint)
 }
 
@@ -69,7 +69,7 @@ pub(super) fn plain(
 ) -> Result<Blueprint, Unbuildable> {
     let bridge = needed(vif, "vif.bridge_name", bridge_name)?;
     let mut links = provided(vif, bridge, settings)?;
-    links.extend(vif_name.map(|name| hypervisors(name, bridge)));
+    links.extend(vif_name.filter(|_| vif.active).map(|name| hypervisors(name, bridge)));
     Ok(Blueprint { links, ..Blueprint::default() })
 }
 
@@ -121,7 +121,7 @@ fn linux_bridge(
     WantedLink { shared, mtu, up, ..WantedLink::new(name, LinkMaker::Vifd(Make::Bridge { config, uplink })) }
 }
 
-/// The guest's device, which the hypervisor makes, and its bridge.
+/// The guest's device, which the hypervisor makes, and its bridge. That of a VIF that is not active is left where it is.
 fn hypervisors(name: &str, bridge: &str) -> WantedLink {
     WantedLink { master: Some(bridge.to_owned()), ..WantedLink::new(name, LinkMaker::Hypervisor) }
 }
