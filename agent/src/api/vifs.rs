@@ -148,7 +148,7 @@ impl Filter {
     fn meets(&self, vif: &VifStatus) -> bool {
         self.id.is_none_or(|id| vif.id == id)
             && (self.phases.is_empty() || self.phases.contains(&vif.phase))
-            && self.bridge.as_ref().is_none_or(|bridge| vif.facts.bridge.as_ref() == Some(bridge))
+            && self.bridge.as_ref().is_none_or(|bridge| vif.facts.is_on(bridge))
             && self.kind.as_ref().is_none_or(|kind| vif.kind == *kind)
     }
 

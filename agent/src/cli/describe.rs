@@ -11,7 +11,7 @@ use crate::api::client::Client;
 use crate::inspect::Traffic;
 use crate::model::{AddressPair, Policy, Vif};
 use crate::record;
-use crate::status::{Condition, ConditionKind, VifStatus};
+use crate::status::{Condition, ConditionKind, Truth, VifStatus};
 
 pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Result<(), Failure> {
     let id = resolve(client, word).await?;
@@ -35,8 +35,17 @@ pub(super) async fn describe(client: &Client, word: &str, output: &Output) -> Re
     })
 }
 
-/// What a record wants, beside what the status has of it.
-fn wishes(vif: &Vif, output: &Output) -> String {
+/// Whether vifd makes the flows by which the VIF's traffic passes; `None` while that is not known.
+fn filters(status: &VifStatus) -> Option<bool> {
+    if status.condition(ConditionKind::FlowsReady).is_some() {
+        return Some(true);
+    }
+    // Before the VIF is looked at, or where its record cannot be honoured, nothing is said of flows.
+    status.condition(ConditionKind::Plugged).filter(|plugged| plugged.status == Truth::True).map(|_| false)
+}
+
+/// What a record wants, beside what the status has of it. `filters` is whether vifd does something about rules here.
+fn wishes(vif: &Vif, filters: Option<bool>, output: &Output) -> String {
     let mut text = output.paint.strong("\nWanted\n");
     let mut entry = |name: &str, value: String| {
         if !value.is_empty() {
@@ -58,10 +67,13 @@ fn wishes(vif: &Vif, output: &Output) -> String {
     }
     entry(
         "rules",
-        match rules.as_deref() {
-            None => "none: no more than port security filters".to_owned(),
-            Some([]) => "an empty list: nothing passes".to_owned(),
-            Some(rules) => rules.len().to_string(),
+        match (rules.as_deref(), filters) {
+            (None, Some(true)) => "none: no more than port security filters".to_owned(),
+            (None, Some(false)) => "none, and vifd filters nothing here".to_owned(),
+            (None, None) => "none".to_owned(),
+            (Some(rules), Some(false)) => format!("{}, of no effect: vifd filters nothing here", rules.len()),
+            (Some([]), _) => "an empty list: nothing passes".to_owned(),
+            (Some(rules), _) => rules.len().to_string(),
         },
     );
     entry("groups", groups.join(", "));
@@ -127,7 +139,7 @@ fn sections(vif: &VifStatus, wanted: Option<&Vif>, output: &Output) -> String {
         vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into_owned().into(), message.into()]
     });
     text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
-    text.push_str(&wanted.map(|wanted| wishes(wanted, output)).unwrap_or_default());
+    text.push_str(&wanted.map(|wanted| wishes(wanted, filters(vif), output)).unwrap_or_default());
     text.push_str(&paint.strong("\nOn this host\n"));
     let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
     let facts: Vec<_> = facts.as_object().into_iter().flatten().filter(|(name, _)| *name != "unseen").collect();
@@ -189,6 +201,9 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
         };
         insta::assert_snapshot!(sections(&vif, Some(&wanted), &Output::plain()));
+        let rules = |filters| wishes(&wanted, filters, &Output::plain());
+        assert!(rules(Some(true)).contains("  rules           1\n"));
+        assert!(rules(Some(false)).contains("1, of no effect: vifd filters nothing here\n"));
         let nothing = VifStatus { facts: Facts::default().into(), ..vif };
         assert!(sections(&nothing, None, &Output::plain()).ends_with("\nOn this host\n  nothing\n"));
     }

@@ -181,7 +181,10 @@ pub(super) async fn confirm_removals(client: &Client, output: &Output) -> Result
         let mut text = format!("{} VIFs are removed now:\n", answer.confirmed.len());
         for id in &answer.confirmed {
             let facts = vifs.iter().find(|vif| vif.id == *id).map(|vif| &vif.facts);
-            let of = |facts: &Facts| place(facts.port.as_deref().or(facts.netdev.as_deref()), facts.bridge.as_deref());
+            let of = |facts: &Facts| {
+                let device = facts.netdev.as_deref().or(facts.guest_device.as_deref());
+                place(facts.port.as_deref().or(device), facts.bridge.as_deref().or(facts.linux_bridge.as_deref()))
+            };
             let _ = writeln!(text, "  {id}{}", facts.map(|facts| of(facts)).unwrap_or_default());
         }
         text

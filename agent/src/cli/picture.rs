@@ -35,15 +35,18 @@ pub(super) fn draw(host: &HostSummary, vifs: &[Arc<VifStatus>], canvas: Canvas) 
             line(&mut text, &format!("{}{more}", " ".repeat(6 + peers)));
         }
     }
-    let mut bridges: BTreeMap<Option<&str>, Vec<&VifStatus>> = BTreeMap::new();
+    let mut bridges: BTreeMap<Option<(&str, &str)>, Vec<&VifStatus>> = BTreeMap::new();
     for vif in vifs {
-        bridges.entry(vif.facts.bridge.as_deref()).or_default().push(vif);
+        let of_ovs = vif.facts.bridge.as_deref().map(|bridge| (bridge, ""));
+        let of_kernel = || vif.facts.linux_bridge.as_deref().map(|bridge| (bridge, " (Linux bridge)"));
+        bridges.entry(of_ovs.or_else(of_kernel)).or_default().push(vif);
     }
     // Those on no bridge come first in the order of keys and last in the picture.
     let alone = bridges.remove(&None);
     let columns = Columns::of(vifs);
     for (bridge, vifs) in bridges {
-        boxed(&mut text, bridge.unwrap_or_default(), vifs, columns, canvas);
+        let (name, kind) = bridge.unwrap_or_default();
+        boxed(&mut text, &format!("{name}{kind}"), vifs, columns, canvas);
     }
     if let Some(vifs) = alone {
         boxed(&mut text, "on no bridge", vifs, columns, canvas);
@@ -93,7 +96,7 @@ impl Columns {
         let longest = |of: &dyn Fn(&VifStatus) -> String, most: usize| {
             vifs.iter().map(|vif| of(vif).chars().count()).max().unwrap_or(0).min(most)
         };
-        Columns { port: longest(&port, 16), address: longest(&address, 36), guest: longest(&guest, 24) }
+        Columns { port: longest(&port, 20), address: longest(&address, 36), guest: longest(&guest, 24) }
     }
 }
 
@@ -309,6 +312,29 @@ mod tests {
         assert_eq!(standing(&vif(1, Phase::Ready, None, "")), "ready");
         assert_eq!(refused(Phase::Ready), "ready*");
         assert_eq!(refused(Phase::Failed), "failed");
+    }
+
+    #[test]
+    fn vifs_of_linux_bridges_stand_in_their_box_by_the_guests_device() {
+        let on_linux_bridge = |n: u32| {
+            let mut vif = VifStatus::clone(&vif(n, Phase::Plugged, None, "waiting for the hypervisor"));
+            let (guest_device, linux_bridge) = (Some(format!("tap{n}")), Some("brqblue".into()));
+            vif.facts = Facts { guest_device, linux_bridge, uplink: Some("eth1".into()), ..Facts::default() }.into();
+            Arc::new(vif)
+        };
+        let mut hybrid = VifStatus::clone(&vif(3, Phase::Ready, Some("br-int"), "usable"));
+        Arc::make_mut(&mut hybrid.facts).linux_bridge = Some("qbr3".into());
+        let vifs = [on_linux_bridge(1), on_linux_bridge(2), Arc::new(hybrid)];
+        insta::assert_snapshot!(draw(&host(&vifs), &vifs, PLAIN));
+    }
+
+    #[test]
+    fn a_sub_port_shows_its_vlan() {
+        let mut vif = VifStatus::clone(&vif(1, Phase::Ready, Some("br-int"), "usable"));
+        let facts = Arc::make_mut(&mut vif.facts);
+        (facts.port, facts.vlan) = (Some("tapaa000021-11".into()), Some(4094));
+        let vifs = [Arc::new(vif)];
+        assert!(draw(&host(&vifs), &vifs, PLAIN).contains(" tapaa000021-11.4094 "));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::picture::{is_behind, port, standing};
 use super::{FAILED, Failure, Get, NOT_IN_TIME, Plug, Unplug, Wait};
 use crate::api::body::{Event, HostSummary};
 use crate::api::client::{Client, ClientError};
-use crate::model::VifId;
+use crate::model::{VifId, cut_name};
 use crate::record;
 use crate::status::{Phase, VifStatus};
 
@@ -205,15 +205,14 @@ pub(super) async fn unplug(client: &Client, unplug: Unplug, output: &Output) -> 
     report(done, output)
 }
 
-/// The VIF that a word means: its id, the name of its port, device or guest, or the beginning of its id.
+/// The VIF that a word means: its id, the name of its port, of a device or bridge of its own or of its guest, or the
+/// beginning of its id.
 pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failure> {
     if let Ok(id) = word.parse() {
         return Ok(id);
     }
     let vifs: Vec<VifStatus> = client.get("/v1/vifs").await?;
-    let named = |vif: &&VifStatus| {
-        vif.facts.name().is_some_and(|name| name == word) || vif.facts.netdev.as_deref() == Some(word)
-    };
+    let named = |vif: &&VifStatus| is_named(vif, word);
     let guest = |vif: &&VifStatus| vif.instance.as_deref() == Some(word);
     let begins = |vif: &&VifStatus| word.len() >= 4 && vif.id.to_string().starts_with(word);
     let mut found: Vec<&VifStatus> = vifs.iter().filter(named).collect();
@@ -223,15 +222,29 @@ pub(super) async fn resolve(client: &Client, word: &str) -> Result<VifId, Failur
     if found.is_empty() {
         found = vifs.iter().filter(begins).collect();
     }
+    if found.is_empty() {
+        found = vifs.iter().filter(|vif| vif.facts.linux_bridge.as_deref() == Some(word)).collect();
+    }
     match found[..] {
         [vif] => Ok(vif.id),
-        [] => Err(Failure::Unknown(format!("no VIF has the id, port or guest {word:?}"))),
+        [] => Err(Failure::Unknown(format!("no VIF has the id, port, device or guest {word:?}"))),
         _ => {
             let some: String = found.iter().take(4).map(|vif| format!("\n  {}  {}", vif.id, port(vif))).collect();
             let more = if found.len() > 4 { "\n  …" } else { "" };
             Err(Failure::Other(format!("{word:?} may be any of {} VIFs:{some}{more}", found.len())))
         }
     }
+}
+
+/// Prefixes of the names that are made of a VIF's id: what the log of the kernel or of Open vSwitch may show of it.
+const OWN: [&str; 6] = ["qbr", "qvb", "qvo", "fpb", "fpi", "pb"];
+
+/// Whether something that is the VIF's alone has this name.
+fn is_named(vif: &VifStatus, word: &str) -> bool {
+    let facts = &vif.facts;
+    facts.name().is_some_and(|name| name == word)
+        || [&facts.netdev, &facts.guest_device].into_iter().any(|device| device.as_deref() == Some(word))
+        || OWN.into_iter().any(|prefix| word.starts_with(prefix) && word == cut_name(prefix, vif.id))
 }
 
 /// A query of parameters that are there.
@@ -357,6 +370,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_vif_is_known_by_what_is_its_alone() {
+        let vif: VifStatus = serde_json::from_value(json!({
+            "id": "dc065497-3c8d-4f44-8fb4-e1d33c16a536", "type": "bridge", "phase": "ready", "reason": "Ready",
+            "message": "", "generation": 0, "observed_generation": 0, "instance": "alice", "addresses": [],
+            "conditions": [], "since": "2026-01-01T00:00:00Z",
+            "facts": {
+                "bridge": "br-int", "port": "qvodc065497-3c", "netdev": "qvodc065497-3c",
+                "guest_device": "tapdc065497-3c", "linux_bridge": "qbrdc065497-3c",
+            },
+        }))
+        .unwrap();
+        for name in ["qvodc065497-3c", "qvbdc065497-3c", "qbrdc065497-3c", "tapdc065497-3c"] {
+            assert!(is_named(&vif, name), "{name}");
+        }
+        for name in ["br-int", "alice", "qvbdc065497-3", "qvbdc065497-4c", "dc06"] {
+            assert!(!is_named(&vif, name), "{name}");
+        }
+    }
 
     #[test]
     fn a_conflict_is_called_one() {

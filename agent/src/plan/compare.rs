@@ -20,7 +20,7 @@ use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Party};
-use crate::model::{Interface, Link, Port, Table, Vif, VifId};
+use crate::model::{Interface, Link, Port, Table, Vif, VifId, VifKind};
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
@@ -171,6 +171,7 @@ impl<'a> Work<'a> {
             found.blocked = Some(missing.clone());
         }
         self.links(id, blueprint, &mut sight, &mut found);
+        see_kernel_side(&mut sight, &mut found);
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);
         }
@@ -585,9 +586,29 @@ fn wanted_facts(vif: &Vif, blueprint: &Blueprint) -> Facts {
         port: port.map(|(_, port)| port.clone()),
         vlan: blueprint.sub_port.as_ref().filter(|of| !of.patched).map(|of| of.vlan),
         netdev: blueprint.netdev().map(|link| link.name.clone()),
+        guest_device: blueprint.guest_device().map(|link| link.name.clone()),
+        linux_bridge: linux_bridge(vif, blueprint),
+        uplink: blueprint.uplink().map(str::to_owned),
         socket: blueprint.socket.as_ref().map(|socket| socket.display().to_string()),
         mac: vif.address,
         ..Facts::default()
+    }
+}
+
+/// The Linux bridge that a VIF is in, whoever makes it.
+fn linux_bridge(vif: &Vif, blueprint: &Blueprint) -> Option<String> {
+    let master = blueprint.links.iter().find_map(|link| link.master.as_ref());
+    let named = || if let VifKind::Bridge { bridge_name, .. } = &vif.kind { bridge_name.as_ref() } else { None };
+    master.or_else(named).cloned()
+}
+
+/// Notes which links are not there of those that the VIF has beside its netdev.
+fn see_kernel_side(sight: &mut Sight<'_>, found: &mut Findings) {
+    let Facts { guest_device, linux_bridge, uplink, .. } = &found.facts;
+    let wanted = [("guest_device", guest_device), ("linux_bridge", linux_bridge), ("uplink", uplink)];
+    let absent = wanted.map(|(what, name)| (what, name.as_deref().is_some_and(|name| sight.link(name).is_none())));
+    for (what, _) in absent.into_iter().filter(|(_, absent)| *absent) {
+        found.unseen(what);
     }
 }
 

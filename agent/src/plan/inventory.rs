@@ -288,6 +288,7 @@ impl Owned {
         let port = ports().find(|(_, interface)| !is_patch(interface)).or_else(|| ports().next());
         let named = |link: &&Arc<Link>| port.is_some_and(|(port, _)| port.name == link.name);
         let link = self.links.iter().find(named).or_else(|| self.links.first());
+        let bridge = self.links.iter().find(|link| matches!(link.kind, LinkKind::Bridge(_)));
         let on_trunk = self.sub_ports.first().filter(|_| port.is_none());
         let interface = port.and_then(|(_, interface)| interface.as_deref()).or(on_trunk.map(|(_, of, _)| &**of));
         let port = port.map(|(port, _)| port).or(on_trunk.map(|(port, ..)| port));
@@ -299,6 +300,7 @@ impl Owned {
             ofport: interface.and_then(|interface| interface.ofport),
             interface_type: interface.map(Interface::type_name).map(str::to_owned),
             netdev: link.map(|link| link.name.clone()),
+            linux_bridge: bridge.map(|link| link.name.clone()),
             mac: mac.or_else(|| link.filter(|link| matches!(link.kind, LinkKind::Tap { .. }))?.mac),
             mtu: link.map(|link| link.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
             ..Facts::default()

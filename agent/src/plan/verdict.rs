@@ -144,13 +144,20 @@ pub struct Judgement {
 }
 
 impl Facts {
-    /// What people know the VIF by on this host: its port, with the VLAN of a sub-port behind a dot, or its netdev.
+    /// What people know the VIF by on this host: its port, with the VLAN of a sub-port behind a dot, or its netdev, or
+    /// the guest's device.
     #[must_use]
     pub fn name(&self) -> Option<Cow<'_, str>> {
         match (&self.port, self.vlan) {
             (Some(port), Some(vlan)) => Some(format!("{port}.{vlan}").into()),
-            (port, _) => port.as_deref().or(self.netdev.as_deref()).map(Cow::Borrowed),
+            (port, _) => port.as_deref().or(self.netdev.as_deref()).or(self.guest_device.as_deref()).map(Cow::Borrowed),
         }
+    }
+
+    /// Whether `bridge` is the one that the VIF is on, of Open vSwitch or of the kernel.
+    #[must_use]
+    pub fn is_on(&self, bridge: &str) -> bool {
+        [&self.bridge, &self.linux_bridge].into_iter().any(|on| on.as_deref() == Some(bridge))
     }
 }
 
@@ -175,6 +182,15 @@ pub struct Facts {
     /// Kernel netdev.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netdev: Option<String>,
+    /// Device of the guest's that the hypervisor makes and vifd puts into `linux_bridge`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_device: Option<String>,
+    /// Linux bridge that the VIF is in: its network's, or the one of its own in front of `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux_bridge: Option<String>,
+    /// Link by which `linux_bridge` leads out of the host, or that a macvtap stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
     /// vhost-user socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
@@ -190,7 +206,7 @@ pub struct Facts {
     /// Connection tracking zone of its rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<u16>,
-    /// Which of `bridge`, `port` and `netdev` are wanted and were not seen.
+    /// Which of `bridge`, `port`, `netdev`, `guest_device`, `linux_bridge` and `uplink` are wanted and were not seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Cow<'static, str>>,
 }

@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Desired, Observed, Policy, Table, Vif, VifId};
 use crate::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
-use crate::plan::{BackendName, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
+use crate::plan::{BackendName, Facts, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
 
@@ -269,7 +269,11 @@ fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
         return;
     }
     match status.phase {
-        Phase::Ready => tracing::info!(vif = %id, port = status.facts.port, "ready"),
+        Phase::Ready => {
+            let Facts { port, guest_device, netdev, .. } = &*status.facts;
+            let device = guest_device.as_ref().or(netdev.as_ref()).filter(|device| port.as_ref() != Some(device));
+            tracing::info!(vif = %id, port, device, "ready");
+        }
         Phase::Failed | Phase::Conflict => {
             tracing::warn!(vif = %id, reason = &*status.reason, "{}", status.message);
         }

@@ -177,8 +177,13 @@ fn object(facts: &Facts) -> String {
         }
         Facts { port: Some(port), bridge: Some(bridge), .. } => format!("port {port} on bridge {bridge}"),
         Facts { netdev: Some(netdev), .. } => format!("device {netdev}"),
+        Facts { guest_device: Some(device), linux_bridge: Some(bridge), .. } => {
+            format!("device {device} in bridge {bridge}")
+        }
         Facts { port: Some(port), .. } => format!("port {port}"),
-        Facts { bridge: Some(bridge), .. } => format!("the VIF on bridge {bridge}"),
+        Facts { bridge: Some(bridge), .. } | Facts { linux_bridge: Some(bridge), .. } => {
+            format!("the VIF on bridge {bridge}")
+        }
         _ => "the VIF".into(),
     }
 }
@@ -194,6 +199,9 @@ fn usable(judgement: &Judgement, vif: Option<&Vif>) -> String {
         Some(ofport) => format!("{} is usable (ofport {ofport})", object(facts)),
         None => format!("{} is usable", object(facts)),
     };
+    if let (Some(_), Some(device)) = (&facts.port, &facts.guest_device) {
+        message.push_str(&format!(" for device {device}"));
+    }
     if vif.is_some_and(|vif| !vif.active) {
         message.push_str(", and not active: nothing passes until its record says so");
     }

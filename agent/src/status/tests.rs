@@ -187,6 +187,25 @@ fn a_record_that_was_never_good_fails() {
 }
 
 #[test]
+fn a_vif_of_a_linux_bridge_is_called_by_the_guests_device() {
+    let vif = vif();
+    let told = |facts: Facts| {
+        let judgement = Judgement { facts: facts.into(), ..judgement(Verdict::Ready) };
+        let subject =
+            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+        render(subject, None, day(0)).message
+    };
+    let (guest_device, linux_bridge) = (Some("tap1".to_owned()), Some("brqblue".to_owned()));
+    let plain = Facts { guest_device: guest_device.clone(), linux_bridge: linux_bridge.clone(), ..Facts::default() };
+    assert_eq!(plain.name().as_deref(), Some("tap1"));
+    assert!(plain.is_on("brqblue") && !plain.is_on("br-int"));
+    assert_eq!(told(plain), "device tap1 in bridge brqblue is usable");
+    assert_eq!(told(Facts { linux_bridge, ..Facts::default() }), "the VIF on bridge brqblue is usable");
+    let hybrid = Facts { port: Some("qvo1".into()), guest_device, ..facts() };
+    assert_eq!(told(hybrid), "port qvo1 on bridge br-int is usable (ofport 5) for device tap1");
+}
+
+#[test]
 fn what_did_not_change_keeps_its_time() {
     let vif = vif();
     let of = |verdict, previous: Option<&VifStatus>, at| {

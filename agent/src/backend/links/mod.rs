@@ -132,6 +132,40 @@ impl Links {
     }
 }
 
+/// An interface that a batch puts into a bridge or lets out of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Move {
+    interface: String,
+    bridge: String,
+    join: bool,
+    /// Addresses of global scope that go along.
+    addresses: usize,
+}
+
+impl Move {
+    /// Whoever looks for the host's address has to find where it went.
+    fn log(&self) {
+        let Move { interface, bridge, join, addresses } = self;
+        let sentence = match join {
+            true => "put into the bridge, which has its addresses and routes now",
+            false => "let out of the bridge, and has its addresses and routes again",
+        };
+        tracing::info!(interface, bridge, addresses, "{sentence}");
+    }
+}
+
+/// The moves of a batch by their places in it, with what is seen before them.
+fn moves(batch: &[Attributed<LinkOp>], seen: &View<LinkState>) -> Vec<(usize, Move)> {
+    let addresses = |name: &str| seen.ready()?.links.get(name).map(|link| link.addresses.len());
+    let moved = batch.iter().enumerate().filter_map(|(place, op)| {
+        let LinkOp::MoveUplink { interface, bridge, join } = &op.op else { return None };
+        let (interface, bridge, join) = (interface.1.clone(), bridge.1.clone(), *join);
+        let addresses = addresses(if join { &interface } else { &bridge }).unwrap_or_default();
+        Some((place, Move { interface, bridge, join, addresses }))
+    });
+    moved.collect()
+}
+
 impl Backend for Links {
     type State = LinkState;
     type Op = LinkOp;
@@ -151,12 +185,16 @@ impl Backend for Links {
         let operations = batch.len();
         let (allowed, devices) = (self.allowed.clone(), self.devices.clone());
         let nursery = self.nursery;
+        let moves = moves(&batch, &self.view.borrow());
         let performed = blocking(move || perform::perform(&batch, allowed.as_ref(), devices.as_ref(), nursery)).await;
         let (outcomes, settled) = match performed {
             Ok(done) => {
                 let written = done.outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();
                 self.counters.wrote(written as u64);
                 let resync = written < operations;
+                for (_, told) in moves.iter().filter(|(place, _)| done.outcomes.get(*place) == Some(&Outcome::Done)) {
+                    told.log();
+                }
                 (done.outcomes, self.settle(done.touched, done.sockets, resync).await)
             }
             Err(error) => {

@@ -68,6 +68,22 @@ impl Blueprint {
         of_port.or_else(|| made().find(|link| !link.shared))
     }
 
+    /// The guest's device that the hypervisor makes and that goes into a Linux bridge.
+    #[must_use]
+    pub fn guest_device(&self) -> Option<&WantedLink> {
+        self.links.iter().find(|link| link.maker == LinkMaker::Hypervisor)
+    }
+
+    /// Name of the link by which the VIF's Linux bridge leads out of the host, or that its macvtap stands on.
+    #[must_use]
+    pub fn uplink(&self) -> Option<&str> {
+        self.links.iter().find_map(|link| match &link.maker {
+            LinkMaker::Vifd(Make::Bridge { uplink, .. }) => uplink.as_deref(),
+            LinkMaker::Vifd(Make::Macvtap { on, .. }) => Some(on),
+            _ => None,
+        })
+    }
+
     /// Whether vifd makes a link of this name for this VIF.
     #[must_use]
     pub fn makes(&self, name: &str) -> bool {
