@@ -44,8 +44,9 @@ fn filters(status: &VifStatus) -> Option<bool> {
     status.condition(ConditionKind::Plugged).filter(|plugged| plugged.status == Truth::True).map(|_| false)
 }
 
-/// What a record wants, beside what the status has of it. `filters` is whether vifd does something about rules here.
-fn wishes(vif: &Vif, filters: Option<bool>, output: &Output) -> String {
+/// What a record wants, beside what the status has of it. `bridge` is the bridge of Open vSwitch that it is on,
+/// `filters` whether vifd does something about rules there.
+fn wishes(vif: &Vif, bridge: Option<&str>, filters: Option<bool>, output: &Output) -> String {
     let mut text = output.paint.strong("\nWanted\n");
     let mut entry = |name: &str, value: String| {
         if !value.is_empty() {
@@ -69,9 +70,8 @@ fn wishes(vif: &Vif, filters: Option<bool>, output: &Output) -> String {
         "rules",
         match (rules.as_deref(), filters) {
             (None, Some(true)) => "none: no more than port security filters".to_owned(),
-            (None, Some(false)) => "none, and vifd filters nothing here".to_owned(),
-            (None, None) => "none".to_owned(),
-            (Some(rules), Some(false)) => format!("{}, of no effect: vifd filters nothing here", rules.len()),
+            (None, _) => "none".to_owned(),
+            (Some([]), Some(false)) => "an empty list".to_owned(),
             (Some([]), _) => "an empty list: nothing passes".to_owned(),
             (Some(rules), _) => rules.len().to_string(),
         },
@@ -85,6 +85,13 @@ fn wishes(vif: &Vif, filters: Option<bool>, output: &Output) -> String {
     let rates = [("to the guest", rate.ingress_kbps), ("from the guest", rate.egress_kbps)];
     let rates = rates.iter().filter(|(_, kbps)| *kbps > 0).map(|(way, kbps)| format!("{kbps} kbit/s {way}"));
     entry("rate", rates.collect::<Vec<_>>().join(", "));
+    if filters == Some(false) {
+        let why = bridge.map_or_else(
+            || "it has no port on a bridge of Open vSwitch whose flows vifd makes".to_owned(),
+            |bridge| format!("vifd does not make the flows of bridge {bridge}"),
+        );
+        entry("policy", format!("not enforced: {why}"));
+    }
     text
 }
 
@@ -139,7 +146,9 @@ fn sections(vif: &VifStatus, wanted: Option<&Vif>, output: &Output) -> String {
         vec![format!("  {name}").into(), Cell::truth(status), since.into(), reason.into_owned().into(), message.into()]
     });
     text.push_str(&output.uncut().table(&["  TYPE", "STATUS", "SINCE", "REASON", "MESSAGE"], conditions));
-    text.push_str(&wanted.map(|wanted| wishes(wanted, filters(vif), output)).unwrap_or_default());
+    text.push_str(
+        &wanted.map(|wanted| wishes(wanted, vif.facts.bridge.as_deref(), filters(vif), output)).unwrap_or_default(),
+    );
     text.push_str(&paint.strong("\nOn this host\n"));
     let facts = serde_json::to_value(&vif.facts).unwrap_or_default();
     let facts: Vec<_> = facts.as_object().into_iter().flatten().filter(|(name, _)| *name != "unseen").collect();
@@ -201,9 +210,12 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
         };
         insta::assert_snapshot!(sections(&vif, Some(&wanted), &Output::plain()));
-        let rules = |filters| wishes(&wanted, filters, &Output::plain());
-        assert!(rules(Some(true)).contains("  rules           1\n"));
-        assert!(rules(Some(false)).contains("1, of no effect: vifd filters nothing here\n"));
+        let told = |bridge, filters| wishes(&wanted, bridge, filters, &Output::plain());
+        assert!(!told(Some("br-int"), Some(true)).contains("not enforced"));
+        assert!(
+            told(Some("br-int"), Some(false)).contains("not enforced: vifd does not make the flows of bridge br-int\n")
+        );
+        assert!(told(None, Some(false)).contains("not enforced: it has no port"));
         let nothing = VifStatus { facts: Facts::default().into(), ..vif };
         assert!(sections(&nothing, None, &Output::plain()).ends_with("\nOn this host\n  nothing\n"));
     }

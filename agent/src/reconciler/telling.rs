@@ -263,6 +263,10 @@ fn is_unseen(judgement: &Judgement) -> bool {
     matches!(judgement.verdict, Verdict::Waiting(Missing::View(_)))
 }
 
+/// Reasons to wait that hold for many VIFs at once, or were somebody's order.
+const OF_MANY: [&str; 6] =
+    ["WaitingForOvsdb", "WaitingForKernel", "VswitchdNotRunning", "WaitingForSwitch", "Paused", "Observing"];
+
 /// One line for each change that somebody may want to find again, and none for the steps in between.
 fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
     if before.is_some_and(|before| before.phase == status.phase && before.message == status.message) {
@@ -278,6 +282,12 @@ fn log(id: VifId, before: Option<&VifStatus>, status: &VifStatus) {
             tracing::warn!(vif = %id, reason = &*status.reason, "{}", status.message);
         }
         Phase::Removing => tracing::info!(vif = %id, reason = &*status.reason, "{}", status.message),
+        // Of what all VIFs of a host or a bridge wait for, the log has a line of its own.
+        Phase::Plugged | Phase::Waiting
+            if before.is_some_and(|before| before.phase == Phase::Ready) && !OF_MANY.contains(&&*status.reason) =>
+        {
+            tracing::info!(vif = %id, reason = &*status.reason, "ready no longer: {}", status.message);
+        }
         Phase::Pending | Phase::Working | Phase::Plugged | Phase::Waiting => {
             tracing::debug!(vif = %id, phase = status.phase.name(), "{}", status.message);
         }

@@ -474,7 +474,8 @@ pub(super) static OBJECTS: &[Object] = &[
         family: Family::Policy,
         os_vif: None,
         tag: None,
-        doc: "Security and rate limits.",
+        doc: "Security and rate limits of ports on bridges of Open vSwitch whose flows vifd makes (`flows = \"managed\"`). \
+              Elsewhere it filters and limits nothing, and `vifd describe` says so.",
         groups: &[&[
             field("port_security", Kind::Flag, "Whether only the VIF's own addresses may be used. True when absent."),
             field(

@@ -45,6 +45,24 @@ fn doubts_of(vif: &Vif) -> Vec<Warning> {
 }
 
 #[test]
+fn a_policy_that_nobody_keeps_is_a_warning() {
+    let told = |vif: Value| {
+        let mut vif = vif;
+        vif["id"] = json!("dc065497-3c8d-4f44-8fb4-e1d33c16a536");
+        vif["address"] = json!("52:54:00:00:00:01");
+        let record = json!({"vif": vif, "policy": {"rules": [], "rate": {"egress_kbps": 1000}}});
+        let warnings = decode(record.to_string().as_bytes()).unwrap().warnings;
+        warnings.into_iter().map(|warning| warning.field).collect::<Vec<_>>()
+    };
+    let bridge = json!({"type": "bridge", "bridge_name": "brq1", "network": {"bridge": "br-int"}});
+    let mut hybrid = bridge.clone();
+    hybrid["port_profile"] = json!({"type": "openvswitch"});
+    assert_eq!(told(bridge), ["policy.rules", "policy.rate"]);
+    assert_eq!(told(json!({"type": "direct", "vlan_name": "eth1"})), ["policy.rules", "policy.rate"]);
+    assert!(told(hybrid).is_empty());
+}
+
+#[test]
 fn what_is_hardly_meant_is_a_warning() {
     let record = |id: u8, ip: &str| {
         let text = json!({

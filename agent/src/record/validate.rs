@@ -113,6 +113,15 @@ pub fn check(vif: &Vif) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether no VIF of this type and profile has a port on a bridge whose flows vifd may make.
+fn has_no_flows(vif: &Vif) -> bool {
+    match (&vif.kind, vif.profile.as_ref().map(|profile| &profile.kind)) {
+        (VifKind::Generic { .. } | VifKind::Direct { .. }, _) => true,
+        (VifKind::Bridge { .. }, profile) => matches!(profile, None | Some(ProfileKind::Base)),
+        (_, profile) => matches!(profile, Some(ProfileKind::FpBridge { .. } | ProfileKind::FpTap { .. })),
+    }
+}
+
 /// What is allowed in a VIF and hardly meant.
 pub(super) fn doubt(vif: &Vif, warnings: &Warnings) {
     let host_bits = |field: String, prefix: IpNet| {
@@ -137,6 +146,16 @@ pub(super) fn doubt(vif: &Vif, warnings: &Warnings) {
             if !seen.insert(ip.address) {
                 warnings.add(field, format!("{} is there twice", ip.address));
             }
+        }
+    }
+    if has_no_flows(vif) {
+        let (rate, name) = (&vif.policy.rate, vif.kind.type_name());
+        let wishes = [("rules", vif.policy.rules.is_some()), ("rate", rate.ingress_kbps > 0 || rate.egress_kbps > 0)];
+        for (field, _) in wishes.into_iter().filter(|(_, wished)| *wished) {
+            warnings.add(
+                format!("policy.{field}"),
+                format!("a {name} VIF has no flows of vifd's: policy.{field} is of no effect"),
+            );
         }
     }
     for (at, pair) in vif.policy.allowed_address_pairs.iter().enumerate() {

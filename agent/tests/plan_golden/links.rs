@@ -343,6 +343,35 @@ fn macvtaps_in_each_mode() {
 }
 
 #[test]
+fn facts_tell_of_device_bridge_and_uplink_and_which_are_not_there() {
+    let told = |case: &Case| {
+        let facts = Arc::clone(&judged(case, A).facts);
+        let unseen: Vec<String> = facts.unseen.iter().map(ToString::to_string).collect();
+        let names = [&facts.port, &facts.guest_device, &facts.linux_bridge, &facts.uplink];
+        (names.map(|name| name.clone().unwrap_or_default()).join(" "), unseen.join(" "))
+    };
+    let mut case = with_uplink([plain(A, 1, &flat())]);
+    assert_eq!(told(&case), (" tap1 brq1 eth1".into(), "netdev guest_device linux_bridge".into()));
+    case.converge();
+    assert_eq!(told(&case), (" tap1 brq1 eth1".into(), "guest_device".into()));
+    tap_is_up(&mut case, "tap1");
+    case.converge();
+    assert_eq!(told(&case), (" tap1 brq1 eth1".into(), String::new()));
+    // A bridge that is not vifd's to make is told of as well.
+    let case = Case::new([plain(A, 1, &json!({}))]);
+    assert_eq!(told(&case), (" tap1 brq1 ".into(), "guest_device linux_bridge".into()));
+    let mut case = Case::new([hybrid(A)]);
+    case.converge();
+    let names = "qvodc065497-3c tapdc065497-3c qbrdc065497-3c ";
+    assert_eq!(told(&case), (names.into(), "guest_device".into()));
+    let vif = json!({"type": "direct", "vif_name": "macvtap0", "dev_address": "0000:03:00.2",
+                     "network": {"bridge_interface": "eth9"}});
+    let mut case = Case::new([record(A, &vif)]);
+    case.converge();
+    assert_eq!(told(&case), ("   eth9".into(), "netdev uplink".into()));
+}
+
+#[test]
 fn the_device_of_a_macvtap_gets_its_owner() {
     let vif = json!({"type": "direct", "vif_name": "macvtap0", "dev_address": "0000:03:00.2",
                      "network": {"bridge_interface": "eth1"}});

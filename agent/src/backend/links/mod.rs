@@ -212,3 +212,28 @@ impl Backend for Links {
         let _ = self.settle(Vec::new(), true, true).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::Party;
+    use crate::model::{Link, LinkKind};
+
+    #[test]
+    fn a_move_is_told_with_the_addresses_of_whoever_has_them() {
+        let link = |index, name: &str, addresses: &[&str]| {
+            let mut link = Link::new(index, name, LinkKind::Other(String::new()));
+            link.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            (name.to_owned(), Arc::new(link))
+        };
+        let links = [link(1, "eth1", &["192.0.2.7/24", "2001:db8::7/64"]), link(2, "brq1", &["198.51.100.1/24"])];
+        let seen = View::Ready(Arc::new(LinkState { links: links.into_iter().collect(), ..LinkState::default() }));
+        let op = |join| LinkOp::MoveUplink { interface: (1, "eth1".into()), bridge: (2, "brq1".into()), join };
+        let other = LinkOp::DeleteLink { index: 3, name: "tap3".into(), alias: String::new() };
+        let batch = [op(true), other, op(false)].map(|op| Attributed { party: Party::All, op });
+        let told = |join, addresses| Move { interface: "eth1".into(), bridge: "brq1".into(), join, addresses };
+        assert_eq!(moves(&batch, &seen), [(0, told(true, 2)), (2, told(false, 1))]);
+    }
+}
