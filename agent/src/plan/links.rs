@@ -161,7 +161,7 @@ impl Work<'_> {
         {
             // It gets its addresses back before the bridge forgets whose they were.
             if !self.is_seen_to(id, wanted, found) {
-                found.links.push(move_uplink(interface, link, false));
+                found.links.push(move_uplink(interface, link, None, false));
             }
             return false;
         }
@@ -340,6 +340,14 @@ impl Work<'_> {
             return;
         }
         if wanted.shared && self.is_elsewhere(wanted, make, sight, found) {
+            return;
+        }
+        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
+            && let Some(lower) = sight.link(on)
+            && let Owner::Us { vif: Some(other), .. } = self.inputs.settings.link_owner(lower.alias.as_deref())
+        {
+            let reason = format!("{} is to stand on {on}, which is a link of VIF {other}", wanted.name);
+            found.conflict.get_or_insert(reason);
             return;
         }
         if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
@@ -601,7 +609,7 @@ impl Work<'_> {
             return false;
         }
         if !self.is_seen_to(id, wanted, found) {
-            found.links.push(move_uplink(interface, bridge, true));
+            found.links.push(move_uplink(interface, bridge, wanted.mtu, true));
         }
         false
     }
@@ -772,10 +780,11 @@ fn adoptable(wanted: &WantedLink, build: Build, link: &Link, adopt: bool) -> Res
 }
 
 /// Takes an interface into a bridge or lets it out.
-pub(super) fn move_uplink(interface: &Link, bridge: &Link, join: bool) -> LinkOp {
+pub(super) fn move_uplink(interface: &Link, bridge: &Link, mtu: Option<u32>, join: bool) -> LinkOp {
     LinkOp::MoveUplink {
         interface: (interface.index, interface.name.clone()),
         bridge: (bridge.index, bridge.name.clone()),
+        mtu,
         join,
     }
 }

@@ -279,7 +279,7 @@ fn unshared(work: &Work<'_>, inventory: &Inventory, wanted: impl Fn(&str) -> boo
         }
         match joined {
             _ if is_used => {}
-            Some(uplink) => ops.push(move_uplink(uplink, link, false)),
+            Some(uplink) => ops.push(move_uplink(uplink, link, None, false)),
             // An address without an interface to go back to stays where it is.
             None if link.addresses.iter().any(|address| !uplink.is_some_and(|it| it.addresses.contains(address))) => {}
             // A VLAN link in a bridge is that bridge's until it has let it go.

@@ -14,10 +14,10 @@ impl fmt::Display for LinkOp {
                 write!(f, "change link {name}:")?;
                 changes(f, change)
             }
-            LinkOp::MoveUplink { interface, bridge, join: true } => {
+            LinkOp::MoveUplink { interface, bridge, join: true, .. } => {
                 write!(f, "put {} into bridge {}, which takes over its addresses and routes", interface.1, bridge.1)
             }
-            LinkOp::MoveUplink { interface, bridge, join: false } => {
+            LinkOp::MoveUplink { interface, bridge, join: false, .. } => {
                 write!(f, "take {} out of bridge {} and give it back its addresses and routes", interface.1, bridge.1)
             }
             LinkOp::DeleteLink { name, .. } => write!(f, "delete link {name}"),

@@ -59,7 +59,7 @@ pub(super) struct Teller {
 /// What is another for other records.
 #[derive(Default)]
 pub(super) struct Changed {
-    /// VIFs with a new record.
+    /// VIFs whose record came, changed or went.
     pub(super) vifs: Vec<VifId>,
     /// Cookies of flows that VIFs share and that are made from records which came, changed or went.
     pub(super) shared: BTreeSet<u64>,
@@ -83,7 +83,7 @@ impl Teller {
     pub(super) fn changed(&self, desired: &Desired, owner: OwnerTag) -> Changed {
         let mut changed = Changed::default();
         self.intake.desired.vifs.differing(&desired.vifs, |id, was, is| {
-            changed.vifs.extend(is.map(|_| *id));
+            changed.vifs.push(*id);
             for vif in was.into_iter().chain(is) {
                 changed.shared.insert(Cookie::network(owner, NetworkKey::of(vif)).0);
                 let Policy { groups, group_members, rules, .. } = &vif.policy;
@@ -329,4 +329,24 @@ fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
         ));
     }
     reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::record::decode;
+
+    /// What was refused for a record says nothing of what is to be done without it.
+    #[test]
+    fn a_record_that_went_is_a_change_as_well() {
+        let record =
+            json!({"vif": {"type": "generic", "id": "dc065497-3c8d-4f44-8fb4-e1d33c16a536", "vif_name": "tap1"}});
+        let vif = Arc::new(decode(record.to_string().as_bytes()).unwrap().vif);
+        let id = vif.id;
+        let mut teller = Teller::new(watch::channel(Arc::default()).0);
+        teller.intake.desired.vifs = [(id, vif)].into_iter().collect();
+        assert_eq!(teller.changed(&Desired::default(), OwnerTag(7)).vifs, [id]);
+    }
 }

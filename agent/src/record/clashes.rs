@@ -75,7 +75,8 @@ pub fn clashes(
             shares.iter().find_map(|(name, share)| {
                 let (other, theirs) = shared.get(name).filter(|(_, theirs)| theirs != share)?;
                 let reason = format!("VIF {other} wants {name} {theirs}, and this one wants it {share}");
-                Some(Clash { field: share.field.into(), reason })
+                let field = if share.mtu == theirs.mtu { share.field } else { "vif.network.mtu" };
+                Some(Clash { field: field.into(), reason })
             })
         });
         match clash {

@@ -365,6 +365,12 @@ fn kind(vif: &Vif) -> Result<(), Fault> {
             optional_name("vif.vif_name", vif_name.as_deref())?;
             optional_name("vif.vlan_name", vlan_name.as_deref())?;
             let interface = vif.network.as_ref().and_then(|network| network.bridge_interface.as_ref());
+            if vif_name.is_some() && (vif_name == vlan_name || vif_name.as_ref() == interface) {
+                return Err(Fault::new("vif.vif_name", "is the name of the link that the macvtap is to stand on"));
+            }
+            if vlan_name.is_some() && vlan_name.as_ref() == interface {
+                return Err(Fault::new("vif.vlan_name", "is the name of the interface that the VLAN is to be of"));
+            }
             if dev_address.is_none() && vlan_name.is_none() && interface.is_none() {
                 let reason = "is missing; VIFDirect needs it, a vlan_name, or the network's bridge_interface";
                 return Err(Fault::new("vif.dev_address", reason));

@@ -246,7 +246,7 @@ fn move_it(links: &Links, join: bool) -> LinkOp {
         let link = seen(links, name).unwrap();
         (link.index, link.name)
     });
-    LinkOp::MoveUplink { interface, bridge, join }
+    LinkOp::MoveUplink { interface, bridge, mtu: Some(1500), join }
 }
 
 fn bridge() -> LinkOp {

@@ -41,6 +41,8 @@ pub enum LinkOp {
         interface: (u32, String),
         /// Kernel index and name of the bridge.
         bridge: (u32, String),
+        /// Octets that the interface has to carry at least when it comes.
+        mtu: Option<u32>,
         /// Whether it comes or goes.
         join: bool,
     },

@@ -205,11 +205,11 @@ fn on_link(requests: &mut Requests, op: &LinkOp, nursery: u32) -> Result<(), OpE
         LinkOp::CreateLink { link, kind } => make::make(requests, link, kind, nursery),
         LinkOp::ChangeLink { index, name, change: to } => change(requests, *index, name, to),
         LinkOp::DeleteLink { index, name, alias } => delete(requests, *index, name, alias),
-        LinkOp::MoveUplink { interface, bridge, join } => {
+        LinkOp::MoveUplink { interface, bridge, mtu, join } => {
             for (index, name) in [interface, bridge] {
                 guard(requests, *index, name, None)?;
             }
-            uplink::move_uplink(requests, interface, bridge, *join)
+            uplink::move_uplink(requests, interface, bridge, *mtu, *join)
         }
         // `perform` does these itself.
         LinkOp::OwnDevice { .. } | LinkOp::MakeSocketDirectory { .. } | LinkOp::RemoveSocket { .. } => Ok(()),

@@ -46,7 +46,7 @@ const BEGIN: Duration = Duration::from_secs(2);
 
 /// See `LinkOp::MoveUplink`.
 ///
-/// The interface's MTU is raised to the bridge's where it is lower, and never lowered: others may stand on it. A bridge has
+/// The interface's MTU is raised to `mtu` where it is lower, and never lowered: others may stand on it. A bridge has
 /// IPv6 off until it gets an address of that family; then it is on, without autoconfiguration. Addresses that have a
 /// lifetime keep what is left of it. An address of IPv6 that was looked for is not looked for again (`nodad`), which is taken
 /// back at once, and stays if a crash comes between.
@@ -54,6 +54,7 @@ pub(super) fn move_uplink(
     requests: &mut Requests,
     interface: &(u32, String),
     bridge: &(u32, String),
+    mtu: Option<u32>,
     join: bool,
 ) -> Result<(), OpError> {
     let what = if join { "take" } else { "let" };
@@ -66,7 +67,7 @@ pub(super) fn move_uplink(
         }
         _ => {}
     }
-    ready(requests, &port, join.then_some(master.mtu), &what)?;
+    ready(requests, &port, mtu.filter(|_| join), &what)?;
     let ends = ((interface.0, interface.1.as_str()), (bridge.0, bridge.1.as_str()));
     let way = if join { Way { from: ends.0, to: ends.1 } } else { Way { from: ends.1, to: ends.0 } };
     if join {

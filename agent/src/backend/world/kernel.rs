@@ -66,7 +66,7 @@ impl World {
                 }
                 self.remove_link(name);
             }
-            LinkOp::MoveUplink { interface, bridge, join } => {
+            LinkOp::MoveUplink { interface, bridge, mtu, join } => {
                 self.is_still(interface.0, &interface.1)?;
                 self.is_still(bridge.0, &bridge.1)?;
                 let (from, to) = if *join { (interface, bridge) } else { (bridge, interface) };
@@ -78,6 +78,7 @@ impl World {
                 let interface = self.link(&interface.1)?;
                 interface.master = join.then_some(bridge.0);
                 interface.up = true;
+                interface.mtu = mtu.map_or(interface.mtu, |mtu| interface.mtu.max(mtu));
             }
             LinkOp::OwnDevice { index, name, access } => {
                 self.is_still(*index, name)?;
