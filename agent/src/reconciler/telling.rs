@@ -346,7 +346,8 @@ mod tests {
         let vif = Arc::new(decode(record.to_string().as_bytes()).unwrap().vif);
         let id = vif.id;
         let mut teller = Teller::new(watch::channel(Arc::default()).0);
-        teller.intake.desired.vifs = [(id, vif)].into_iter().collect();
+        let vifs = [(id, vif)].into_iter().collect();
+        teller.intake.desired = Arc::new(Desired { vifs, ..Desired::default() });
         assert_eq!(teller.changed(&Desired::default(), OwnerTag(7)).vifs, [id]);
     }
 }

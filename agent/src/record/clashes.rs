@@ -54,6 +54,8 @@ pub fn clashes(
     }
     let mut taken: HashMap<Claim<'_>, VifId> = HashMap::with_capacity(2 * vifs.len());
     let mut shared: HashMap<Cow<'_, str>, (VifId, Share<'_>)> = HashMap::new();
+    // By interface: whose bridge it is the uplink of.
+    let mut uplinks: HashMap<Cow<'_, str>, (VifId, Cow<'_, str>)> = HashMap::new();
     let mut claims = Vec::new();
     let mut in_order: Vec<_> = vifs.iter().collect();
     // Stable, so that ids decide within a set.
@@ -79,9 +81,21 @@ pub fn clashes(
                 Some(Clash { field: field.into(), reason })
             })
         });
+        let leads = shares.iter().find(|(_, share)| share.vlan.is_none());
+        let uplink = leads.and_then(|(bridge, share)| Some((share.on.clone()?, bridge.clone())));
+        let clash = clash.or_else(|| {
+            let (interface, bridge) = uplink.as_ref()?;
+            let (other, theirs) = uplinks.get(interface).filter(|(_, theirs)| theirs != bridge)?;
+            let reason =
+                format!("VIF {other} has {interface} for the uplink of {theirs}, and it can be in one bridge alone");
+            Some(Clash { field: "vif.network.bridge_interface".into(), reason })
+        });
         match clash {
             Some(clash) => drop(out.insert(*id, clash)),
             None => {
+                if let Some((interface, bridge)) = uplink {
+                    uplinks.entry(interface).or_insert((*id, bridge));
+                }
                 taken.extend(claims.drain(..).map(|(_, claim)| (claim, *id)));
                 for (name, share) in shares {
                     shared.entry(name).or_insert((*id, share));

@@ -152,12 +152,12 @@ const VIF: &[Field] = &[
     field(
         "active",
         Kind::Flag,
-        "False keeps the VIF administratively down. True when absent. Not acted on in an os-vif object.",
+        "False keeps the VIF administratively down; a device that is in a Linux bridge already stays there. True when absent. Not acted on in an os-vif object.",
     ),
     field(
         "preserve_on_delete",
         Kind::Flag,
-        "True leaves the host side in place at unplug. False when absent. Not acted on in an os-vif object.",
+        "True leaves the host side in place at unplug, but for a sub-port by flows. False when absent. Not acted on in an os-vif object.",
     ),
     field("has_traffic_filtering", Kind::Flag, "Whether the controller filters the traffic; reported only."),
     field("port_profile", Kind::Object(Family::Profile), "How the port is to be made."),

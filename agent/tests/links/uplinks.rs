@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use vifd::backend::Outcome;
 use vifd::backend::links::{LinkOp, Links, LinksConfig, NewKind};
-use vifd::model::BridgeConfig;
+use vifd::model::{BridgeConfig, LinkState};
 
-use super::{PATIENCE, apply, fresh, in_namespace, ip, ready, seen};
+use super::{PATIENCE, apply, fresh, in_namespace, ip, ready, seen, shown};
 
 const BRIDGE: BridgeConfig =
     BridgeConfig { ageing_time: 30_000, forward_delay: 0, stp: false, multicast_snooping: true };
@@ -437,5 +437,40 @@ fn an_interface_that_is_elsewhere_or_gone_is_a_conflict() {
         ip("link delete up0");
         let outcomes = apply(&mut links, [op]).await;
         assert!(matches!(&outcomes[0], Outcome::Conflict(why) if why.contains("gone")), "{outcomes:?}");
+    });
+}
+
+/// A bridge has the least address of its ports' unless it was given one (`br_stp_recalculate_bridge_id`).
+#[test]
+fn a_bridge_has_the_address_of_its_uplink_whoever_else_is_in_it() {
+    in_namespace(|| async {
+        let (mut links, mut view) = ready(LinksConfig::default()).await;
+        ip("link add up0 address 52:54:00:00:00:01 type veth peer name far");
+        assert_eq!(apply(&mut links, [bridge()]).await, [Outcome::Done]);
+        let op = move_it(&links, true);
+        assert_eq!(apply(&mut links, [op]).await, [Outcome::Done]);
+        ip("link add less address 02:00:00:00:00:01 type veth peer name more");
+        ip("link set less up master br0");
+        let is_in = |state: &LinkState| state.links.get("less").is_some_and(|less| less.master.is_some());
+        shown(&mut view, "less is in br0", is_in).await;
+        assert_eq!(seen(&links, "br0").unwrap().mac, seen(&links, "up0").unwrap().mac);
+    });
+}
+
+/// An interface that has a macvtap cannot be in a bridge (`netdev_rx_handler_register`), and keeps what it has.
+#[test]
+fn an_interface_that_the_kernel_does_not_let_into_a_bridge_keeps_its_addresses_and_the_bridge_gets_none() {
+    in_namespace(|| async {
+        let far = Far::new(false);
+        let (mut links, _) = ready(LinksConfig::default()).await;
+        ip("link add link up0 name taken type macvtap mode bridge");
+        assert_eq!(apply(&mut links, [bridge()]).await, [Outcome::Done]);
+        let before = belongings("up0");
+        let op = move_it(&links, true);
+        let outcomes = apply(&mut links, [op]).await;
+        assert!(matches!(&outcomes[0], Outcome::Failed(_)), "{outcomes:?}");
+        assert_eq!(belongings("br0"), [""; 0]);
+        assert_eq!(belongings("up0"), before);
+        far.end();
     });
 }

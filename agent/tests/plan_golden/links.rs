@@ -400,3 +400,17 @@ fn the_device_of_a_macvtap_gets_its_owner() {
     case.unplug();
     insta::assert_snapshot!(case.text);
 }
+
+#[test]
+fn an_interface_is_the_uplink_of_one_bridge() {
+    let other = json!({
+        "type": "bridge", "vif_name": "tap2", "bridge_name": "brq2", "address": "52:54:00:00:00:02",
+        "network": {"bridge": "brq2", "should_provide_bridge": true, "bridge_interface": "eth1"},
+    });
+    let mut case = with_uplink([plain(A, 1, &flat()), record(B, &other)]);
+    case.converge();
+    let is = judged(&case, A).verdict;
+    let says = |why: &str| why.contains(&format!("VIF {B} has eth1 for the uplink of brq2"));
+    assert!(matches!(&is, Verdict::Rejected { reason, .. } if says(reason)), "{is:?}");
+    assert!(!case.world.kernel.links.contains_key("brq1"));
+}

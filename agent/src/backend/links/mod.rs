@@ -158,7 +158,7 @@ impl Move {
 fn moves(batch: &[Attributed<LinkOp>], seen: &View<LinkState>) -> Vec<(usize, Move)> {
     let addresses = |name: &str| seen.ready()?.links.get(name).map(|link| link.addresses.len());
     let moved = batch.iter().enumerate().filter_map(|(place, op)| {
-        let LinkOp::MoveUplink { interface, bridge, join } = &op.op else { return None };
+        let LinkOp::MoveUplink { interface, bridge, join, .. } = &op.op else { return None };
         let (interface, bridge, join) = (interface.1.clone(), bridge.1.clone(), *join);
         let addresses = addresses(if join { &interface } else { &bridge }).unwrap_or_default();
         Some((place, Move { interface, bridge, join, addresses }))
@@ -230,7 +230,8 @@ mod tests {
         };
         let links = [link(1, "eth1", &["192.0.2.7/24", "2001:db8::7/64"]), link(2, "brq1", &["198.51.100.1/24"])];
         let seen = View::Ready(Arc::new(LinkState { links: links.into_iter().collect(), ..LinkState::default() }));
-        let op = |join| LinkOp::MoveUplink { interface: (1, "eth1".into()), bridge: (2, "brq1".into()), join };
+        let op =
+            |join| LinkOp::MoveUplink { interface: (1, "eth1".into()), bridge: (2, "brq1".into()), mtu: None, join };
         let other = LinkOp::DeleteLink { index: 3, name: "tap3".into(), alias: String::new() };
         let batch = [op(true), other, op(false)].map(|op| Attributed { party: Party::All, op });
         let told = |join, addresses| Move { interface: "eth1".into(), bridge: "brq1".into(), join, addresses };

@@ -72,6 +72,7 @@ pub(super) fn move_uplink(
     let way = if join { Way { from: ends.0, to: ends.1 } } else { Way { from: ends.1, to: ends.0 } };
     if join {
         ready(requests, &master, None, &what)?;
+        keep_address(requests, &master, &port, &what)?;
     }
     let addresses = addresses(requests, &way, &what)?;
     if addresses.iter().any(|address| address.family == AF_INET6)
@@ -128,6 +129,17 @@ fn ready(requests: &mut Requests, link: &Link, mtu: Option<u32>, what: &str) -> 
         return Ok(());
     }
     requests.set(message).map_err(gone_or(link.index, what))
+}
+
+/// Gives a bridge the link-layer address of its uplink, by which the neighbours know the host. Left to itself a bridge has the
+/// least of its ports' addresses: with a guest's device it may be another, and nobody would find the host until he asks anew.
+fn keep_address(requests: &mut Requests, bridge: &Link, interface: &Link, what: &str) -> Result<(), OpError> {
+    let Some(mac) = interface.mac else { return Ok(()) };
+    let mut message = LinkMessage::default();
+    message.header.index = bridge.index;
+    // Also where it is that already: one that was set stays.
+    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    requests.set(message).map_err(gone_or(bridge.index, what))
 }
 
 /// Turns IPv6 on; on a bridge without addresses that nobody gave it.
