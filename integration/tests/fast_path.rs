@@ -304,7 +304,9 @@ fn unplugged(scene: &mut Scene, ways: &[Way]) -> Result<()> {
     // With somebody else's device in it, it would stay.
     scene.ip("link set on-brq-fp nomaster")?;
     for record in &others {
-        scene.vifd.remove(record)?;
+        // By its name: a directory that is emptied within a moment is not believed.
+        let unplugged = scene.vifd.cli(&["unplug", &record.id(), "--wait"])?;
+        assert!(unplugged.status.success(), "{}", String::from_utf8_lossy(&unplugged.stderr));
         scene.vifd.wait_gone(&record.id())?;
         let socket = scene.ovs.run_directory().join(format!("vhu{}", &record.id()[..11]));
         until("Open vSwitch has removed its socket", Duration::from_secs(10), || Ok((!socket.exists()).then_some(())))?;
