@@ -101,14 +101,23 @@ fn capabilities(has: CapabilitySet, agent: &Agent, config: &Config) -> Finding {
         return Finding::fail(name, "CAP_NET_ADMIN is missing: links cannot be made or changed", remedy);
     }
     if !missing.is_empty() {
-        let (keys, drop_in) = match config.macvtap.changes_devices() {
-            true => ("[macvtap] owner, group and mode", "macvtap"),
-            false => ("[vhostuser] owner and group", "vhost-user"),
-        };
+        let vhostuser = &config.vhostuser;
+        let of_sockets = !vhostuser.owner.is_empty() || !vhostuser.group.is_empty();
+        let taken: Vec<(&str, &str)> = [
+            (of_sockets, "[vhostuser] owner and group", "vhost-user"),
+            (config.macvtap.changes_devices(), "[macvtap] owner, group and mode", "macvtap"),
+        ]
+        .into_iter()
+        .filter_map(|(is, keys, drop_in)| is.then_some((keys, drop_in)))
+        .collect();
+        let keys = taken.iter().map(|(keys, _)| *keys).collect::<Vec<_>>().join(", and ");
+        let drop_ins: Vec<String> =
+            taken.iter().map(|(_, drop_in)| format!("deploy/vifd.service.d/{drop_in}.conf")).collect();
         let message = format!("{} is missing, which {keys} take", names(missing));
         let remedy = format!(
-            "install deploy/vifd.service.d/{drop_in}.conf into /etc/systemd/system/vifd.service.d, then run `systemctl \
-             daemon-reload && systemctl restart vifd`"
+            "install {} into /etc/systemd/system/vifd.service.d, then run `systemctl daemon-reload && systemctl \
+             restart vifd`",
+            drop_ins.join(" and ")
         );
         return Finding::fail(name, message, remedy);
     }
