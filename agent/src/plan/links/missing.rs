@@ -64,26 +64,25 @@ impl Work<'_> {
         if wanted.shared && self.is_elsewhere(wanted, make, sight, found) {
             return;
         }
-        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
-            && let Some(lower) = sight.link(on)
-            && let Owner::Us { vif: Some(other), .. } = self.inputs.settings.link_owner(lower.alias.as_deref())
-        {
-            let reason = format!("{} is to stand on {on}, which is a link of VIF {other}", wanted.name);
-            found.conflict.get_or_insert(reason);
-            return;
-        }
-        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make
-            && sight.link(on).is_none()
-        {
-            if self.comes(on, found) {
+        if let Make::Vlan { on, .. } | Make::Macvtap { on, .. } = make {
+            match sight.link(on) {
+                Some(lower) => {
+                    let owner = self.inputs.settings.link_owner(lower.alias.as_deref());
+                    if let Owner::Us { vif: Some(other), .. } = owner {
+                        let reason = format!("{} is to stand on {on}, which is a link of VIF {other}", wanted.name);
+                        found.conflict.get_or_insert(reason);
+                        return;
+                    }
+                }
                 // In this batch, before it.
-            } else if blueprint.makes(on) {
+                None if self.comes(on, found) => {}
                 // What keeps it from coming is said there.
-                return;
-            } else {
-                let reason = format!("link {} stands on {on}, and this host has no such link", wanted.name);
-                found.blocked.get_or_insert(Missing::Uplink(reason));
-                return;
+                None if blueprint.makes(on) => return,
+                None => {
+                    let reason = format!("link {} stands on {on}, and this host has no such link", wanted.name);
+                    found.blocked.get_or_insert(Missing::Uplink(reason));
+                    return;
+                }
             }
         }
         if let Make::Veth { peer } = make {
@@ -96,8 +95,7 @@ impl Work<'_> {
                 return;
             }
             // One of the two makes both.
-            let made = |op: &LinkOp| matches!(op, LinkOp::CreateLink { link, .. } if link.name == *peer);
-            if found.links.iter().any(made) {
+            if self.comes(peer, found) {
                 return;
             }
         }

@@ -9,14 +9,6 @@ use super::super::{Missing, OVSDB, Owner};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::model::{Link, LinkKind, VifId};
 
-/// Why an interface cannot be had.
-enum Taken {
-    /// Somebody has it: who, in words.
-    By(String),
-    /// Open vSwitch may have it, and is not seen.
-    Unknown,
-}
-
 impl Work<'_> {
     /// Whether a Linux bridge of nobody's is more than os-vif's for one guest: that has no address, and nothing in it but
     /// the guest's device and the end of a pair.
@@ -71,12 +63,7 @@ impl Work<'_> {
         if !ours {
             return true;
         }
-        if !member && let Err(verdict) = self.is_free(uplink, interface, sight) {
-            let told = |what: String| format!("{uplink} is to be the uplink of bridge {} and {what}", wanted.name);
-            match verdict {
-                Taken::By(what) => drop(found.conflict.get_or_insert(told(what))),
-                Taken::Unknown => drop(found.blocked.get_or_insert(Missing::View(OVSDB))),
-            }
+        if !member && !self.is_free(interface, &format!("the uplink of bridge {}", wanted.name), sight, found) {
             return false;
         }
         if !self.is_seen_to(id, wanted, found) {
@@ -85,23 +72,23 @@ impl Work<'_> {
         false
     }
 
-    /// Whether an interface is nobody's, so that a bridge may take it in.
-    fn is_free(&self, name: &str, interface: &Link, sight: &mut Sight<'_>) -> Result<(), Taken> {
+    /// Whether a link is nobody's, so that it may go into a bridge, to be what `role` says; tells whose it is otherwise.
+    fn is_free(&self, link: &Link, role: &str, sight: &mut Sight<'_>, found: &mut Findings) -> bool {
         if !sight.sees_ovs() {
-            return Err(Taken::Unknown);
+            // Open vSwitch may have it.
+            found.blocked.get_or_insert(Missing::View(OVSDB));
+            return false;
         }
-        if interface.master.is_some() {
-            return Err(Taken::By("is in another bridge or bond".to_owned()));
-        }
-        // The userspace datapath does not enslave its ports.
-        if sight.interface(name).is_some() {
-            return Err(Taken::By("is a port of Open vSwitch".to_owned()));
-        }
-        match self.inputs.settings.link_owner(interface.alias.as_deref()) {
-            Owner::Nobody | Owner::Us { vif: None, .. } => Ok(()),
-            Owner::Us { vif: Some(vif), .. } => Err(Taken::By(format!("is a link of VIF {vif}"))),
-            Owner::Other(who) | Owner::Later(who) => Err(Taken::By(format!("belongs to {who}"))),
-        }
+        let whose = match self.inputs.settings.link_owner(link.alias.as_deref()) {
+            _ if link.master.is_some() => "is in another bridge or bond".to_owned(),
+            // The userspace datapath does not enslave its ports.
+            _ if sight.interface(&link.name).is_some() => "is a port of Open vSwitch".to_owned(),
+            Owner::Nobody | Owner::Us { vif: None, .. } => return true,
+            Owner::Us { vif: Some(vif), .. } => format!("is a link of VIF {vif}"),
+            Owner::Other(who) | Owner::Later(who) => format!("belongs to {who}"),
+        };
+        found.conflict.get_or_insert(format!("{} is to be {role} and {whose}", link.name));
+        false
     }
 
     /// The netdev of a port of ours of which Open vSwitch makes the netdev; answers whether it is right.
@@ -174,17 +161,8 @@ impl Work<'_> {
                 ));
             }
             None if link.up => {
-                match self.is_free(&wanted.name, link, sight) {
-                    Ok(()) => {}
-                    Err(Taken::By(what)) => {
-                        let reason = format!("{} is to be in bridge {master} and {what}", wanted.name);
-                        found.conflict.get_or_insert(reason);
-                        return;
-                    }
-                    Err(Taken::Unknown) => {
-                        found.blocked.get_or_insert(Missing::View(OVSDB));
-                        return;
-                    }
+                if !self.is_free(link, &format!("in bridge {master}"), sight, found) {
+                    return;
                 }
                 found.links.push(LinkOp::ChangeLink {
                     index: link.index,
