@@ -45,6 +45,10 @@ fn seen(ovs: &Ovs) -> Result<Value> {
     for (name, link) in ovs.namespace().links()? {
         if let Some(shown) = shown.get_mut(&name) {
             shown["mark"] = link.alias.into();
+            // A bridge that was given no address has the lowest of its ports', which are anew by chance.
+            if shown["kind"] == "bridge" {
+                shown["mac"] = Value::Null;
+            }
         }
     }
     Ok(shown.into())
