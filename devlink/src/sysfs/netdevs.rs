@@ -1,0 +1,75 @@
+//! Netdevs as `/sys/class/net` shows them (`Documentation/ABI/testing/sysfs-class-net`).
+
+use std::collections::BTreeSet;
+
+use super::{Sysfs, SysfsError};
+use crate::{Device, function};
+
+/// A netdev: what its driver says of the port behind it, and what it stands on and under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetdevFacts {
+    /// Its name.
+    pub name: String,
+    /// Its index in this network namespace.
+    pub ifindex: u32,
+    /// The device that its driver hung it on. Representors are hung on the function that has the switch, or on nothing:
+    /// drivers differ.
+    pub device: Option<Device>,
+    /// The switch that its port is on, in hexadecimal. None in legacy mode, or where there is no switch.
+    pub phys_switch_id: Option<String>,
+    /// Which port of the switch or of the device it is; `p0`, `pf0vf1`.
+    pub phys_port_name: Option<String>,
+    /// The physical port, in hexadecimal: the same for all functions that share a port.
+    pub phys_port_id: Option<String>,
+    /// The port of a device that has several ports, from 0.
+    pub dev_port: Option<u32>,
+    /// The netdev that it is enslaved to: a bond, a bridge.
+    pub master: Option<String>,
+    /// What is enslaved to it, if it is a bond; an empty set is a bond without slaves.
+    pub bond_slaves: Option<BTreeSet<String>>,
+}
+
+impl Sysfs {
+    /// A netdev by name; none if there is no such netdev in this network namespace.
+    ///
+    /// # Errors
+    /// [`SysfsError::BadName`] for what cannot be a name; otherwise what could not be read.
+    pub fn netdev(&self, name: &str) -> Result<Option<NetdevFacts>, SysfsError> {
+        if !function::is_sysfs_name(name) {
+            return Err(SysfsError::BadName(name.to_owned()));
+        }
+        let at = |attribute: &str| format!("class/net/{name}/{attribute}");
+        let Some(ifindex) = self.number(&at("ifindex"))? else { return Ok(None) };
+        let bus = self.link(&at("device/subsystem"))?;
+        let dev = self.link(&at("device"))?;
+        let slaves = self.text(&at("bonding/slaves"))?;
+        let is_bond = slaves.is_some() || self.exists(&at("bonding"))?;
+        Ok(Some(NetdevFacts {
+            name: name.to_owned(),
+            ifindex,
+            device: bus.zip(dev).map(|(bus, dev)| Device { bus, dev }),
+            phys_switch_id: self.text(&at("phys_switch_id"))?,
+            phys_port_name: self.text(&at("phys_port_name"))?,
+            phys_port_id: self.text(&at("phys_port_id"))?,
+            dev_port: self.number(&at("dev_port"))?,
+            master: self.link(&at("master"))?,
+            bond_slaves: is_bond
+                .then(|| slaves.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()),
+        }))
+    }
+
+    /// The netdevs of this network namespace, by name. What goes while they are read is left out.
+    ///
+    /// # Errors
+    /// If something cannot be read.
+    pub fn netdevs(&self) -> Result<Vec<NetdevFacts>, SysfsError> {
+        let mut names = self.list("class/net")?;
+        names.sort_unstable();
+        let mut netdevs = Vec::with_capacity(names.len());
+        for name in names {
+            // Beside netdevs there is `bonding_masters`, a file.
+            netdevs.extend(self.netdev(&name)?);
+        }
+        Ok(netdevs)
+    }
+}
