@@ -9,14 +9,18 @@
 mod device;
 mod eswitch;
 mod function;
+mod link_request;
 mod pci;
 mod port;
+pub mod port_profile;
 mod sysfs;
+pub mod vf;
 mod wire;
 
 pub use device::{Device, InvalidDevice};
 pub use eswitch::{Eswitch, EswitchChange, EswitchMode, InlineMode, InvalidMode};
 pub use function::{FunctionAddress, FunctionNumber, FunctionPart, InvalidFunctionAddress, WrongPart};
+pub use link_request::{LinkError, LinkSocket, Peer, Refusal};
 pub use pci::{InvalidPciAddress, PciAddress};
 pub use port::{
     Capabilities, Capability, Flavour, FunctionChange, FunctionOpState, FunctionState, Netdev, NewSubFunction, Port,
