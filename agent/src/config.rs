@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use devlink::{Device, InlineMode};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -341,11 +342,26 @@ pub struct Uplink {
 #[serde(deny_unknown_fields)]
 pub struct Nic {
     /// The devlink handle, e.g. `pci/0000:03:00.0`.
-    #[serde(deserialize_with = "value::nic")]
-    pub device: String,
+    #[serde(deserialize_with = "value::nic", serialize_with = "value::as_text")]
+    pub device: Device,
     /// What becomes of its embedded switch.
     #[serde(default, deserialize_with = "value::eswitch")]
     pub eswitch: Eswitch,
+    /// How many virtual functions it has; absent, they stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vfs: Option<u32>,
+    /// How much of a packet's headers its functions tell its embedded switch (`none`, `link`, `network`, `transport`);
+    /// absent, that stays as it is.
+    #[serde(
+        default,
+        deserialize_with = "value::inline_mode",
+        serialize_with = "value::as_text_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub inline_mode: Option<InlineMode>,
+    /// Whether its embedded switch can encapsulate; absent, that stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encap: Option<bool>,
 }
 
 /// `nic.eswitch`
@@ -355,6 +371,8 @@ pub enum Eswitch {
     /// It stays in the mode it is in.
     #[default]
     Keep,
+    /// It is set to switchdev mode, and never back.
+    Switchdev,
 }
 
 /// `[log]`

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::backend::Outcome;
 use crate::inspect::FlowMetrics;
-use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB};
+use crate::plan::{BackendName, LINKS, NICS, OPENFLOW, OVSDB};
 use crate::status::HostStatus;
 
 const WRITES: &str = "vifd_writes_total";
@@ -88,7 +88,7 @@ fn describe() {
     describe_gauge!(SESSION_UP, "Whether the session with a peer is up and its view complete.");
     describe_counter!(SESSION_RESTARTS, "Sessions with a peer that ended and were started again.");
     describe_counter!(RESYNCS, "Times that a peer's whole state was read again, by reason.");
-    for backend in [OVSDB, LINKS, OPENFLOW] {
+    for backend in [OVSDB, LINKS, NICS, OPENFLOW] {
         counter!(WRITES, "backend" => backend).increment(0);
         counter!(BATCHES, "backend" => backend).increment(0);
         for outcome in OUTCOMES {

@@ -31,14 +31,16 @@ use self::repairs::Repairs;
 use self::telling::Teller;
 use self::worker::{Report, Worker};
 use crate::backend::links::LinkOp;
+use crate::backend::nics::NicOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Backend, Outcome, Party};
 use crate::metrics;
-use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, SwitchStates, View, Vif, VifId};
+use crate::model::{Desired, FlowState, LinkState, NicState, Observed, OvsState, SwitchStates, View, Vif, VifId};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
 use crate::plan::{
-    self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan,
+    self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, NICS, OPENFLOW, OVSDB, Plan, Settings,
+    plan,
 };
 use crate::record;
 use crate::source::{Intake, Source};
@@ -91,11 +93,13 @@ pub struct Control {
 }
 
 /// Everything the reconciler is joined to.
-pub struct Joints<S, L, O, F> {
+pub struct Joints<S, L, N, O, F> {
     /// Where records come from.
     pub source: S,
     /// The kernel.
     pub links: L,
+    /// The NICs.
+    pub nics: N,
     /// Open vSwitch.
     pub ovs: O,
     /// The switches of managed bridges.
@@ -125,9 +129,11 @@ struct Reconciler<S> {
     links_view: watch::Receiver<View<LinkState>>,
     /// The view from before the batch under way.
     links_seen: View<LinkState>,
+    nics_view: watch::Receiver<View<NicState>>,
     ovs_view: watch::Receiver<View<OvsState>>,
     flows_view: watch::Receiver<View<BTreeMap<String, View<FlowState>>>>,
     links: Worker<LinkOp>,
+    nics: Worker<NicOp>,
     ovs: Worker<OvsOp>,
     flows: Worker<FlowOp>,
     control: watch::Receiver<Control>,
@@ -166,24 +172,32 @@ struct Release {
 ///
 /// # Errors
 /// The state directory cannot be read, or a backend broke off.
-pub async fn run<S, L, O, F>(joints: Joints<S, L, O, F>, mut shutdown: watch::Receiver<bool>) -> std::io::Result<()>
+pub async fn run<S, L, N, O, F>(
+    joints: Joints<S, L, N, O, F>,
+    mut shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()>
 where
     S: Source,
     L: Backend<State = LinkState, Op = LinkOp>,
+    N: Backend<State = NicState, Op = NicOp>,
     O: Backend<State = OvsState, Op = OvsOp>,
     F: Backend<State = BTreeMap<String, View<FlowState>>, Op = FlowOp>,
 {
-    let Joints { source, links, ovs, flows, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
+    let Joints {
+        source, links, nics, ovs, flows, control, mut commands, status, sessions, state_dir, watchdog, ..
+    } = joints;
     let (mut sessions_changed, may_write) = (joints.sessions_changed, joints.may_write);
-    let (reports, mut reported) = mpsc::channel(3);
+    let (reports, mut reported) = mpsc::channel(4);
     let mut reconciler = Reconciler {
         intake: source.observe(),
         source,
         links_view: links.observe(),
         links_seen: View::Syncing,
+        nics_view: nics.observe(),
         ovs_view: ovs.observe(),
         flows_view: flows.observe(),
         links: Worker::spawn(links, reports.clone()),
+        nics: Worker::spawn(nics, reports.clone()),
         ovs: Worker::spawn(ovs, reports.clone()),
         flows: Worker::spawn(flows, reports),
         control,
@@ -219,6 +233,7 @@ where
         tokio::select! {
             changed = reconciler.intake.changed() => if changed.is_err() { break },
             changed = reconciler.links_view.changed() => if changed.is_err() { break },
+            changed = reconciler.nics_view.changed() => if changed.is_err() { break },
             changed = reconciler.ovs_view.changed() => if changed.is_err() { break },
             changed = reconciler.flows_view.changed() => if changed.is_err() { break },
             changed = reconciler.control.changed() => if changed.is_err() { break },
@@ -229,6 +244,7 @@ where
                 if resync_at.is_some_and(|at| at <= Instant::now()) {
                     last_resync = Instant::now();
                     reconciler.links.resync();
+                    reconciler.nics.resync();
                     reconciler.ovs.resync();
                     reconciler.flows.resync();
                 }
@@ -238,6 +254,7 @@ where
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
             () = reconciler.links.ended() => return Err(ended(LINKS)),
+            () = reconciler.nics.ended() => return Err(ended(NICS)),
             () = reconciler.ovs.ended() => return Err(ended(OVSDB)),
             () = reconciler.flows.ended() => return Err(ended(OPENFLOW)),
             () = async { drop(shutdown.wait_for(|down| *down).await) } => break,
@@ -262,8 +279,12 @@ impl<S: Source> Reconciler<S> {
             View::Syncing => Arc::default(),
         };
         self.meet(&flows);
-        let observed =
-            Observed { links: self.links_seen.clone(), ovs: self.ovs_view.borrow_and_update().clone(), flows };
+        let observed = Observed {
+            links: self.links_seen.clone(),
+            nics: self.nics_view.borrow_and_update().clone(),
+            ovs: self.ovs_view.borrow_and_update().clone(),
+            flows,
+        };
         if self.clashes.refresh(&intake, &observed, &control.settings) {
             let changed = self.teller.changed(&intake.desired, OwnerTag::of(&control.settings.agent));
             for vif in changed.vifs {
@@ -276,7 +297,7 @@ impl<S: Source> Reconciler<S> {
                 self.quarrels.forget_sharers(&changed.shared);
             }
         }
-        let in_flight = [self.links.in_flight(), self.ovs.in_flight(), self.flows.in_flight()];
+        let in_flight = [self.links.in_flight(), self.nics.in_flight(), self.ovs.in_flight(), self.flows.in_flight()];
         let in_flight = in_flight.into_iter().flatten().copied().collect();
         let inputs = Inputs {
             desired: &intake.desired,
@@ -290,7 +311,8 @@ impl<S: Source> Reconciler<S> {
         let mut plan = plan(inputs, &mut self.memo, now);
         metrics::record_plan(now.elapsed());
         if let Some(released) = self.releasing(&observed, &control.settings) {
-            (plan.links, plan.ovs, plan.flows) = (released.links, released.ovs, released.flows);
+            (plan.links, plan.nics) = (released.links, released.nics);
+            (plan.ovs, plan.flows) = (released.ovs, released.flows);
         }
         if observed.links.ready().is_some() && observed.ovs.ready().is_some() {
             let leaving = |id: &VifId| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id);
@@ -337,6 +359,10 @@ impl<S: Source> Reconciler<S> {
                 self.repairs.links(&links, drifted);
                 self.links.hand(links);
             }
+            if self.holds.of_peer(NICS, now).is_none() && self.nics.takes(&plan.nics) {
+                self.repairs.nics(&plan.nics, drifted);
+                self.nics.hand(plan.nics.clone());
+            }
             if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.takes(&ovs) {
                 self.repairs.ovs(&ovs, drifted);
                 tell_takeovers(&ovs, &observed);
@@ -370,11 +396,12 @@ impl<S: Source> Reconciler<S> {
             View::Ready(flows) => Arc::clone(flows),
             View::Syncing => Arc::default(),
         };
-        let (links, ovs) = (self.links_seen.clone(), self.ovs_view.borrow().clone());
+        let (links, nics) = (self.links_seen.clone(), self.nics_view.borrow().clone());
+        let ovs = self.ovs_view.borrow().clone();
         Seen {
             desired: Arc::clone(&self.intake.borrow().desired),
             clashes: self.clashes.found.clone(),
-            observed: Observed { links, ovs, flows },
+            observed: Observed { links, nics, ovs, flows },
             settings: control.settings,
             enforce: control.enforce,
         }
@@ -394,15 +421,18 @@ impl<S: Source> Reconciler<S> {
     /// The plan of a release under way; the release ends when it is empty. Batches that were handed out before it
     /// are waited for: what they make is to be released as well.
     fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
-        let busy = self.links.is_busy() || self.ovs.is_busy() || self.flows.is_busy();
+        let busy = self.links.is_busy() || self.nics.is_busy() || self.ovs.is_busy() || self.flows.is_busy();
         let release = self.release.as_mut()?;
-        if busy || observed.links.ready().is_none() || observed.ovs.ready().is_none() {
+        let seen =
+            observed.links.ready().is_some() && observed.nics.ready().is_some() && observed.ovs.ready().is_some();
+        if busy || !seen {
             return Some(Plan::default());
         }
         let plan = plan::release(observed, settings);
-        if !plan.links.is_empty() || !plan.ovs.is_empty() {
+        let objects = plan.links.len() + plan.nics.len() + plan.ovs.len();
+        if objects > 0 {
             release.begun = true;
-            release.released += plan.links.len() + plan.ovs.len();
+            release.released += objects;
         } else if let Some(done) = self.release.take() {
             tracing::info!(objects = done.released, "released");
             // Nobody waits for the answer any more: the marks are off all the same.
@@ -419,6 +449,7 @@ impl<S: Source> Reconciler<S> {
                 self.links.idle();
                 self.waited_for_links = true;
             }
+            NICS => self.nics.idle(),
             OPENFLOW => self.flows.idle(),
             _ => self.ovs.idle(),
         }

@@ -108,6 +108,8 @@ pub struct HostStatus {
     pub unseen: BTreeSet<VifId>,
     /// Bridges that the configuration gives to vifd and somebody else has, with a sentence on who and what to do.
     pub unmanaged: BTreeMap<String, String>,
+    /// NICs that are not as they are configured to be, with a sentence on what is in the way.
+    pub hindered: BTreeMap<String, String>,
 }
 
 impl HostStatus {

@@ -1,6 +1,7 @@
 //! Effects: one backend per peer. A backend shows what its peer says and applies batches; it decides nothing.
 
 pub mod links;
+pub mod nics;
 pub mod openflow;
 pub mod ovs;
 pub mod stage;
@@ -22,6 +23,8 @@ pub enum Party {
     Vif(VifId),
     /// Those VIFs' that share the flows of one cookie on a bridge, which is named first: a network's, or all on it.
     Sharers(String, u64),
+    /// Those VIFs' that have functions of a NIC, which its devlink handle names.
+    Nic(String),
     /// Several VIFs', or nobody's any more.
     All,
 }
@@ -32,7 +35,7 @@ impl Party {
     pub fn vif(&self) -> Option<VifId> {
         match self {
             Party::Vif(id) => Some(*id),
-            Party::Sharers(..) | Party::All => None,
+            Party::Sharers(..) | Party::Nic(_) | Party::All => None,
         }
     }
 
@@ -93,7 +96,7 @@ pub trait Backend: Send + 'static {
     /// What can be asked of it.
     type Op: Clone + Hash + Send + 'static;
 
-    /// The name in metrics: `ovsdb`, `links` or `openflow`.
+    /// The name in metrics: `ovsdb`, `links`, `nics` or `openflow`.
     const NAME: &'static str;
 
     /// The peer's state, as it changes.

@@ -14,13 +14,15 @@ use uuid::Uuid;
 use super::openflow::Picture;
 use super::ovs::{ACCESS, MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
-use crate::model::{Bridge, Interface, LinkKind, LinkState, Observed, OvsState, Port, Qos, View};
+use crate::model::{Bridge, Interface, LinkKind, LinkState, NicState, Observed, OvsState, Port, Qos, View};
 
 /// The host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     /// The kernel's side.
     pub kernel: LinkState,
+    /// The NICs.
+    pub nics: NicState,
     /// The database.
     pub ovs: OvsState,
     /// Whether ovs-vswitchd has DPDK.
@@ -62,6 +64,7 @@ impl World {
     pub fn observed(&self) -> Observed {
         Observed {
             links: View::Ready(Arc::new(self.kernel.clone())),
+            nics: View::Ready(Arc::new(self.nics.clone())),
             ovs: View::Ready(Arc::new(self.ovs.clone())),
             flows: self.flows(),
         }

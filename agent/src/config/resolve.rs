@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use devlink::Device;
 use nix::unistd::{Group, User};
 
-use super::{Adopt, Bridge, Config, ConfigError, Flows};
+use super::{Adopt, Bridge, Config, ConfigError, Eswitch, Flows, Nic};
 use crate::model::{DeviceAccess, FileOwner};
-use crate::plan::{ManagedBridge, Settings, Uplink};
+use crate::plan::{ManagedBridge, NicSettings, Settings, Uplink};
 use crate::record::Limits;
 
 /// Open vSwitch's own default.
@@ -69,12 +70,18 @@ impl Config {
                 gid: group("macvtap.group", &self.macvtap.group)?,
                 mode: self.macvtap.mode.0,
             },
+            nics: self.nic.iter().map(nic).collect(),
             bridges: self.bridge.iter().filter(|bridge| bridge.flows == Flows::Managed).map(managed).collect(),
             groups: self.openflow.groups,
             meters: self.openflow.meters,
             zones: self.openflow.zones,
         })
     }
+}
+
+fn nic(nic: &Nic) -> (Device, NicSettings) {
+    let Nic { device, eswitch, vfs, inline_mode, encap } = nic.clone();
+    (device, NicSettings { switchdev: eswitch == Eswitch::Switchdev, vfs, inline_mode, encap })
 }
 
 fn managed(bridge: &Bridge) -> (String, ManagedBridge) {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use devlink::{Device, InlineMode};
 use ovsdb::endpoint::Endpoint;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tracing_subscriber::filter::Targets;
 
 use super::{Eswitch, SourceKind};
@@ -467,14 +468,24 @@ pub(super) fn every_network() -> Vec<String> {
     vec!["*".into()]
 }
 
-pub(super) fn nic<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
-    let device = text(d)?;
-    let known = device.strip_prefix("pci/").is_some_and(|address| address.parse::<devlink::PciAddress>().is_ok());
-    if known {
-        Ok(device)
-    } else {
-        Err(D::Error::custom(format_args!("\"{device}\" is not a devlink handle such as \"pci/0000:03:00.0\"")))
+/// Writes what is read from a text as that text.
+pub(super) fn as_text<S: Serializer>(value: &impl fmt::Display, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(value)
+}
+
+/// The same of what may be absent, and is skipped then.
+pub(super) fn as_text_if_any<S: Serializer>(value: &Option<impl fmt::Display>, s: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => s.collect_str(value),
+        None => s.serialize_none(),
     }
+}
+
+pub(super) fn nic<'de, D: Deserializer<'de>>(d: D) -> Result<Device, D::Error> {
+    let device = text(d)?;
+    let wrong = || D::Error::custom(format_args!("\"{device}\" is not a devlink handle such as \"pci/0000:03:00.0\""));
+    let handle: Device = device.parse().map_err(|_| wrong())?;
+    if handle.bus == "pci" && handle.dev.parse::<devlink::PciAddress>().is_err() { Err(wrong()) } else { Ok(handle) }
 }
 
 /// Reads one of the words that this version does, or says of one that it knows that it does not.
@@ -494,5 +505,17 @@ pub(super) fn source_kind<'de, D: Deserializer<'de>>(d: D) -> Result<SourceKind,
 }
 
 pub(super) fn eswitch<'de, D: Deserializer<'de>>(d: D) -> Result<Eswitch, D::Error> {
-    word(d, "keep", Eswitch::Keep, "switchdev")
+    let word = text(d)?;
+    match word.as_str() {
+        "keep" => Ok(Eswitch::Keep),
+        "switchdev" => Ok(Eswitch::Switchdev),
+        _ => Err(D::Error::custom(format_args!("\"{word}\" is neither \"keep\" nor \"switchdev\""))),
+    }
+}
+
+pub(super) fn inline_mode<'de, D: Deserializer<'de>>(d: D) -> Result<Option<InlineMode>, D::Error> {
+    let word = text(d)?;
+    let wrong =
+        |_| D::Error::custom(format_args!("\"{word}\" is none of \"none\", \"link\", \"network\", \"transport\""));
+    word.parse().map(Some).map_err(wrong)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
-use crate::plan::{LINKS, OPENFLOW, OVSDB};
+use crate::plan::{LINKS, NICS, OPENFLOW, OVSDB};
 use crate::status::{HostStatus, Phase};
 
 /// A label value with the characters escaped that the text format asks for.
@@ -55,7 +55,7 @@ pub(super) fn host(text: &mut String, status: &HostStatus, today: SystemTime) {
         line(text, format_args!("vifd_vif_phase_seconds{{vif=\"{id}\"}} {:.3}", vif.age(today).as_secs_f64()));
     }
     family(text, "vifd_holds", "gauge", "Operations that were refused and wait to be tried again.");
-    for backend in [OVSDB, LINKS, OPENFLOW] {
+    for backend in [OVSDB, LINKS, NICS, OPENFLOW] {
         let holds = status.holds.get(backend).copied().unwrap_or_default();
         line(text, format_args!("vifd_holds{{backend=\"{backend}\"}} {holds}"));
     }

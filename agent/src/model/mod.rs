@@ -4,6 +4,7 @@ mod desired;
 mod flows;
 mod link;
 mod names;
+mod nic;
 mod observed;
 mod rule;
 pub mod table;
@@ -13,6 +14,10 @@ pub use desired::Desired;
 pub use flows::{FlowSet, FlowState, Limits, SwitchStates};
 pub use link::{BridgeConfig, DeviceAccess, DeviceOwner, Link, LinkKind, device_name};
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name, nursery};
+pub use nic::{
+    DriverBefore, FunctionPort, Nic, NicFunction, NicPort, NicState, PciFunction, Representor, Transition, Undo,
+    VfChange, VfCount, VfSettings,
+};
 pub use observed::{Bridge, FileOwner, Interface, LinkState, Observed, OvsState, Port, Qos, SocketState, View};
 pub use rule::{Direction, Ethertype, InvalidProtocol, Protocol, Rule};
 pub use table::Table;

@@ -36,7 +36,7 @@ impl fmt::Display for AgentId {
 }
 
 /// An Ethernet address, printed in lower case with colons.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
 
 /// Text that is not six hexadecimal octets joined by `:` or `-`.

@@ -8,7 +8,7 @@ use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
 
-use super::{Link, MacAddr, SwitchStates, Table};
+use super::{Link, MacAddr, NicState, SwitchStates, Table};
 
 /// A peer's state, or the fact that it is not complete. Nothing is concluded from a view that is `Syncing`.
 #[derive(Debug, Default, PartialEq)]
@@ -47,6 +47,8 @@ pub struct Observed {
     pub links: View<LinkState>,
     /// The Open_vSwitch database.
     pub ovs: View<OvsState>,
+    /// The NICs.
+    pub nics: View<NicState>,
     /// What the switches say, an entry for each managed bridge that is in the database.
     pub flows: SwitchStates,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use devlink::PciAddress;
+use devlink::{FunctionAddress, PciAddress};
 use ipnet::IpNet;
 use serde::Serialize;
 use uuid::Uuid;
@@ -70,8 +70,8 @@ pub enum VifKind {
     Direct {
         /// Name of the macvtap.
         vif_name: Option<String>,
-        /// PCI address of the function.
-        dev_address: Option<PciAddress>,
+        /// Address of the function.
+        dev_address: Option<FunctionAddress>,
         /// macvtap mode.
         mode: Option<DirectMode>,
         /// VLAN link to use instead of the function's own netdev.
@@ -90,8 +90,8 @@ pub enum VifKind {
     HostDevice {
         /// What the guest gets.
         dev_type: Option<DevType>,
-        /// PCI address of the function.
-        dev_address: PciAddress,
+        /// Address of the function.
+        dev_address: FunctionAddress,
     },
     /// `VIFNestedDPDK`: a PCI function given to a DPDK application in a container.
     #[serde(rename = "nested_dpdk")]

@@ -15,8 +15,9 @@ use super::flows::{Naming, Place, Switches, Zones};
 use super::inventory::{Inventory, Owned, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
-use super::{Facts, Inputs, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Owner, Plan, Verdict};
+use super::{Facts, Inputs, Judgement, LINKS, Missing, NICS, OPENFLOW, OVSDB, Owner, Plan, Verdict};
 use crate::backend::links::{LinkChange, LinkOp};
+use crate::backend::nics::NicOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Party};
@@ -50,6 +51,7 @@ pub(super) struct Work<'a> {
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) links: Vec<LinkOp>,
+    pub(super) nics: Vec<NicOp>,
     pub(super) ovs: Vec<OvsOp>,
     pub(super) flows: Vec<FlowOp>,
     /// What is there for it and not ours yet.
@@ -162,8 +164,11 @@ impl<'a> Work<'a> {
             self.judge(id, Verdict::Waiting(Missing::View(missing_view.unwrap_or(LINKS))), facts);
             return None;
         };
-        let mut sight = Sight::new(links, observed.ovs.ready());
-        let mut found = Findings { facts: wanted_facts(vif, blueprint), ..Findings::default() };
+        let mut sight = Sight::new(links, observed);
+        let mut found = Findings::default();
+        let built = self.with_function(id, blueprint, &mut sight, &mut found);
+        let blueprint = &built;
+        found.facts = of_function(std::mem::take(&mut found.facts), wanted_facts(vif, blueprint));
         self.stale(id, blueprint, &mut sight, &mut found);
         if let Some(missing) = &blueprint.waits {
             sight.glimpse();
@@ -222,6 +227,7 @@ impl<'a> Work<'a> {
         }
         for link in &owned.links {
             if !blueprint.makes(&link.name)
+                && !blueprint.kept.contains(&link.name)
                 && !sight.is_named_by_a_port(&link.name)
                 && !self.is_misnamed(id, link, blueprint, sight)
             {
@@ -475,6 +481,7 @@ impl<'a> Work<'a> {
         }
         let idle = !found.awaits_share
             && found.links.is_empty()
+            && found.nics.is_empty()
             && found.ovs.is_empty()
             && found.flows.is_empty()
             && shared_missing.is_none();
@@ -483,12 +490,17 @@ impl<'a> Work<'a> {
         let is_base = |op: &LinkOp| matches!(op, LinkOp::CreateLink { .. } | LinkOp::MakeSocketDirectory { .. });
         let waits_for_links = found.links.iter().any(is_base);
         let mut held = None;
-        let any =
-            [(LINKS, !found.links.is_empty()), (OVSDB, !found.ovs.is_empty()), (OPENFLOW, !found.flows.is_empty())];
+        let any = [
+            (NICS, !found.nics.is_empty()),
+            (LINKS, !found.links.is_empty()),
+            (OVSDB, !found.ovs.is_empty()),
+            (OPENFLOW, !found.flows.is_empty()),
+        ];
         for (backend, any) in any {
             if let Some(hold) = self.inputs.holds.in_force(Some(id), backend, self.now).filter(|_| any) {
                 held.get_or_insert(Verdict::of_hold(hold, backend));
                 match backend {
+                    NICS => found.nics.clear(),
                     LINKS => found.links.clear(),
                     OVSDB => found.ovs.clear(),
                     _ => found.flows.clear(),
@@ -505,6 +517,7 @@ impl<'a> Work<'a> {
             found.ovs.retain(|op| !matches!(op, OvsOp::InsertPort(_)));
         }
         let working = !found.links.is_empty()
+            || !found.nics.is_empty()
             || !found.ovs.is_empty()
             || !found.flows.is_empty()
             || waits_for_links
@@ -533,6 +546,7 @@ impl<'a> Work<'a> {
             Verdict::Ready
         };
         if !paused {
+            self.emit_nics(id, found.nics);
             self.emit(Some(id), found.links, found.ovs);
             self.emit_flows(&id.into(), found.flows);
         }
@@ -559,6 +573,11 @@ impl<'a> Work<'a> {
         self.plan.flows.extend(flows.into_iter().map(|op| Attributed { party: party.clone(), op }));
     }
 
+    /// Adds operations on a VIF's function to the plan.
+    pub(super) fn emit_nics(&mut self, vif: VifId, nics: Vec<NicOp>) {
+        self.plan.nics.extend(nics.into_iter().map(|op| Attributed { party: vif.into(), op }));
+    }
+
     /// Adds operations to the plan.
     pub(super) fn emit(&mut self, vif: Option<VifId>, links: Vec<LinkOp>, ovs: Vec<OvsOp>) {
         for op in &ovs {
@@ -575,6 +594,11 @@ impl<'a> Work<'a> {
         self.plan.wake_at = self.inputs.holds.next(self.now);
         self.plan
     }
+}
+
+/// What is known of a VIF's function beside what its record makes of it.
+fn of_function(Facts { function, nic, representor, driver, .. }: Facts, facts: Facts) -> Facts {
+    Facts { function, nic, representor, driver, ..facts }
 }
 
 /// What is known of a VIF before anything is seen: what its record makes of it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{BackendName, LINKS, OPENFLOW, OVSDB};
+use super::{BackendName, LINKS, NICS, OPENFLOW, OVSDB};
 use crate::backend::Party;
 use crate::model::VifId;
 
@@ -123,7 +123,7 @@ impl Holds {
 
     /// The record changed: whatever was wrong with the old one says nothing of the new.
     pub fn forget(&mut self, vif: VifId) {
-        for backend in [LINKS, OVSDB, OPENFLOW] {
+        for backend in [LINKS, NICS, OVSDB, OPENFLOW] {
             self.entries.remove(&(Party::Vif(vif), backend));
         }
     }

@@ -7,9 +7,12 @@ use uuid::Uuid;
 
 use super::adoption::layout_there;
 use super::blueprint::Layout;
+use super::memo::Seen;
 use super::{Facts, Inputs, Owner, Settings, sub_ports};
 use crate::model::table::{pack, worth_packing};
-use crate::model::{Bridge, Interface, Link, LinkKind, LinkState, OvsState, Port, Qos, Vif, VifId, VifKind, cut_name};
+use crate::model::{
+    Bridge, Interface, Link, LinkKind, NicState, OvsState, Port, Qos, Undo, Vif, VifId, VifKind, cut_name,
+};
 
 /// Everything that carries our mark for one VIF, each kind in order of names.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub(super) struct Owned {
     pub(super) sub_ports: Vec<(Arc<Port>, Arc<Interface>, Option<u16>)>,
     pub(super) links: Vec<Arc<Link>>,
     pub(super) bridges: Vec<Arc<Bridge>>,
+    /// What was noted down of the function that it has.
+    pub(super) undo: Option<Arc<Undo>>,
     /// Whether any of it is to stay when the VIF goes.
     pub(super) preserve: bool,
 }
@@ -56,40 +61,36 @@ pub(super) struct Differences<'a> {
 
 impl Inventory {
     /// Goes from what `before` shows to what `now` shows, and tells what that is.
-    pub(super) fn follow<'a>(
-        &mut self,
-        before: (&'a LinkState, &'a OvsState),
-        now: (&'a LinkState, &'a OvsState),
-        settings: &Settings,
-    ) -> Differences<'a> {
+    pub(super) fn follow<'a>(&mut self, before: Seen<'a>, now: Seen<'a>, settings: &Settings) -> Differences<'a> {
         let mut differences = Differences::default();
         let Differences { names, bridges, vifs } = &mut differences;
-        before.0.links.differing(&now.0.links, |name, was, is| {
+        before.links.links.differing(&now.links.links, |name, was, is| {
             names.insert(name);
             self.link(name, (was, is), settings, vifs);
         });
         // A port and its interface tell together whose they are.
         let mut rows = BTreeSet::new();
-        before.1.ports.differing(&now.1.ports, |name, was, is| {
+        before.ovs.ports.differing(&now.ovs.ports, |name, was, is| {
             rows.insert(name.as_str());
             let (was, is) = (was.and_then(|port| port.qos), is.and_then(|port| port.qos));
             self.refer(was, is);
         });
-        before.1.interfaces.differing(&now.1.interfaces, |name, _, _| {
+        before.ovs.interfaces.differing(&now.ovs.interfaces, |name, _, _| {
             rows.insert(name.as_str());
         });
         for name in &rows {
             let of = |ovs: &'a OvsState| Some((ovs.ports.get(*name)?, ovs.interfaces.get(*name)));
-            self.port(name, (of(before.1), of(now.1)), settings, vifs);
+            self.port(name, (of(before.ovs), of(now.ovs)), settings, vifs);
         }
         names.extend(rows);
-        before.1.bridges.differing(&now.1.bridges, |name, was, is| {
+        before.ovs.bridges.differing(&now.ovs.bridges, |name, was, is| {
             if was.is_none() || is.is_none() {
                 bridges.insert(name);
             }
             self.bridge(name, (was, is), settings, vifs);
         });
-        before.1.qos.differing(&now.1.qos, |uuid, _, is| self.qos(*uuid, is.map(AsRef::as_ref), settings));
+        before.ovs.qos.differing(&now.ovs.qos, |uuid, _, is| self.qos(*uuid, is.map(AsRef::as_ref), settings));
+        self.notes(before.nics, now.nics, settings, vifs);
         if worth_packing(vifs.len(), self.by_vif.len()) {
             pack(&mut self.by_vif);
         }
@@ -190,6 +191,25 @@ impl Inventory {
         vifs.extend(self.own(&owner, |owned| put(&mut owned.bridges, Arc::clone(bridge), |bridge| &bridge.name)));
     }
 
+    /// What is noted down of a VIF's function is a mark of its.
+    fn notes(&mut self, before: &NicState, now: &NicState, settings: &Settings, vifs: &mut BTreeSet<VifId>) {
+        let (was, is) = (before.undo.iter(), now.undo.iter());
+        let ids: BTreeSet<VifId> = was.chain(is).map(|(id, _)| *id).collect();
+        for id in ids {
+            let (was, is) = (before.undo.get(&id), now.undo.get(&id));
+            if was.zip(is).is_some_and(|(was, is)| Arc::ptr_eq(was, is)) {
+                continue;
+            }
+            let us = |undo: &Arc<Undo>| undo.agent == settings.agent;
+            let owner = |undo: &Arc<Undo>| Owner::Us { vif: Some(id), preserve: undo.preserve };
+            vifs.extend(self.disown(was.filter(|undo| us(undo)).map(owner), settings, |owned| owned.undo = None));
+            if let Some(undo) = is.filter(|undo| us(undo)) {
+                vifs.extend(self.own(&owner(undo), |owned| owned.undo = Some(Arc::clone(undo))));
+            }
+        }
+        self.newer = self.newer + now.newer - before.newer;
+    }
+
     fn qos(&mut self, uuid: Uuid, is: Option<&Qos>, settings: &Settings) {
         if is.is_some_and(|qos| matches!(settings.owner(&qos.external_ids), Owner::Us { .. })) {
             self.qos.insert(uuid);
@@ -251,6 +271,7 @@ impl Inventory {
                     && owned.sub_ports.is_empty()
                     && owned.links.is_empty()
                     && owned.bridges.is_empty()
+                    && owned.undo.is_none()
                 {
                     self.by_vif.remove(&vif);
                 }
@@ -301,6 +322,7 @@ impl Owned {
             interface_type: interface.map(Interface::type_name).map(str::to_owned),
             netdev: link.map(|link| link.name.clone()),
             linux_bridge: bridge.map(|link| link.name.clone()),
+            function: self.undo.as_ref().map(|undo| undo.function.to_string()),
             mac: mac.or_else(|| link.filter(|link| matches!(link.kind, LinkKind::Tap { .. }))?.mac),
             mtu: link.map(|link| link.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
             ..Facts::default()
@@ -313,6 +335,7 @@ impl Owned {
             preserved(port_owner(port, interface.as_deref(), settings))
         };
         self.ports.iter().any(port)
+            || self.undo.as_ref().is_some_and(|undo| undo.preserve)
             || self.links.iter().any(|link| preserved(settings.link_owner(link.alias.as_deref())))
     }
 }

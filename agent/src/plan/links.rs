@@ -39,6 +39,7 @@ impl Work<'_> {
             let right = match &wanted.maker {
                 LinkMaker::Vifd(make) => self.made_link(id, wanted, make, blueprint, sight, found),
                 LinkMaker::Switch => self.switchs_link(id, wanted, blueprint, sight, found),
+                LinkMaker::Nic => self.nics_link(id, wanted, blueprint, sight, found),
                 LinkMaker::Hypervisor => {
                     self.hypervisors_link(wanted, blueprint, sight, found);
                     true

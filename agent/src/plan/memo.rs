@@ -7,7 +7,7 @@
 //! it is another. Everybody else is planned every time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::blueprint::{Blueprint, Layout, Unbuildable, blueprint};
 use super::flows::Switches;
@@ -15,7 +15,7 @@ use super::inventory::Inventory;
 use super::sight::Look;
 use super::{Inputs, Judgement, Settings};
 use crate::model::table::{pack, worth_packing};
-use crate::model::{Desired, LinkState, Observed, OvsState, SwitchStates, Table, View, Vif, VifId};
+use crate::model::{Desired, LinkState, NicState, Observed, OvsState, SwitchStates, Table, View, Vif, VifId};
 
 type Built = Arc<Result<Blueprint, Unbuildable>>;
 
@@ -126,8 +126,7 @@ impl Memo {
 
     fn follow_host(&mut self, inputs: &Inputs<'_>) {
         let before = std::mem::replace(&mut self.observed, inputs.observed.clone());
-        let nothing = (LinkState::default(), OvsState::default());
-        let (was, is) = (seen(&before, &nothing), seen(inputs.observed, &nothing));
+        let (was, is) = (seen(&before), seen(inputs.observed));
         let differences = self.inventory.follow(was, is, inputs.settings);
         for name in differences.names {
             self.stir(&Look::Name(name.into()));
@@ -135,12 +134,15 @@ impl Memo {
         for name in differences.bridges {
             self.stir(&Look::Bridge(name.into()));
         }
-        let (was, is) = (&was.0.sockets.directories, &is.0.sockets.directories);
+        let (was, is) = (&was.links.sockets.directories, &is.links.sockets.directories);
         if !same_view(&before.links, &inputs.observed.links) && was != is {
             let differing = was.keys().chain(is.keys()).filter(|path| was.get(*path) != is.get(*path));
             for path in differing {
                 self.stir(&Look::Directory(path.as_path().into()));
             }
+        }
+        if !same_view(&before.nics, &inputs.observed.nics) {
+            self.stir(&Look::Nics);
         }
         for id in differences.vifs {
             self.stir(&Look::Vif(id));
@@ -206,14 +208,29 @@ impl Memo {
     }
 }
 
-/// What there is in views; `nothing` in those that are not complete.
-pub(super) fn seen<'a>(observed: &'a Observed, nothing: &'a (LinkState, OvsState)) -> (&'a LinkState, &'a OvsState) {
-    (observed.links.ready().unwrap_or(&nothing.0), observed.ovs.ready().unwrap_or(&nothing.1))
+/// What there is in views.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) links: &'a LinkState,
+    pub(super) ovs: &'a OvsState,
+    pub(super) nics: &'a NicState,
+}
+
+/// What there is in views; nothing in those that are not complete.
+pub(super) fn seen(observed: &Observed) -> Seen<'_> {
+    static NOTHING: LazyLock<(LinkState, OvsState, NicState)> = LazyLock::new(Default::default);
+    let (links, ovs, nics) = &*NOTHING;
+    Seen {
+        links: observed.links.ready().unwrap_or(links),
+        ovs: observed.ovs.ready().unwrap_or(ovs),
+        nics: observed.nics.ready().unwrap_or(nics),
+    }
 }
 
 /// What every verdict rests on: which views are complete, and whether ovs-vswitchd runs.
-fn condition(observed: &Observed) -> (bool, Option<bool>) {
-    (observed.links.ready().is_some(), observed.ovs.ready().map(|ovs| ovs.vswitchd_alive))
+fn condition(observed: &Observed) -> (bool, bool, Option<bool>) {
+    let ovs = observed.ovs.ready().map(|ovs| ovs.vswitchd_alive);
+    (observed.links.ready().is_some(), observed.nics.ready().is_some(), ovs)
 }
 
 fn same_view<T>(a: &View<T>, b: &View<T>) -> bool {

@@ -16,10 +16,12 @@ mod adoption;
 pub mod blueprint;
 mod compare;
 mod flows;
+mod functions;
 mod holds;
 mod inventory;
 mod links;
 mod memo;
+mod nics;
 pub mod pipeline;
 mod release;
 mod removal;
@@ -41,7 +43,8 @@ pub use memo::Memo;
 pub use release::release;
 pub(crate) use settings::qos_id;
 pub use settings::{
-    FORMAT, IdRange, ManagedBridge, MaxRemovals, OWNER, Owner, PRESERVE, SUB_PORT, Settings, Uplink, VIF, ZONE,
+    FORMAT, IdRange, ManagedBridge, MaxRemovals, NicSettings, OWNER, Owner, PRESERVE, SUB_PORT, Settings, Uplink, VIF,
+    ZONE,
 };
 pub use verdict::{BackendName, Facts, Judgement, Missing, Verdict};
 
@@ -50,14 +53,18 @@ use self::sight::Look;
 use self::sub_ports::Trunk;
 use crate::backend::Attributed;
 use crate::backend::links::LinkOp;
+use crate::backend::nics::NicOp;
 use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
-use crate::model::{Desired, LinkState, Observed, OvsState, Table, VifId};
+use crate::model::{Desired, Observed, Table, VifId};
 
 /// Name of the OVSDB backend in holds and metrics.
 pub const OVSDB: BackendName = "ovsdb";
 /// Name of the kernel backend in holds and metrics.
 pub const LINKS: BackendName = "links";
+
+/// Name of the NIC backend in holds and metrics.
+pub const NICS: BackendName = "nics";
 
 /// Name of the OpenFlow backend in holds and metrics.
 pub const OPENFLOW: BackendName = "openflow";
@@ -101,6 +108,8 @@ pub struct Clash {
 pub struct Plan {
     /// For the kernel backend.
     pub links: Vec<Attributed<LinkOp>>,
+    /// For the NIC backend.
+    pub nics: Vec<Attributed<NicOp>>,
     /// For the OVSDB backend: one transaction.
     pub ovs: Vec<Attributed<OvsOp>>,
     /// For the OpenFlow backend: one bundle for each bridge.
@@ -116,6 +125,8 @@ pub struct Plan {
     pub newer_marks: usize,
     /// Bridges that the configuration gives to vifd and somebody else has, with a sentence on who and what to do.
     pub unmanaged: BTreeMap<String, String>,
+    /// NICs that are not as they are configured to be, with a sentence on what is in the way.
+    pub hindered: BTreeMap<String, String>,
     /// When to plan again although nothing happened.
     pub wake_at: Option<Instant>,
 }
@@ -161,6 +172,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     for half in halves {
         conclude(&mut work, memo, half);
     }
+    work.configured_nics();
     work.managed_bridges();
     work.plan.unmanaged = work.switches.unmanaged();
     memo.leaving = removal::remove(&mut work, &inventory, |share| memo.is_wanted(share));
@@ -209,9 +221,9 @@ fn begin(work: &mut compare::Work<'_>, memo: &mut Memo, id: VifId) -> Option<com
 /// The VIFs of which something is on the host, by our marks.
 #[must_use]
 pub fn on_host(observed: &Observed, settings: &Settings) -> BTreeSet<VifId> {
-    let nothing = (LinkState::default(), OvsState::default());
+    let nothing = Observed::default();
     let mut inventory = Inventory::default();
-    inventory.follow((&nothing.0, &nothing.1), memo::seen(observed, &nothing), settings);
+    inventory.follow(memo::seen(&nothing), memo::seen(observed), settings);
     inventory.by_vif.into_keys().collect()
 }
 

@@ -8,6 +8,7 @@ use ovsdb::pairs::Pairs;
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
 use super::{Owner, Plan, Settings, sub_ports};
 use crate::backend::links::{LinkChange, LinkOp};
+use crate::backend::nics::NicOp;
 use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::backend::{Attributed, Party};
 use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
@@ -35,7 +36,10 @@ pub fn release(observed: &Observed, settings: &Settings) -> Plan {
             }
         }
     }
+    let noted = observed.nics.ready().into_iter().flat_map(|nics| nics.undo.iter());
+    let noted = noted.filter(|(_, undo)| undo.agent == settings.agent).map(|(id, _)| NicOp::Forget(*id));
     Plan {
+        nics: noted.map(|op| Attributed { party: Party::All, op }).collect(),
         links: links.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         ovs: ovs.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         ..Plan::default()

@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::compare::{Work, delete_link};
 use super::flows::Naming;
+use super::functions::give_back;
 use super::inventory::{Inventory, Owned};
 use super::links::move_uplink;
 use super::sub_ports::unmark;
-use super::{Facts, LINKS, Missing, OPENFLOW, OVSDB, Verdict};
+use super::{Facts, LINKS, Missing, NICS, OPENFLOW, OVSDB, Verdict};
 use crate::backend::Party;
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::ovs::{MarkedTable, OvsOp};
@@ -113,9 +114,10 @@ fn leave_out_what_goes(work: &mut Work<'_>) {
 
 /// The view that is not complete, the database's first.
 fn missing_view(observed: &Observed) -> Option<Missing> {
-    match (observed.ovs.ready(), observed.links.ready()) {
-        (None, _) => Some(Missing::View(OVSDB)),
-        (_, None) => Some(Missing::View(LINKS)),
+    match (observed.ovs.ready(), observed.links.ready(), observed.nics.ready()) {
+        (None, ..) => Some(Missing::View(OVSDB)),
+        (_, None, _) => Some(Missing::View(LINKS)),
+        (.., None) => Some(Missing::View(NICS)),
         _ => None,
     }
 }
@@ -177,11 +179,21 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
             ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
         }
     }
-    let any = [(LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty()), (OPENFLOW, !flows.is_empty())];
+    let mut nics = Vec::new();
+    if let (Some(undo), true) = (&owned.undo, owned.ports.is_empty() && owned.links.is_empty())
+        && let (Some(seen), Some(state)) = (work.inputs.observed.nics.ready(), work.inputs.observed.links.ready())
+    {
+        let (link_ops, nic_ops) = give_back(undo, seen, state);
+        links.extend(link_ops);
+        nics = nic_ops;
+    }
+    let any =
+        [(NICS, !nics.is_empty()), (LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty()), (OPENFLOW, !flows.is_empty())];
     for (backend, any) in any {
         if let Some(hold) = work.inputs.holds.in_force(Some(id), backend, work.now).filter(|_| any) {
             verdict = Verdict::of_hold(hold, backend);
             match backend {
+                NICS => nics.clear(),
                 LINKS => links.clear(),
                 OVSDB => ovs.clear(),
                 _ => flows.clear(),
@@ -191,6 +203,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     if work.inputs.orders.pauses(id) {
         verdict = Verdict::Paused { all: work.inputs.orders.paused };
     } else {
+        work.emit_nics(id, nics);
         work.emit(Some(id), links, ovs);
         work.emit_flows(&id.into(), flows);
     }

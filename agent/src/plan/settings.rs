@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use devlink::{Device, InlineMode};
 use ovsdb::pairs::Pairs;
 use uuid::Uuid;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub device_dir: PathBuf,
     /// Who is to get at them.
     pub device_access: DeviceAccess,
+    /// NICs of the configuration, by devlink handle.
+    pub nics: BTreeMap<Device, NicSettings>,
     /// Bridges on which vifd makes the flows, by name. On no other is there ever one of ours.
     pub bridges: BTreeMap<String, ManagedBridge>,
     /// Groups that are ours on these bridges.
@@ -60,6 +63,19 @@ pub struct Settings {
     pub meters: IdRange,
     /// Conntrack zones that are ours.
     pub zones: IdRange,
+}
+
+/// What is wanted of a NIC. What is `None` stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NicSettings {
+    /// Whether its eswitch is to be in switchdev mode.
+    pub switchdev: bool,
+    /// How many virtual functions it has.
+    pub vfs: Option<u32>,
+    /// How much of a packet's headers its functions have to tell its eswitch.
+    pub inline_mode: Option<InlineMode>,
+    /// Whether its eswitch can encapsulate.
+    pub encap: Option<bool>,
 }
 
 /// A bridge on which vifd makes the flows.

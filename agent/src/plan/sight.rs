@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::pipeline::Cookie;
-use crate::model::{Bridge, FileOwner, Interface, Link, LinkState, OvsState, Port, VifId};
+use crate::model::{Bridge, FileOwner, Interface, Link, LinkState, NicState, Observed, OvsState, Port, VifId};
 
 /// Something that a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub(super) enum Look {
     Cookie(Arc<str>, u64),
     /// A meter of this bridge.
     Meter(Arc<str>, u32),
+    /// The NICs, whatever of them.
+    Nics,
     /// Another VIF: its record, and what is ours of it.
     Vif(VifId),
     /// The VIF wants this disposable bridge or shared link. It rests on nothing, others rest on it.
@@ -33,14 +35,16 @@ pub(super) enum Look {
 pub(super) struct Sight<'a> {
     links: &'a LinkState,
     ovs: Option<&'a OvsState>,
+    nics: Option<&'a NicState>,
     looks: Vec<Look>,
     /// Something was seen of which nothing is noted: what is concluded holds for this plan alone.
     fleeting: bool,
 }
 
 impl<'a> Sight<'a> {
-    pub(super) fn new(links: &'a LinkState, ovs: Option<&'a OvsState>) -> Self {
-        Sight { links, ovs, looks: Vec::new(), fleeting: false }
+    pub(super) fn new(links: &'a LinkState, observed: &'a Observed) -> Self {
+        let (ovs, nics) = (observed.ovs.ready(), observed.nics.ready());
+        Sight { links, ovs, nics, looks: Vec::new(), fleeting: false }
     }
 
     pub(super) fn link(&mut self, name: &str) -> Option<&'a Link> {
@@ -56,6 +60,12 @@ impl<'a> Sight<'a> {
     pub(super) fn interface(&mut self, name: &str) -> Option<&'a Interface> {
         self.note(name);
         self.ovs?.interfaces.get(name).map(AsRef::as_ref)
+    }
+
+    /// The NICs, where they are seen. Everybody is planned anew when that changes.
+    pub(super) fn nics(&mut self) -> Option<&'a NicState> {
+        self.looks.push(Look::Nics);
+        self.nics
     }
 
     /// The port that has an interface of this name.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::holds::{Cause, Hold};
 use crate::model::MacAddr;
 
-/// Name of a backend, as in metrics: `ovsdb`, `links`, `openflow`.
+/// Name of a backend, as in metrics: `ovsdb`, `links`, `nics`, `openflow`.
 pub type BackendName = &'static str;
 
 /// The planner's word on one VIF.
@@ -117,6 +117,8 @@ pub enum Missing {
     /// The port, or the device of the kernel's, by which the VIF's network leaves the host; the sentence says what is
     /// missing.
     Uplink(String),
+    /// The function that the VIF is to have, or what of its NIC it takes; the sentence says what is missing.
+    Function(String),
     /// The trunk of a sub-port; the sentence says which and what it lacks.
     Parent(String),
     /// The guest is connected to this vhost-user port and the port is down all the same: ovs-vswitchd could not
@@ -197,6 +199,18 @@ pub struct Facts {
     /// Path of the character device by which the hypervisor opens a macvtap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The function of a NIC that the guest has, by its PCI address or in devlink's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// devlink handle of that NIC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<String>,
+    /// Netdev that represents the function on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representor: Option<String>,
+    /// Driver that the function is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
     /// The guest's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::Party;
 use crate::model::VifId;
-use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB};
+use crate::plan::{BackendName, LINKS, NICS, OPENFLOW, OVSDB};
 
 /// What one batch adds; a second takes a second off. What was done longer ago is not remembered.
 const BATCH: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ impl Quarrels {
 
     /// The record changed, so there is reason for work.
     pub(super) fn forget(&mut self, vif: VifId) {
-        for backend in [LINKS, OVSDB, OPENFLOW] {
+        for backend in [LINKS, NICS, OVSDB, OPENFLOW] {
             self.entries.remove(&(Party::Vif(vif), backend));
         }
     }

@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use flows::FlowCommand;
 
 use crate::backend::links::LinkOp;
+use crate::backend::nics::NicOp;
 use crate::backend::openflow::{FlowChange, FlowOp};
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Outcome};
 use crate::model::VifId;
-use crate::plan::{BackendName, LINKS, OPENFLOW, OVSDB, Verdict};
+use crate::plan::{BackendName, LINKS, NICS, OPENFLOW, OVSDB, Verdict};
 
 /// What an operation mends.
 #[derive(Debug)]
@@ -48,6 +49,14 @@ impl Repairs {
                 LinkOp::CreateLink { link, kind } => format!("{} {} was gone: made again", kind.name(), link.name),
                 other => other.to_string(),
             }))
+        });
+    }
+
+    /// A batch for the NICs was handed out.
+    pub(super) fn nics(&mut self, ops: &[Attributed<NicOp>], drifted: impl Fn(VifId) -> bool) {
+        self.hand(NICS, ops, drifted, |op| match op {
+            NicOp::Remember(_) | NicOp::Forget(_) | NicOp::RememberTransition(_) | NicOp::ForgetTransition(_) => None,
+            other => Some(Mend::Words(other.to_string())),
         });
     }
 

@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Desired, Observed, Policy, Table, Vif, VifId};
 use crate::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
-use crate::plan::{BackendName, Facts, Holds, Judgement, LINKS, Missing, OPENFLOW, OVSDB, Orders, Plan, Verdict};
+use crate::plan::{BackendName, Facts, Holds, Judgement, LINKS, Missing, NICS, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
 use crate::status::{HostStatus, Phase, PlannedOp, SessionStatus, Subject, VifStatus};
 
@@ -137,6 +137,7 @@ impl Teller {
             paused_vifs: scene.orders.paused_vifs.iter().copied().collect(),
             mode: if scene.enforce { "enforce" } else { "observe" }.to_owned(),
             planned: words(LINKS, &plan.links)
+                .chain(words(NICS, &plan.nics))
                 .chain(words(OVSDB, &plan.ovs))
                 .chain(words(OPENFLOW, &plan.flows))
                 .collect(),
@@ -145,6 +146,7 @@ impl Teller {
             sessions: scene.sessions.clone(),
             unseen: self.unseen.clone(),
             unmanaged: plan.unmanaged.clone(),
+            hindered: plan.hindered.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }
@@ -301,7 +303,7 @@ fn words<Op: Display>(backend: BackendName, ops: &[Attributed<Op>]) -> impl Iter
 /// Why the agent cannot vouch for the host, a sentence each.
 fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
     let mut reasons = Vec::new();
-    for backend in [OVSDB, LINKS, OPENFLOW] {
+    for backend in [OVSDB, LINKS, NICS, OPENFLOW] {
         if let Some(hold) = scene.holds.of_peer(backend, now) {
             reasons.push(format!("{backend} refuses everything: {}", hold.error));
         }
@@ -317,6 +319,9 @@ fn not_ready(scene: &Scene<'_>, now: Instant) -> Vec<String> {
     }
     if scene.observed.links.ready().is_none() {
         reasons.push("the kernel's links are not synchronised".to_owned());
+    }
+    if scene.observed.nics.ready().is_none() {
+        reasons.push("what devlink and sysfs say of the NICs is not synchronised".to_owned());
     }
     for bridge in scene.observed.flows.iter().filter(|(_, view)| view.ready().is_none()).map(|(bridge, _)| bridge) {
         reasons.push(format!("the flows of bridge {bridge} are not synchronised"));

@@ -231,6 +231,9 @@ impl<'r> Node<'r> {
         let wanted = match self.find(name).0.kind {
             Kind::Uuid => "a UUID",
             Kind::Mac => "a MAC address (six hexadecimal octets such as 52:54:00:12:34:56)",
+            Kind::Function => {
+                "a PCI address (such as 0000:03:00.2) or BUS/DEV:FUNCTION (such as pci/0000:03:00.0:pf0vf1)"
+            }
             Kind::Pci => "a PCI address (such as 0000:03:00.2)",
             Kind::Ip | Kind::Ips => "an IP address",
             Kind::Prefix => "an IP address with a prefix length (such as 10.0.0.0/24)",

@@ -150,6 +150,9 @@ fn kind(field: &Field) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Uuid => json!({ "type": "string", "format": "uuid" }),
         Kind::Mac => text("^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"),
+        Kind::Function => text(
+            "^([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]\\.[0-7]|[!-.0-9;-~]+/[!-.0-~]+:(c[0-9]+)?pf[0-9]+([vs]f[0-9]+)?)$",
+        ),
         Kind::Pci => text("^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]\\.[0-7]$"),
         // The MTU may be 0 for none; see `decode`.
         Kind::Number(least, most) if field.name == "mtu" => {

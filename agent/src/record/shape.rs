@@ -37,6 +37,8 @@ pub(super) enum Kind {
     Uuid,
     Mac,
     Pci,
+    /// A function of a NIC: a PCI address, or `BUS/DEV:FUNCTION` in devlink's words.
+    Function,
     Ip,
     /// An address with a prefix length.
     Prefix,
@@ -242,7 +244,7 @@ pub(super) static OBJECTS: &[Object] = &[
             VIF,
             &[
                 field("vif_name", Kind::Name, "Name of the macvtap."),
-                field("dev_address", Kind::Pci, "PCI address of the function."),
+                field("dev_address", Kind::Function, "Function of a NIC: its PCI address, or BUS/DEV:pfNvfM."),
                 field("mode", Kind::Word(&["vepa", "passthrough", "bridge"]), "macvtap mode."),
                 field("vlan_name", Kind::Name, "VLAN link to use in place of the function's own netdev."),
             ],
@@ -281,7 +283,7 @@ pub(super) static OBJECTS: &[Object] = &[
                     Kind::Word(&["ethernet", "generic"]),
                     "ethernet keeps the host's driver, generic binds the function to vfio-pci.",
                 ),
-                field("dev_address", Kind::Pci, "PCI address of the function.").required(),
+                field("dev_address", Kind::Function, "Function of a NIC: its PCI address, or BUS/DEV:pfNvfM.").required(),
             ],
         ],
     },

@@ -216,6 +216,7 @@ fn peer(backend: &str) -> &str {
     match backend {
         "ovsdb" => "the Open vSwitch database",
         "links" => "the kernel",
+        "nics" => "the NIC",
         "openflow" => "the switch",
         other => other,
     }
@@ -224,6 +225,8 @@ fn peer(backend: &str) -> &str {
 fn missing_words(missing: &Missing) -> (&'static str, String) {
     match missing {
         Missing::View("links") => ("WaitingForKernel", "waiting for the kernel's list of links".into()),
+        Missing::View("nics") => ("WaitingForNics", "waiting for what devlink and sysfs say of the NICs".into()),
+        Missing::Function(sentence) => ("WaitingForFunction", format!("waiting for {sentence}")),
         Missing::View(backend) => {
             ("WaitingForOvsdb", format!("waiting for {}: is ovsdb-server running (`vifd doctor`)?", peer(backend)))
         }

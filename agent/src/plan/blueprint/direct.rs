@@ -1,14 +1,14 @@
 //! `VIFDirect`: a macvtap for the guest over an interface of the host or over a VLAN of it.
 
 use super::bridge::vlan;
-use super::{Blueprint, LinkMaker, Make, Unbuildable, WantedLink, mtu, needed, unsupported};
+use super::{Blueprint, LinkMaker, Make, Unbuildable, WantedLink, mtu, needed};
 use crate::model::{DirectMode, Vif};
 use crate::plan::Settings;
 
 pub(super) fn blueprint(
     vif: &Vif,
     vif_name: Option<&str>,
-    mode: Option<DirectMode>,
+    mode: DirectMode,
     vlan_name: Option<&str>,
     settings: &Settings,
 ) -> Result<Blueprint, Unbuildable> {
@@ -26,10 +26,8 @@ pub(super) fn blueprint(
         }
         (Some(vlan_name), None) => vlan_name,
         (None, Some(interface)) => interface,
-        (None, None) => return unsupported("vif.dev_address", "a macvtap over a function known by its PCI address"),
+        (None, None) => return needed(vif, "vif.dev_address", None).map(|_: &str| Blueprint::default()),
     };
-    // The kernel's own default is the same (`macvlan_common_newlink`).
-    let mode = mode.unwrap_or(DirectMode::Vepa);
     links.push(WantedLink {
         mac: vif.address,
         mtu: Some(mtu),

@@ -4,10 +4,13 @@
 mod bridge;
 mod direct;
 mod fastpath;
+mod function;
 mod generic;
 mod openvswitch;
 mod sub_port;
 mod vhostuser;
+
+pub use function::{FunctionSettings, FunctionWay, WantedFunction};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -44,6 +47,10 @@ pub struct Blueprint {
     pub socket: Option<PathBuf>,
     /// The port of a trunk that it is a sub-port on.
     pub sub_port: Option<WantedSubPort>,
+    /// The function of a NIC that it has.
+    pub function: Option<WantedFunction>,
+    /// Names of links of its that are left as they are.
+    pub kept: Vec<String>,
     /// Nothing is wanted before this is there.
     pub waits: Option<Missing>,
 }
@@ -162,6 +169,8 @@ pub enum LinkMaker {
     Vifd(Make),
     /// ovs-vswitchd, for an internal port of the VIF's.
     Switch,
+    /// A NIC: the representor of a function, or the function's own netdev.
+    Nic,
     /// The hypervisor: vifd puts it into its bridge and does nothing else to it.
     Hypervisor,
 }
@@ -416,9 +425,21 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
         (VifKind::VHostUser { vif_name, path, mode }, Some(ProfileKind::FpTap { mac_address })) => {
             fastpath::tap(vif, vif_name.as_deref(), path, *mode, *mac_address, settings)
         }
-        (VifKind::Direct { vif_name, dev_address: _, mode, vlan_name }, None | Some(ProfileKind::Base)) => {
-            direct::blueprint(vif, vif_name.as_deref(), *mode, vlan_name.as_deref(), settings)
+        (VifKind::Direct { vif_name, dev_address, mode, vlan_name }, None | Some(ProfileKind::Base)) => {
+            // The kernel's own default is the same (`macvlan_common_newlink`).
+            let mode = mode.unwrap_or(DirectMode::Vepa);
+            match (dev_address, vlan_name) {
+                (Some(address), None) => function::direct(vif, vif_name.as_deref(), address, mode, settings),
+                (_, vlan_name) => direct::blueprint(vif, vif_name.as_deref(), mode, vlan_name.as_deref(), settings),
+            }
         }
+        (VifKind::HostDevice { dev_type, dev_address }, _) => {
+            function::host_device(vif, *dev_type, dev_address, vif.profile.as_ref(), settings)
+        }
+        (
+            VifKind::NestedDpdk { pci_address, dev_driver },
+            None | Some(ProfileKind::Base | ProfileKind::K8sDpdk { .. }),
+        ) => function::nested(vif, *pci_address, dev_driver.as_deref()),
         (kind, Some(profile)) => {
             unsupported("vif.type", &format!("{} with {}", kind.object_name(), profile.object_name()))
         }

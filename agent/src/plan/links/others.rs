@@ -118,6 +118,24 @@ impl Work<'_> {
         ours && self.change_link(id, wanted, link, blueprint, sight, found)
     }
 
+    /// A netdev that a NIC has made, for a function that is the VIF's by then.
+    pub(super) fn nics_link(
+        &mut self,
+        id: VifId,
+        wanted: &WantedLink,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> bool {
+        let Some(link) = sight.link(&wanted.name) else {
+            let what =
+                format!("link {}, which the NIC has by that name and this network namespace has not", wanted.name);
+            found.blocked.get_or_insert(Missing::Function(what));
+            return false;
+        };
+        self.change_link(id, wanted, link, blueprint, sight, found)
+    }
+
     /// The hypervisor's own device: it goes into its bridge when the hypervisor has set it up and put it nowhere. One that
     /// is down is being made still, and an ioctl that puts it where it is already would fail.
     pub(super) fn hypervisors_link(

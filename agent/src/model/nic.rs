@@ -1,0 +1,232 @@
+//! NICs and the functions that they give to guests, as far as vifd reads them; and what it notes down of a function before
+//! it changes anything of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use devlink::{Device, Eswitch, EswitchMode, FunctionAddress, FunctionNumber, PciAddress};
+use serde::{Deserialize, Serialize};
+
+use super::{AgentId, MacAddr, VifId};
+
+/// What devlink, sysfs and rtnetlink say of the NICs of this host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NicState {
+    /// Those that have an embedded switch, or functions to give away, by their devlink handle.
+    pub nics: BTreeMap<Device, Arc<Nic>>,
+    /// Every network function on the PCI bus, virtual ones among them.
+    pub pci: BTreeMap<PciAddress, PciFunction>,
+    /// What was noted down of functions that VIFs have: by that they are ours.
+    pub undo: BTreeMap<VifId, Arc<Undo>>,
+    /// What was noted down of NICs whose functions are away while their mode changes.
+    pub transitions: BTreeMap<Device, Arc<Transition>>,
+    /// Notes of a later format: left alone and reported.
+    pub newer: usize,
+}
+
+/// One NIC: a devlink instance, or a physical function without one that can have virtual functions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nic {
+    /// `pci/0000:03:00.0`, whether devlink knows it or not; `netdevsim/netdevsim10`.
+    pub device: Device,
+    /// Its driver, where it has one.
+    pub driver: Option<String>,
+    /// Netdevs of its physical functions in this network namespace; in switchdev mode its uplinks.
+    pub uplinks: Vec<NicPort>,
+    /// Its embedded switch; `None` where it has none, or nobody can set it.
+    pub eswitch: Option<Eswitch>,
+    /// Its virtual functions; `None` where it can have none.
+    pub vfs: Option<VfCount>,
+    /// Its functions: physical ones where others can have them, virtual ones, sub-functions.
+    pub functions: BTreeMap<FunctionNumber, NicFunction>,
+}
+
+/// A netdev of a NIC's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NicPort {
+    /// Kernel index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// `hw-tc-offload`: whether it hands flows to the NIC; `None` where it cannot.
+    pub tc_offload: Option<bool>,
+}
+
+/// How many virtual functions a physical one has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VfCount {
+    /// There are.
+    pub made: u32,
+    /// There can be.
+    pub most: u32,
+}
+
+/// One function of a NIC.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NicFunction {
+    /// Its PCI address, where it has one and it is on this host.
+    pub pci: Option<PciAddress>,
+    /// Its representor.
+    pub representor: Representor,
+    /// What its devlink port tells of it.
+    pub port: Option<FunctionPort>,
+    /// What its physical function tells of it (`ip link show`), where it is a virtual one.
+    pub settings: Option<VfSettings>,
+}
+
+/// The netdev that stands for a function on the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Representor {
+    /// There is none: not yet, or the mode knows none.
+    #[default]
+    None,
+    /// This one.
+    Is(NicPort),
+    /// What is known does not say which of these (names of netdevs).
+    Ambiguous(Vec<String>),
+}
+
+impl Representor {
+    /// The netdev, where it is known.
+    #[must_use]
+    pub fn netdev(&self) -> Option<&NicPort> {
+        match self {
+            Representor::Is(port) => Some(port),
+            Representor::None | Representor::Ambiguous(_) => None,
+        }
+    }
+}
+
+/// The `function` of a devlink port (`devlink-port(8)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionPort {
+    /// Index of the port on its devlink instance.
+    pub index: u32,
+    /// Address of the function; `None` where the driver lets nobody set it.
+    pub hw_addr: Option<MacAddr>,
+    /// Whether it is active; `None` where that cannot be set.
+    pub active: Option<bool>,
+}
+
+/// What a physical function can be told about a virtual one. What is `None` its driver does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VfSettings {
+    /// Address; `None` while the function chooses its own.
+    pub mac: Option<MacAddr>,
+    /// VLAN that its traffic is put into, 0 for none.
+    pub vlan: u16,
+    /// Priority (802.1p) in that VLAN.
+    pub qos: u8,
+    /// Mbit/s that it may send, 0 for no limit.
+    pub max_rate: u32,
+    /// Whether frames from another address than its own are dropped.
+    pub spoof_check: Option<bool>,
+    /// Whether it may ask for more than its own (promiscuous mode, other addresses).
+    pub trust: Option<bool>,
+}
+
+/// What to change of a virtual function by its physical one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VfChange {
+    /// New address; zeros for none.
+    pub mac: Option<MacAddr>,
+    /// New VLAN and its priority; 0 for none.
+    pub vlan: Option<(u16, u8)>,
+    /// New limit, Mbit/s, 0 for none.
+    pub max_rate: Option<u32>,
+    /// New spoof check.
+    pub spoof_check: Option<bool>,
+    /// New trust.
+    pub trust: Option<bool>,
+}
+
+/// A network function on the PCI bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PciFunction {
+    /// Of which NIC, and which of its functions.
+    pub of: Option<(Device, FunctionNumber)>,
+    /// The driver that it is bound to.
+    pub driver: Option<String>,
+    /// `driver_override`, where there is one.
+    pub driver_override: Option<String>,
+    /// Its IOMMU group.
+    pub iommu_group: Option<u32>,
+    /// Names of its netdevs in this network namespace.
+    pub netdevs: BTreeSet<String>,
+}
+
+/// How a function was before vifd changed anything of it, so that it can be given back. It is noted down, and seen to be,
+/// before the first change, and struck out when the function is seen to be as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Undo {
+    /// Whose note it is.
+    pub agent: AgentId,
+    /// The VIF that has the function.
+    pub vif: VifId,
+    /// The function.
+    pub function: FunctionAddress,
+    /// `preserve_on_delete`: the function stays as it is when the VIF goes.
+    #[serde(default)]
+    pub preserve: bool,
+    /// Name that its representor had, where it was to get another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representor: Option<String>,
+    /// Its address by its devlink port, where it was to get another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hw_addr: Option<MacAddr>,
+    /// What its physical function said of it, where that was to be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<VfSettings>,
+    /// Its driver, where it was to get another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverBefore>,
+}
+
+/// How a function was bound.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DriverBefore {
+    /// To this driver; to none when absent.
+    pub driver: Option<String>,
+    /// `driver_override`.
+    pub driver_override: Option<String>,
+}
+
+/// What has to come back when a NIC has changed its mode.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Transition {
+    /// Whose note it is.
+    pub agent: AgentId,
+    /// The NIC, as devlink calls it.
+    pub nic: String,
+    /// Virtual functions there were.
+    pub vfs: u32,
+    /// Functions that were taken off their drivers.
+    pub unbound: BTreeSet<PciAddress>,
+}
+
+impl NicState {
+    /// The function that an address means, with its NIC.
+    ///
+    /// # Errors
+    /// There is none: what is not there, as the end of a sentence.
+    pub fn function(&self, address: &FunctionAddress) -> Result<(&Arc<Nic>, FunctionNumber, &NicFunction), String> {
+        let (device, number) = match address {
+            FunctionAddress::Pci(pci) => {
+                let function = self.pci.get(pci).ok_or_else(|| format!("this host has no PCI function {pci}"))?;
+                function.of.clone().ok_or_else(|| format!("PCI function {pci} is not a virtual function"))?
+            }
+            FunctionAddress::Port { device, function } => (device.clone(), *function),
+        };
+        let nic = self.nics.get(&device).ok_or_else(|| format!("this host has no NIC {device}"))?;
+        let function = nic.functions.get(&number).ok_or_else(|| format!("NIC {device} has no function {number}"))?;
+        Ok((nic, number, function))
+    }
+}
+
+impl Nic {
+    /// Whether its embedded switch is in switchdev mode.
+    #[must_use]
+    pub fn is_switchdev(&self) -> bool {
+        self.eswitch.is_some_and(|eswitch| eswitch.mode == Some(EswitchMode::Switchdev))
+    }
+}

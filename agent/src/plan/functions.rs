@@ -1,0 +1,505 @@
+//! The function of a NIC that a VIF has: finding it, noting down how it was, setting it as wanted, giving it back.
+//!
+//! A function bears no mark. What was noted down of it (`Undo`) is the mark: it is seen before anything of the function is
+//! changed, and it is struck out when the function is seen to be as it was.
+
+use devlink::FunctionAddress;
+
+use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction};
+use super::compare::{Findings, Work};
+use super::settings::qos_id;
+use super::sight::Sight;
+use super::{Missing, NICS};
+use crate::backend::links::{LinkChange, LinkOp};
+use crate::backend::nics::NicOp;
+use crate::model::{
+    DriverBefore, LinkState, MacAddr, Nic, NicFunction, NicState, PciFunction, Representor, Undo, VfChange, VfSettings,
+    VifId,
+};
+
+/// Drivers whose functions read their address when they are probed, and not again.
+const PROBED_ONCE: [&str; 1] = ["mlx5_core"];
+
+/// Why nothing can be built on a function now.
+enum Hitch {
+    /// An operation comes first.
+    Working,
+    /// Something has to come first that this plan does nothing about.
+    Missing(String),
+    /// What is there says two things.
+    Conflict(String),
+}
+
+/// A function as it is, and what belongs to it.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    nics: &'a NicState,
+    nic: &'a Nic,
+    function: &'a NicFunction,
+    number: devlink::FunctionNumber,
+}
+
+impl Seen<'_> {
+    fn pci(&self) -> Option<&PciFunction> {
+        self.nics.pci.get(&self.function.pci?)
+    }
+
+    fn driver(&self) -> &str {
+        self.nic.driver.as_deref().unwrap_or("of the NIC")
+    }
+}
+
+impl Work<'_> {
+    /// The blueprint with what the NIC alone tells. Until that is known and the function is as wanted, it is what stands on
+    /// the host, and `found` says what is awaited.
+    pub(super) fn with_function(
+        &self,
+        id: VifId,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> Blueprint {
+        let Some(wanted) = &blueprint.function else { return blueprint.clone() };
+        let mut built = blueprint.clone();
+        found.facts.function = Some(wanted.address.to_string());
+        let Err(hitch) = self.function(id, wanted, &mut built, sight, found) else { return built };
+        match hitch {
+            Hitch::Working => {}
+            Hitch::Missing(what) => drop(found.blocked.get_or_insert(Missing::Function(what))),
+            Hitch::Conflict(reason) => drop(found.conflict.get_or_insert(reason)),
+        }
+        self.as_it_stands(id, blueprint, wanted, found)
+    }
+
+    /// What is there of a VIF whose function is not to be had now: it stays, and nothing is built.
+    fn as_it_stands(
+        &self,
+        id: VifId,
+        blueprint: &Blueprint,
+        wanted: &WantedFunction,
+        found: &mut Findings,
+    ) -> Blueprint {
+        let mut stands = Blueprint { links: Vec::new(), ..blueprint.clone() };
+        let owned = self.inventory.by_vif.get(&id);
+        // Those of another function go.
+        let same = owned.and_then(|owned| owned.undo.as_ref()).is_none_or(|undo| undo.function == wanted.address);
+        let named = owned.and_then(|owned| owned.ports.first()).map(|(port, _)| port.name.to_string());
+        match (named.filter(|_| same), stands.ports.first_mut()) {
+            (Some(name), Some(port)) => name_port(port, &name),
+            (None, Some(_)) => {
+                stands.ports.clear();
+                found.port_ready = Some(false);
+            }
+            (_, None) => {}
+        }
+        if same {
+            // A macvtap stays where it stands.
+            let made = |link: &&super::blueprint::WantedLink| matches!(link.maker, LinkMaker::Vifd(_));
+            stands.kept = blueprint.links.iter().filter(made).map(|link| link.name.clone()).collect();
+        }
+        stands
+    }
+
+    fn function(
+        &self,
+        id: VifId,
+        wanted: &WantedFunction,
+        built: &mut Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> Result<(), Hitch> {
+        let Some(nics) = sight.nics() else {
+            found.blocked.get_or_insert(Missing::View(NICS));
+            return Err(Hitch::Working);
+        };
+        let owned = self.inventory.by_vif.get(&id);
+        let undo = owned.and_then(|owned| owned.undo.as_deref());
+        if let Some(before) = undo.filter(|undo| undo.function != wanted.address) {
+            let ports = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
+            if let (false, Some(links)) = (ports, self.inputs.observed.links.ready()) {
+                let (link_ops, nic_ops) = give_back(before, nics, links);
+                found.links.extend(link_ops);
+                found.nics.extend(nic_ops);
+            }
+            return Err(Hitch::Working);
+        }
+        let mut note =
+            undo.cloned().unwrap_or_else(|| Undo::new(self.inputs.settings.agent.clone(), id, &wanted.address));
+        note.preserve = wanted.preserve;
+        let is_plain = |address: &FunctionAddress| match address {
+            FunctionAddress::Pci(pci) => nics.pci.get(pci).filter(|function| function.of.is_none()),
+            FunctionAddress::Port { .. } => None,
+        };
+        match (&wanted.way, is_plain(&wanted.address)) {
+            // A function that is nobody's virtual one, such as a physical one or all that a guest sees.
+            (FunctionWay::Driver, Some(function)) => {
+                self.remember(undo, note.bound(wanted, Some(function)), found)?;
+                return self.driver(wanted, Some(function), found);
+            }
+            (FunctionWay::Macvtap(_), Some(function)) => return stand_on(function, &wanted.address, built, false),
+            _ => {}
+        }
+        let (nic, number, function) = nics.function(&wanted.address).map_err(Hitch::Missing)?;
+        let seen = Seen { nics, nic, function, number };
+        found.facts.nic = Some(nic.device.to_string());
+        if let Some(other) = holder(&seen, id) {
+            return Err(Hitch::Missing(format!("function {} still belongs to VIF {other}", wanted.address)));
+        }
+        let note = note.bound(wanted, seen.pci());
+        match &wanted.way {
+            FunctionWay::Representor { name } => {
+                self.in_switchdev(&seen)?;
+                let representor = match &function.representor {
+                    Representor::Is(port) => port,
+                    Representor::None => {
+                        let what = format!("the representor of {number} on NIC {}, which has not appeared", nic.device);
+                        return Err(Hitch::Missing(what));
+                    }
+                    Representor::Ambiguous(names) => {
+                        return Err(Hitch::Conflict(format!(
+                            "which netdev represents {number} on NIC {} cannot be told: it may be any of {}",
+                            nic.device,
+                            names.join(", ")
+                        )));
+                    }
+                };
+                found.facts.representor = Some(representor.name.clone());
+                let mut note = note;
+                if name.as_ref().is_some_and(|name| *name != representor.name) {
+                    note.representor.get_or_insert_with(|| representor.name.clone());
+                }
+                self.remember(undo, note.addressed(wanted.mac, function), found)?;
+                self.address(wanted, &seen, sight, found);
+                if representor.tc_offload == Some(false) {
+                    let (index, name) = (representor.index, representor.name.clone());
+                    found.nics.push(NicOp::SetTcOffload { index, name, on: true });
+                }
+                self.driver(wanted, seen.pci(), found)?;
+                if let Some(name) = name.as_ref().filter(|name| **name != representor.name) {
+                    if sight.link(name).is_some() {
+                        return Err(Hitch::Conflict(format!(
+                            "representor {} cannot be named {name}: another link has that name",
+                            representor.name
+                        )));
+                    }
+                    found.links.push(LinkOp::ChangeLink {
+                        index: representor.index,
+                        name: representor.name.clone(),
+                        change: Box::new(LinkChange { rename: Some(name.clone()), ..LinkChange::default() }),
+                    });
+                    return Err(Hitch::Working);
+                }
+                if let Some(link) = built.links.first_mut() {
+                    link.name.clone_from(&representor.name);
+                }
+                if let Some(port) = built.ports.first_mut() {
+                    name_port(port, &representor.name);
+                }
+            }
+            FunctionWay::DpdkRepresentor => {
+                if nic.eswitch.is_some() {
+                    self.in_switchdev(&seen)?;
+                }
+                let devlink::FunctionPart::Vf(vf) = number.part else {
+                    return Err(Hitch::Missing(format!("{number} of NIC {} is not a virtual function", nic.device)));
+                };
+                if nic.device.bus != "pci" {
+                    return Err(Hitch::Missing(format!(
+                        "NIC {} is not on the PCI bus: DPDK cannot have it",
+                        nic.device
+                    )));
+                }
+                self.remember(undo, note.addressed(wanted.mac, function), found)?;
+                self.address(wanted, &seen, sight, found);
+                self.driver(wanted, seen.pci(), found)?;
+                if let Some(port) = built.ports.first_mut() {
+                    port.representor_of(&nic.device.dev, vf);
+                }
+            }
+            FunctionWay::Settings(settings) | FunctionWay::Macvtap(settings) => {
+                let Some(has) = function.settings else {
+                    return Err(Hitch::Missing(format!(
+                        "driver {} to tell of function {number} of NIC {}: it tells nothing of it",
+                        seen.driver(),
+                        nic.device
+                    )));
+                };
+                if nic.is_switchdev() && matches!(wanted.way, FunctionWay::Settings(_)) {
+                    return Err(Hitch::Missing(format!(
+                        "NIC {} to leave switchdev mode, in which a function without a port on a bridge gets no traffic",
+                        nic.device
+                    )));
+                }
+                let mut note = note;
+                note.settings.get_or_insert(has);
+                self.remember(undo, note, found)?;
+                let (change, lacks) = difference(wanted.mac, settings, has);
+                if let Some(lacks) = lacks {
+                    let reason = format!("driver {} cannot set {lacks} of function {number}", seen.driver());
+                    found.failed.get_or_insert(reason);
+                }
+                if change != VfChange::default() {
+                    found.nics.push(set_vf(&seen, change).map_err(Hitch::Missing)?);
+                }
+                if matches!(wanted.way, FunctionWay::Macvtap(_)) {
+                    let pci = seen.pci().ok_or_else(|| Hitch::Missing(format!("{number} is not on this host")))?;
+                    stand_on(pci, &wanted.address, built, true)?;
+                } else if found.nics.is_empty() {
+                    // A guest that gets it by then reads what was set.
+                    self.driver(wanted, seen.pci(), found)?;
+                }
+            }
+            FunctionWay::Driver => {
+                self.remember(undo, note, found)?;
+                self.driver(wanted, seen.pci(), found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a note written where it is another than the one that is seen; nothing is done before it is.
+    fn remember(&self, seen: Option<&Undo>, note: Undo, found: &mut Findings) -> Result<(), Hitch> {
+        if seen == Some(&note) {
+            return Ok(());
+        }
+        found.nics.push(NicOp::Remember(Box::new(note)));
+        Err(Hitch::Working)
+    }
+
+    fn in_switchdev(&self, seen: &Seen<'_>) -> Result<(), Hitch> {
+        let nic = seen.nic;
+        if nic.is_switchdev() {
+            return Ok(());
+        }
+        let device = &nic.device;
+        let configured = self.inputs.settings.nics.get(device).is_some_and(|nic| nic.switchdev);
+        Err(Hitch::Missing(match (&nic.eswitch, self.plan.hindered.get(&device.to_string())) {
+            (None, _) => {
+                format!("NIC {device} to have an eswitch in switchdev mode: driver {} offers none", seen.driver())
+            }
+            (Some(_), Some(hindered)) => format!("NIC {device} to be in switchdev mode: {hindered}"),
+            (Some(_), None) if configured => format!("NIC {device}, which is on its way to switchdev mode"),
+            (Some(_), None) => format!(
+                "NIC {device} to be in switchdev mode; vifd sees to it where [[nic]] device = \"{device}\" has eswitch = \
+                 \"switchdev\""
+            ),
+        }))
+    }
+
+    /// The guest's address, by whatever way the driver has.
+    fn address(&self, wanted: &WantedFunction, seen: &Seen<'_>, sight: &mut Sight<'_>, found: &mut Findings) {
+        let Some(mac) = wanted.mac else { return };
+        let mut set = false;
+        if let Some(port) = &seen.function.port {
+            let hw_addr = port.hw_addr.filter(|has| *has != mac).map(|_| mac);
+            let active = port.active.filter(|active| !active).map(|_| true);
+            if hw_addr.is_some() || active.is_some() {
+                let (nic, port) = (seen.nic.device.clone(), port.index);
+                found.nics.push(NicOp::SetFunction { nic, port, hw_addr, active });
+                set = hw_addr.is_some();
+            }
+        }
+        if seen.function.port.is_none_or(|port| port.hw_addr.is_none())
+            && let Some(has) = seen.function.settings
+            && has.mac != Some(mac)
+            && let Ok(op) = set_vf(seen, VfChange { mac: Some(mac), ..VfChange::default() })
+        {
+            found.nics.push(op);
+            set = true;
+        }
+        let Some(pci) = seen.pci() else { return };
+        let once = pci.driver.as_deref().is_some_and(|driver| PROBED_ONCE.contains(&driver));
+        let stale = pci.netdevs.iter().any(|name| sight.link(name).is_some_and(|link| link.mac != Some(mac)));
+        if let (true, true, false, Some(function)) = (once, stale, set, seen.function.pci) {
+            found.nics.push(NicOp::ProbeAgain { function });
+        }
+    }
+
+    /// The driver that the function is bound to.
+    fn driver(
+        &self,
+        wanted: &WantedFunction,
+        function: Option<&PciFunction>,
+        found: &mut Findings,
+    ) -> Result<(), Hitch> {
+        found.facts.driver = function.and_then(|function| function.driver.clone());
+        let Some(driver) = &wanted.driver else { return Ok(()) };
+        let (Some(function), FunctionAddress::Pci(address)) = (function, &wanted.address) else {
+            let reason =
+                format!("{} is not on the PCI bus of this host and cannot be bound to {driver}", wanted.address);
+            return Err(Hitch::Missing(reason));
+        };
+        if function.driver.as_deref() == Some(driver) {
+            return Ok(());
+        }
+        if driver == "vfio-pci" && function.iommu_group.is_none() {
+            return Err(Hitch::Missing(format!(
+                "{address} to be in an IOMMU group, without which it cannot be given to a guest: is the IOMMU on \
+                 (intel_iommu=on, amd_iommu=on)?"
+            )));
+        }
+        let (driver, function) = (Some(driver.clone()), *address);
+        found.nics.push(NicOp::Bind { function, driver_override: driver.clone(), driver });
+        Ok(())
+    }
+}
+
+impl Undo {
+    fn new(agent: crate::model::AgentId, vif: VifId, function: &FunctionAddress) -> Self {
+        Undo {
+            agent,
+            vif,
+            function: function.clone(),
+            preserve: false,
+            representor: None,
+            hw_addr: None,
+            settings: None,
+            driver: None,
+        }
+    }
+
+    /// With how the function is bound, where that is to be changed.
+    fn bound(mut self, wanted: &WantedFunction, function: Option<&PciFunction>) -> Self {
+        if let (Some(driver), Some(function)) = (&wanted.driver, function)
+            && function.driver.as_ref() != Some(driver)
+        {
+            self.driver.get_or_insert_with(|| DriverBefore {
+                driver: function.driver.clone(),
+                driver_override: function.driver_override.clone(),
+            });
+        }
+        self
+    }
+
+    /// With its address, where that is to be changed.
+    fn addressed(mut self, mac: Option<MacAddr>, function: &NicFunction) -> Self {
+        let Some(mac) = mac else { return self };
+        match (function.port.and_then(|port| port.hw_addr), function.settings) {
+            (Some(has), _) if has != mac => drop(self.hw_addr.get_or_insert(has)),
+            (None, Some(has)) if has.mac != Some(mac) => drop(self.settings.get_or_insert(has)),
+            _ => {}
+        }
+        self
+    }
+}
+
+fn name_port(port: &mut super::blueprint::WantedPort, name: &str) {
+    name.clone_into(&mut port.name);
+    if let Some(qos) = &mut port.qos {
+        qos.external_ids.insert("id".to_owned(), qos_id(name));
+    }
+}
+
+/// The macvtap of a blueprint stands on the netdev of a function.
+fn stand_on(function: &PciFunction, address: &FunctionAddress, built: &mut Blueprint, ours: bool) -> Result<(), Hitch> {
+    let Some(netdev) = function.netdevs.first() else {
+        return Err(Hitch::Missing(format!("a netdev of {address} in this network namespace: it has none")));
+    };
+    for link in &mut built.links {
+        match &mut link.maker {
+            LinkMaker::Nic => link.name.clone_from(netdev),
+            LinkMaker::Vifd(Make::Macvtap { on, .. }) => on.clone_from(netdev),
+            _ => {}
+        }
+    }
+    if !ours {
+        // A physical function is the host's, and set up by whoever has it.
+        built.links.retain(|link| link.maker != LinkMaker::Nic);
+    }
+    Ok(())
+}
+
+/// Another VIF that has the function by its note.
+fn holder(seen: &Seen<'_>, id: VifId) -> Option<VifId> {
+    let is_it = |undo: &Undo| {
+        seen.nics
+            .function(&undo.function)
+            .is_ok_and(|(nic, number, _)| nic.device == seen.nic.device && number == seen.number)
+    };
+    seen.nics.undo.iter().find(|(other, undo)| **other != id && is_it(undo)).map(|(other, _)| *other)
+}
+
+/// What to change of a virtual function by its physical one; and what is wanted that its driver does not know.
+fn difference(mac: Option<MacAddr>, wanted: &FunctionSettings, has: VfSettings) -> (VfChange, Option<&'static str>) {
+    let FunctionSettings { vlan, max_rate, spoof_check, trust } = *wanted;
+    let change = VfChange {
+        mac: mac.filter(|mac| has.mac != Some(*mac)),
+        vlan: (has.vlan != vlan).then_some((vlan, 0)),
+        max_rate: (has.max_rate != max_rate).then_some(max_rate),
+        spoof_check: has.spoof_check.filter(|has| *has != spoof_check).map(|_| spoof_check),
+        trust: has.trust.filter(|has| *has != trust).map(|_| trust),
+    };
+    let lacks = match (has.spoof_check, has.trust) {
+        (_, None) if trust => Some("the trust"),
+        (None, _) if !spoof_check => Some("the spoof check"),
+        _ => None,
+    };
+    (change, lacks)
+}
+
+/// Tells the physical function what to change of a virtual one.
+fn set_vf(seen: &Seen<'_>, change: VfChange) -> Result<NicOp, String> {
+    let devlink::FunctionPart::Vf(vf) = seen.number.part else {
+        return Err(format!("{} of NIC {} is not a virtual function", seen.number, seen.nic.device));
+    };
+    let uplink = seen.nic.uplinks.first().ok_or_else(|| {
+        format!("a netdev of NIC {} in this network namespace, by which its functions are set", seen.nic.device)
+    })?;
+    Ok(NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: vf.into(), change })
+}
+
+/// What brings a function back to what was noted down of it; the last of it strikes out the note. Its ports are gone.
+pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec<LinkOp>, Vec<NicOp>) {
+    let (mut link_ops, mut nic_ops) = (Vec::new(), Vec::new());
+    let address = match &undo.function {
+        FunctionAddress::Pci(pci) => Some(*pci),
+        FunctionAddress::Port { .. } => None,
+    };
+    if let Ok((nic, number, function)) = nics.function(&undo.function) {
+        let seen = Seen { nics, nic, function, number };
+        if let Some(representor) = function.representor.netdev()
+            && let Some(link) = links.links.get(&representor.name)
+        {
+            let free = |name: &&String| !links.links.contains_key(*name);
+            let rename = undo.representor.as_ref().filter(|name| **name != representor.name).filter(free).cloned();
+            if link.up || rename.is_some() {
+                let change = Box::new(LinkChange { rename, up: Some(false), ..LinkChange::default() });
+                link_ops.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change });
+            }
+        }
+        if let (Some(before), Some(port)) = (undo.hw_addr, function.port)
+            && port.hw_addr.is_some_and(|has| has != before)
+        {
+            let (nic, port) = (nic.device.clone(), port.index);
+            nic_ops.push(NicOp::SetFunction { nic, port, hw_addr: Some(before), active: None });
+        }
+        if let (Some(before), Some(has)) = (undo.settings, function.settings)
+            && let change = back(before, has)
+            && change != VfChange::default()
+            && let Ok(op) = set_vf(&seen, change)
+        {
+            nic_ops.push(op);
+        }
+    }
+    if let (Some(before), Some(address)) = (&undo.driver, address)
+        && let Some(has) = nics.pci.get(&address)
+        && (has.driver != before.driver || has.driver_override != before.driver_override)
+    {
+        let DriverBefore { driver, driver_override } = before.clone();
+        nic_ops.push(NicOp::Bind { function: address, driver, driver_override });
+    }
+    if link_ops.is_empty() && nic_ops.is_empty() {
+        nic_ops.push(NicOp::Forget(undo.vif));
+    }
+    (link_ops, nic_ops)
+}
+
+fn back(before: VfSettings, has: VfSettings) -> VfChange {
+    VfChange {
+        mac: (has.mac != before.mac).then(|| before.mac.unwrap_or_default()),
+        vlan: ((has.vlan, has.qos) != (before.vlan, before.qos)).then_some((before.vlan, before.qos)),
+        max_rate: (has.max_rate != before.max_rate).then_some(before.max_rate),
+        spoof_check: before.spoof_check.filter(|_| has.spoof_check != before.spoof_check),
+        trust: before.trust.filter(|_| has.trust != before.trust),
+    }
+}
