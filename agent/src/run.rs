@@ -114,6 +114,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let joints = Joints {
         source,
         links,
+        nics: crate::backend::stage::Stage::new(crate::backend::world::World::default()).backends(&[]).1,
         ovs,
         flows,
         control: controls,

@@ -105,7 +105,7 @@ impl Scene {
         enforce: bool,
         state: tempfile::TempDir,
     ) -> Scene {
-        let (links, ovs, flows) = stage.backends(mute);
+        let (links, nics, ovs, flows) = stage.backends(mute);
         let (intake, intakes) = watch::channel(Intake::default());
         let (control, controls) = watch::channel(Control { settings: settings(), enforce, resync: None });
         let (commands, orders) = mpsc::channel(4);
@@ -116,6 +116,7 @@ impl Scene {
         let joints = Joints {
             source: Hand { intake: intakes, gone: Arc::clone(&gone) },
             links,
+            nics,
             ovs,
             flows,
             control: controls,

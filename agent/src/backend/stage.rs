@@ -7,17 +7,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::links::LinkOp;
+use super::nics::NicOp;
 use super::openflow::FlowOp;
 use super::ovs::OvsOp;
 use super::world::World;
 use super::{Attributed, Backend, Outcome};
-use crate::model::{FlowState, LinkState, OvsState, View};
+use crate::model::{FlowState, LinkState, NicState, OvsState, View};
 
 /// A world that backends share. ovs-vswitchd takes its turn after every change.
 #[derive(Clone, Debug)]
 pub struct Stage {
     world: Arc<Mutex<World>>,
     links: watch::Sender<View<LinkState>>,
+    nics: watch::Sender<View<NicState>>,
     ovs: watch::Sender<View<OvsState>>,
     flows: watch::Sender<View<BTreeMap<String, View<FlowState>>>>,
     /// How long a batch takes.
@@ -27,6 +29,10 @@ pub struct Stage {
 /// The kernel of a [`Stage`].
 #[derive(Debug)]
 pub struct StagedLinks(Stage);
+
+/// The NICs of a [`Stage`].
+#[derive(Debug)]
+pub struct StagedNics(Stage);
 
 /// The switches of a [`Stage`].
 #[derive(Debug)]
@@ -47,6 +53,7 @@ impl Stage {
         let stage = Stage {
             world: Arc::new(Mutex::new(world)),
             links: watch::Sender::new(View::Syncing),
+            nics: watch::Sender::new(View::Syncing),
             ovs: watch::Sender::new(View::Syncing),
             flows: watch::Sender::new(View::Syncing),
             latency: Duration::ZERO,
@@ -57,9 +64,10 @@ impl Stage {
 
     /// The backends. For the sake of the ports named `mute` the database refuses whole transactions.
     #[must_use]
-    pub fn backends(&self, mute: &[&str]) -> (StagedLinks, StagedOvs, StagedFlows) {
+    pub fn backends(&self, mute: &[&str]) -> (StagedLinks, StagedNics, StagedOvs, StagedFlows) {
         let mute = mute.iter().map(|name| (*name).to_owned()).collect();
-        (StagedLinks(self.clone()), StagedOvs { stage: self.clone(), mute }, StagedFlows(self.clone()))
+        let ovs = StagedOvs { stage: self.clone(), mute };
+        (StagedLinks(self.clone()), StagedNics(self.clone()), ovs, StagedFlows(self.clone()))
     }
 
     /// Something happens to the world; whoever watches sees it.
@@ -68,6 +76,7 @@ impl Stage {
         let result = change(&mut world);
         world.switch();
         self.links.send_replace(View::Ready(Arc::new(world.kernel.clone())));
+        self.nics.send_replace(View::Ready(Arc::clone(&world.nics)));
         self.ovs.send_replace(View::Ready(Arc::new(world.ovs.clone())));
         self.flows.send_replace(View::Ready(world.flows()));
         result
@@ -96,6 +105,23 @@ impl Backend for StagedLinks {
     async fn apply(&mut self, batch: Vec<Attributed<LinkOp>>) -> Vec<Outcome> {
         tokio::time::sleep(self.0.latency).await;
         self.0.change(|world| batch.iter().map(|op| world.apply_link(&op.op)).collect())
+    }
+
+    async fn resync(&mut self) {}
+}
+
+impl Backend for StagedNics {
+    type State = NicState;
+    type Op = NicOp;
+    const NAME: &'static str = "nics";
+
+    fn observe(&self) -> watch::Receiver<View<NicState>> {
+        self.0.nics.subscribe()
+    }
+
+    async fn apply(&mut self, batch: Vec<Attributed<NicOp>>) -> Vec<Outcome> {
+        tokio::time::sleep(self.0.latency).await;
+        self.0.change(|world| batch.iter().map(|op| world.apply_nic(&op.op)).collect())
     }
 
     async fn resync(&mut self) {}

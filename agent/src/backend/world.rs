@@ -2,6 +2,7 @@
 //! taken by hand. It stands at the `Backend` seam for property tests and for simulated fleets, nowhere else.
 
 mod kernel;
+mod nics;
 mod switches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ pub struct World {
     /// The kernel's side.
     pub kernel: LinkState,
     /// The NICs.
-    pub nics: NicState,
+    pub nics: Arc<NicState>,
     /// The database.
     pub ovs: OvsState,
     /// Whether ovs-vswitchd has DPDK.
@@ -64,7 +65,7 @@ impl World {
     pub fn observed(&self) -> Observed {
         Observed {
             links: View::Ready(Arc::new(self.kernel.clone())),
-            nics: View::Ready(Arc::new(self.nics.clone())),
+            nics: View::Ready(Arc::clone(&self.nics)),
             ovs: View::Ready(Arc::new(self.ovs.clone())),
             flows: self.flows(),
         }

@@ -208,17 +208,21 @@ impl NicState {
     /// The function that an address means, with its NIC.
     ///
     /// # Errors
-    /// There is none: what is not there, as the end of a sentence.
+    /// There is none: what is missing, as what somebody waits for.
     pub fn function(&self, address: &FunctionAddress) -> Result<(&Arc<Nic>, FunctionNumber, &NicFunction), String> {
         let (device, number) = match address {
             FunctionAddress::Pci(pci) => {
-                let function = self.pci.get(pci).ok_or_else(|| format!("this host has no PCI function {pci}"))?;
-                function.of.clone().ok_or_else(|| format!("PCI function {pci} is not a virtual function"))?
+                let function =
+                    self.pci.get(pci).ok_or_else(|| format!("PCI function {pci}, which this host does not have"))?;
+                function.of.clone().ok_or_else(|| format!("a virtual function at {pci}: what is there is none"))?
             }
             FunctionAddress::Port { device, function } => (device.clone(), *function),
         };
-        let nic = self.nics.get(&device).ok_or_else(|| format!("this host has no NIC {device}"))?;
-        let function = nic.functions.get(&number).ok_or_else(|| format!("NIC {device} has no function {number}"))?;
+        let nic = self.nics.get(&device).ok_or_else(|| format!("NIC {device}, which this host does not have"))?;
+        let function = nic
+            .functions
+            .get(&number)
+            .ok_or_else(|| format!("function {number} of NIC {device}, which has no such function"))?;
         Ok((nic, number, function))
     }
 }

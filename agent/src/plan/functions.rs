@@ -145,6 +145,10 @@ impl Work<'_> {
         if let Some(other) = holder(&seen, id) {
             return Err(Hitch::Missing(format!("function {} still belongs to VIF {other}", wanted.address)));
         }
+        if nics.transitions.contains_key(&nic.device) {
+            let what = format!("NIC {}, whose functions are away while its mode changes", nic.device);
+            return Err(Hitch::Missing(what));
+        }
         let note = note.bound(wanted, seen.pci());
         match &wanted.way {
             FunctionWay::Representor { name } => {

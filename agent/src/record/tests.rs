@@ -138,7 +138,7 @@ fn the_table_is_os_vifs() {
                 Kind::Flag => &["BooleanField"],
                 Kind::Uuid => &["UUIDField"],
                 Kind::Mac => &["MACAddressField"],
-                Kind::Pci => &["PCIAddressField", "StringField"],
+                Kind::Pci | Kind::Function => &["PCIAddressField", "StringField"],
                 Kind::Ip => &["IPAddressField"],
                 Kind::Prefix => &["IPNetworkField"],
                 Kind::Number(..) => &["IntegerField"],
@@ -188,7 +188,10 @@ fn sample(field: &Field, number: u64) -> Value {
         Kind::Flag => json!(number.is_multiple_of(2)),
         Kind::Uuid => json!(uuid::Uuid::from_u64_pair(number, number).to_string()),
         Kind::Mac => json!(format!("52-54-00-AB-{:02x}-{:02X}", number >> 8 & 255, number & 255)),
-        Kind::Pci => {
+        Kind::Function if number.is_multiple_of(2) => {
+            json!(format!("netdevsim/netdevsim{}:pf0vf{}", number & 255, number & 7))
+        }
+        Kind::Pci | Kind::Function => {
             json!(format!("{:05x}:{:02x}:{:02x}.{}", number & 0xf_ffff, number & 255, number & 31, number & 7))
         }
         Kind::Ip | Kind::AddressOrPrefix if number.is_multiple_of(2) => json!(format!("10.0.0.{}", number & 255)),
@@ -604,6 +607,7 @@ fn table(title: &str, doc: &str, groups: &[&[Field]]) -> String {
             Kind::Uuid => "UUID".into(),
             Kind::Mac => "MAC address".into(),
             Kind::Pci => "PCI address".into(),
+            Kind::Function => "PCI address, or `BUS/DEV:FUNCTION`".into(),
             Kind::Ip => "IP address".into(),
             Kind::Prefix => "prefix".into(),
             Kind::AddressOrPrefix => "IP address or prefix".into(),

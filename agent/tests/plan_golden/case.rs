@@ -88,7 +88,7 @@ impl Case {
         let now = Instant::now();
         let mut gone = BTreeSet::new();
         for round in 1.. {
-            assert!(round < 9, "it does not converge:\n{}", self.text);
+            assert!(round < 16, "it does not converge:\n{}", self.text);
             let observed = self.world.observed();
             let clashes: BTreeMap<VifId, Clash> =
                 record::clashes(&self.desired.vifs, &[], self.settings.per_port_bridge);
@@ -109,10 +109,13 @@ impl Case {
             if self.desired.synced {
                 self.orders.stopped = plan.stopped_removals.iter().copied().collect();
             }
-            if plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty() {
+            if plan.links.is_empty() && plan.nics.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty() {
                 for (id, judgement) in &plan.judgements {
                     let plugged = if judgement.plugged { "plugged, " } else { "" };
                     let _ = writeln!(self.text, "  {id}: {plugged}{:?}", judgement.verdict);
+                }
+                for (nic, reason) in &plan.hindered {
+                    let _ = writeln!(self.text, "  NIC {nic}: {reason}");
                 }
                 for id in &gone {
                     let _ = writeln!(self.text, "  {id}: gone");
@@ -124,6 +127,10 @@ impl Case {
             }
             let _ = writeln!(self.text, "  round {round}");
             let (links, ovs) = plan.batches(true);
+            for op in &plan.nics {
+                assert_eq!(self.world.apply_nic(&op.op), Outcome::Done, "{}", op.op);
+                let _ = writeln!(self.text, "    nics: {}", op.op);
+            }
             for op in &links {
                 assert_eq!(self.world.apply_link(&op.op), Outcome::Done);
                 let _ = writeln!(self.text, "    links: {}", op.op);

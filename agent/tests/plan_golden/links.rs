@@ -334,7 +334,7 @@ fn macvtaps_in_each_mode() {
         ("bridge", None, json!({"bridge_interface": "eth9"})),
     ] {
         let vif = json!({"type": "direct", "vif_name": "macvtap0", "mode": mode, "vlan_name": vlan_name,
-                         "dev_address": "0000:03:00.2", "network": network});
+                         "network": network});
         let mut case = with_uplink([record(A, &vif)]);
         case.say(&vif.to_string());
         text.push_str(&whole_life(&mut case));
@@ -364,7 +364,7 @@ fn facts_tell_of_device_bridge_and_uplink_and_which_are_not_there() {
     case.converge();
     let names = "qvodc065497-3c tapdc065497-3c qbrdc065497-3c ";
     assert_eq!(told(&case), (names.into(), "guest_device".into()));
-    let vif = json!({"type": "direct", "vif_name": "macvtap0", "dev_address": "0000:03:00.2",
+    let vif = json!({"type": "direct", "vif_name": "macvtap0",
                      "network": {"bridge_interface": "eth9"}});
     let mut case = Case::new([record(A, &vif)]);
     case.converge();
@@ -373,7 +373,7 @@ fn facts_tell_of_device_bridge_and_uplink_and_which_are_not_there() {
 
 #[test]
 fn the_device_of_a_macvtap_gets_its_owner() {
-    let vif = json!({"type": "direct", "vif_name": "macvtap0", "dev_address": "0000:03:00.2",
+    let vif = json!({"type": "direct", "vif_name": "macvtap0",
                      "network": {"bridge_interface": "eth1"}});
     let mut case = with_uplink([record(A, &vif)]);
     case.settings.device_access = DeviceAccess { uid: Some(64055), gid: None, mode: Some(0o660) };

@@ -6,6 +6,7 @@
 mod borders;
 mod case;
 mod flows;
+mod functions;
 mod keeping;
 mod links;
 mod plugging;

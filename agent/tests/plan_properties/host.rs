@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use devlink::{Device, FunctionAddress};
 use flows::{Flow, FlowId, Group};
 use ovsdb::pairs::Pairs;
 use proptest::prelude::*;
@@ -15,12 +16,14 @@ use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
-    Desired, DeviceAccess, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed,
+    Desired, DevType, DeviceAccess, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed,
     OpenVSwitchProfile, Parent, Policy, PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
     cut_name,
 };
 use vifd::plan::pipeline::OwnerTag;
-use vifd::plan::{Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, Orders, Owner, Plan, Settings, Uplink, plan};
+use vifd::plan::{
+    Clash, Holds, Inputs, ManagedBridge, MaxRemovals, Memo, NicSettings, Orders, Owner, Plan, Settings, Uplink, plan,
+};
 
 pub(super) const SOCKETS: &str = "/run/vhost";
 
@@ -42,6 +45,10 @@ pub(super) fn settings() -> Settings {
         max_removals: MaxRemovals::Percent(100),
         socket_dir: PathBuf::from(SOCKETS),
         socket_owner: FileOwner { uid: 107, gid: 107, mode: 0o770, label: None },
+        nics: BTreeMap::from([
+            (nics()[0].clone(), NicSettings { switchdev: true, vfs: Some(12), ..NicSettings::default() }),
+            (nics()[1].clone(), NicSettings { vfs: Some(12), ..NicSettings::default() }),
+        ]),
         device_access: DeviceAccess { uid: Some(107), gid: None, mode: Some(0o660) },
         ..Config::default().settings().unwrap()
     }
@@ -72,7 +79,17 @@ pub(super) enum Shape {
     Direct {
         vlan: bool,
     },
-    Later,
+    /// A function of a NIC.
+    Function(Function),
+}
+
+/// What VIFs do with functions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Function {
+    Representor { named: bool },
+    Dpdk,
+    Settings { vfio: bool },
+    Macvtap,
 }
 
 /// The profiles of a fast path.
@@ -98,8 +115,16 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
         any::<bool>().prop_map(|vlan| Shape::Bridge { vlan }),
         prop_oneof![Just(Fast::Hybrid), Just(Fast::Bridge), Just(Fast::Tap)].prop_map(Shape::Fast),
         any::<bool>().prop_map(|vlan| Shape::Direct { vlan }),
-        Just(Shape::Later),
+        any::<bool>().prop_map(|named| Shape::Function(Function::Representor { named })),
+        Just(Shape::Function(Function::Dpdk)),
+        any::<bool>().prop_map(|vfio| Shape::Function(Function::Settings { vfio })),
+        Just(Shape::Function(Function::Macvtap)),
     ]
+}
+
+/// The NICs of the host: one that is to be in switchdev mode, one that stays as it is.
+pub(super) fn nics() -> [Device; 2] {
+    ["0000:03:00.0", "0000:04:00.0"].map(|dev| Device { bus: "pci".to_owned(), dev: dev.to_owned() })
 }
 
 fn id(number: u8) -> VifId {
@@ -151,9 +176,34 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             let mode = Some(DirectMode::Bridge);
             (VifKind::Direct { vif_name: Some(vif_name), dev_address: None, mode, vlan_name }, None, "br-int")
         }
-        Shape::Later => {
-            let device = VifKind::HostDevice { dev_type: None, dev_address: "0000:03:00.2".parse().unwrap() };
-            (device, None, "br-int")
+        Shape::Function(function) => {
+            // Of the NIC in switchdev mode, or of the one in legacy mode.
+            let nic = if matches!(function, Function::Representor { .. } | Function::Dpdk) { 0 } else { 1 };
+            let address = FunctionAddress::Pci(World::function_address(&nics()[nic], u16::from(number % 12)).unwrap());
+            let host = |dev_type| VifKind::HostDevice { dev_type, dev_address: address.clone() };
+            match *function {
+                Function::Representor { named } => {
+                    let representor_name = named.then(|| vif_name);
+                    let kind =
+                        ProfileKind::OvsRepresentor { ovs: profile, representor_name, representor_address: None };
+                    (host(None), Some(kind), "br-int")
+                }
+                Function::Dpdk => {
+                    let datapath_type = Some("netdev".to_owned());
+                    (host(None), plain(OpenVSwitchProfile { datapath_type, ..profile }), "br-int")
+                }
+                Function::Settings { vfio } => (host(vfio.then_some(DevType::Generic)), None, "br-int"),
+                Function::Macvtap => {
+                    let mode = Some(DirectMode::Bridge);
+                    let kind = VifKind::Direct {
+                        vif_name: Some(vif_name),
+                        dev_address: Some(address.clone()),
+                        mode,
+                        vlan_name: None,
+                    };
+                    (kind, None, "br-int")
+                }
+            }
         }
     };
     // Whoever shares a bridge or a VLAN wants it as the others do, or has a clash.
@@ -348,6 +398,9 @@ impl Host {
         if let Some(link) = world.kernel.links.get_mut("eth0") {
             Arc::make_mut(link).addresses = vec![ADDRESS.parse().unwrap()];
         }
+        for nic in nics() {
+            world.add_nic(nic.dev.parse().unwrap(), "ice", 16);
+        }
         world.managed = settings.bridges.keys().cloned().collect();
         world.owner = OwnerTag::of(&settings.agent).0;
         let all: Vec<Arc<Vif>> = vifs.into_iter().map(Arc::new).collect();
@@ -386,7 +439,19 @@ impl Host {
         let memoised = plan(inputs, &mut self.memo, self.now);
         let fresh = plan(inputs, &mut forgetful, self.now);
         // All of it, by name: what a plan has more one day is compared as well.
-        let Plan { links, ovs, flows, judgements, gone, stopped_removals, newer_marks, wake_at, unmanaged } = &memoised;
+        let Plan {
+            links,
+            ovs,
+            flows,
+            judgements,
+            gone,
+            stopped_removals,
+            newer_marks,
+            wake_at,
+            unmanaged,
+            nics,
+            hindered,
+        } = &memoised;
         assert_eq!(*links, fresh.links, "a memory must not change the plan");
         assert_eq!(*ovs, fresh.ovs, "a memory must not change the plan");
         if *flows != fresh.flows {
@@ -399,6 +464,8 @@ impl Host {
         assert_eq!(*newer_marks, fresh.newer_marks);
         assert_eq!(*wake_at, fresh.wake_at);
         assert_eq!(*unmanaged, fresh.unmanaged);
+        assert_eq!(*nics, fresh.nics, "a memory must not change the plan");
+        assert_eq!(*hindered, fresh.hindered);
         memoised
     }
 
@@ -410,6 +477,12 @@ impl Host {
         for op in link_batch.iter().take(links) {
             let outcome = self.world.apply_link(&op.op);
             assert!(matches!(outcome, Outcome::Done), "illegal when sent: {} → {outcome:?}", op.op);
+        }
+        for op in plan.nics.iter().take(links) {
+            let outcome = self.world.apply_nic(&op.op);
+            // A representor may have got its name by the batch before.
+            let legal = matches!(outcome, Outcome::Done | Outcome::Conflict(_));
+            assert!(legal, "illegal when sent: {} → {outcome:?}", op.op);
         }
         if ovs && !ovs_batch.is_empty() {
             // What the first batch did may have made the second's guards fail; it must not make it illegal.
@@ -426,7 +499,7 @@ impl Host {
             }
         }
         self.assert_foreign_untouched(&before);
-        plan.links.len() + plan.ovs.len() + plan.flows.len()
+        plan.links.len() + plan.nics.len() + plan.ovs.len() + plan.flows.len()
     }
 
     /// Carries out a plan that may be out of date: its guards may fail, and nothing foreign may suffer.
@@ -435,6 +508,9 @@ impl Host {
         let (links, ovs) = plan.batches(true);
         for op in &links {
             self.world.apply_link(&op.op);
+        }
+        for op in &plan.nics {
+            self.world.apply_nic(&op.op);
         }
         self.world.apply_ovs(&ovs);
         self.world.apply_flows(&plan.flows);
@@ -446,7 +522,7 @@ impl Host {
     pub(super) fn converge(&mut self) -> Plan {
         // Flows wait for what ovs-vswitchd makes of ports.
         self.world.switch();
-        for _ in 0..12 {
+        for _ in 0..16 {
             let planned = self.round(usize::MAX, true, true);
             self.world.switch();
             if planned == 0 {
@@ -454,7 +530,7 @@ impl Host {
             }
         }
         let plan = self.plan();
-        panic!("not converged: {:#?} {:#?} {:#?}", plan.links, plan.ovs, plan.flows);
+        panic!("not converged: {:#?} {:#?} {:#?} {:#?}", plan.links, plan.nics, plan.ovs, plan.flows);
     }
 
     fn assert_foreign_untouched(&self, before: &World) {
@@ -507,8 +583,15 @@ impl Host {
         for (name, link) in &before.kernel.links {
             let half_made = link.group == self.settings.nursery() && link.alias.is_none();
             // Of an internal port it is the row that is ours.
+            // What NICs make, for VIFs that have functions.
+            let is_wired = ["eth0", "eth1", "p0", "p1"].contains(&name.as_str());
+            let of_a_nic = link.kind == LinkKind::Other(String::new()) && !is_wired;
             let of_a_row = was.interfaces.get(name.as_str()).is_some_and(|interface| interface.kind == "internal");
-            if !half_made && !of_a_row && !matches!(self.settings.link_owner(link.alias.as_deref()), Owner::Us { .. }) {
+            if !half_made
+                && !of_a_row
+                && !of_a_nic
+                && !matches!(self.settings.link_owner(link.alias.as_deref()), Owner::Us { .. })
+            {
                 let after = self.world.kernel.links.get(name).expect("a foreign link is gone");
                 let mut expected = link.as_ref().clone();
                 // What vifd sets on the hypervisor's devices is the MTU, and the bridge that they are in.

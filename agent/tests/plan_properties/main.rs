@@ -49,6 +49,8 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
             found.push(format!("link {name}"));
         }
     }
+    let noted = world.nics.undo.keys().filter(|id| ids.contains(id));
+    found.extend(noted.map(|id| format!("the note on the function of VIF {id}")));
     found
 }
 
@@ -127,13 +129,14 @@ proptest! {
         let plan = host.converge();
         let planned = (&plan.links, &plan.ovs, &plan.flows);
         prop_assert!(plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty(), "{planned:?}");
+        prop_assert!(plan.nics.is_empty(), "{:?}", plan.nics);
         assert_flows_are_right(&host, &plan);
         // Every wanted VIF has a word, and none of them is that work is still under way.
         for id in host.desired.vifs.keys() {
             let verdict = &plan.judgements[id].verdict;
             // A sub-port may be one of a trunk that nobody wants.
             // And an uplink may be gone.
-            let waits = matches!(verdict, Verdict::Waiting(missing) if !matches!(missing, Missing::Parent(_) | Missing::Uplink(_)));
+            let waits = matches!(verdict, Verdict::Waiting(missing) if !matches!(missing, Missing::Parent(_) | Missing::Uplink(_) | Missing::Function(_)));
             prop_assert!(
                 !waits && !matches!(verdict, Verdict::Working | Verdict::Held { .. } | Verdict::Removing),
                 "{id}: {verdict:?}"
@@ -163,7 +166,6 @@ proptest! {
                         | Verdict::Waiting(Missing::Parent(_))
                         | Verdict::Rejected { .. }
                 ),
-                VifKind::HostDevice { .. } => matches!(verdict, Verdict::Rejected { .. }),
                 // The hypervisor brings its device.
                 VifKind::Bridge { .. } if vif.profile.is_none() && vif.active => matches!(verdict, Verdict::Plugged(_)),
                 VifKind::OpenVSwitch { .. } => matches!(verdict, Verdict::Ready | Verdict::Plugged(_)),

@@ -17,8 +17,8 @@ use proptest::sample::Index;
 use uuid::Uuid;
 use vifd::model::{
     AgentId, Bridge, BridgeConfig, Desired, DeviceAccess, DeviceOwner, DirectMode, FileOwner, FlowSet, FlowState,
-    Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, Observed, OvsState, Port, Qos, SocketState,
-    SwitchStates, Table, View, Vif,
+    Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, NicState, Observed, OvsState, Port, Qos, Representor,
+    SocketState, SwitchStates, Table, VfSettings, View, Vif, VifId,
 };
 use vifd::plan::pipeline::{Cookie, OwnerTag};
 use vifd::plan::{Clash, IdRange, ManagedBridge, MaxRemovals, Orders, Settings, Uplink};
@@ -448,6 +448,42 @@ fn nudge_switches(flows: &mut SwitchStates, host: &Host, nudge: &Nudge) {
     }
 }
 
+/// What NICs tell.
+fn nudge_nics(nics: &mut NicState, host: &Host, nudge: &Nudge) {
+    let value = nudge.value;
+    let ids: Vec<VifId> = host.all.iter().map(|vif| vif.id).collect();
+    match nudge.fact.index(4) {
+        0 => drop(nics.undo.remove(&ids[nudge.row.index(ids.len())])),
+        1 => {
+            let Some(undo) = nics.undo.get_mut(&ids[nudge.row.index(ids.len())]) else { return };
+            let undo = Arc::make_mut(undo);
+            undo.preserve = !undo.preserve;
+            set(&mut undo.representor, value, [None, Some("was".to_owned())]);
+        }
+        fact => {
+            let count = nics.nics.len();
+            let Some(nic) = nics.nics.values_mut().nth(nudge.row.index(count)) else { return };
+            let nic = Arc::make_mut(nic);
+            if fact == 2 {
+                let modes = [devlink::EswitchMode::Legacy, devlink::EswitchMode::Switchdev].map(Some);
+                let eswitch = nic.eswitch.get_or_insert_default();
+                set(&mut eswitch.mode, value, modes);
+                return;
+            }
+            let count = nic.functions.len();
+            if count == 0 {
+                return;
+            }
+            let Some(function) = nic.functions.values_mut().nth(value.index(count)) else { return };
+            match value.index(3) {
+                0 => function.representor = Representor::None,
+                1 => function.settings = None,
+                _ => function.settings = Some(VfSettings { vlan: 7, ..VfSettings::default() }),
+            }
+        }
+    }
+}
+
 /// What is wanted and what is said. `all` stands for the records as they are on the host.
 fn nudge_word(host: &mut Host, nudge: &Nudge) {
     let count = host.all.len();
@@ -468,13 +504,14 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         socket_owner,
         device_dir,
         device_access,
+        nics,
         bridges,
         groups,
         meters,
         zones,
     } = &mut host.settings;
     let few = [IdRange { first: 1, last: 2 }, IdRange { first: 2, last: 900 }];
-    match nudge.fact.index(32) {
+    match nudge.fact.index(33) {
         0 => *synced = !*synced,
         1 => drop(vifs.remove(&id)),
         2 => drop(vifs.insert(id, vif)),
@@ -502,7 +539,9 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
             let clash = Clash { field: "vif.address".into(), reason: "somebody has it".into() };
             host.clashes.insert(id, clash);
         }
-        12 => host.holds.refused(Some(id), ["ovsdb", "links", "openflow"][value.index(3)], "no".into(), host.now),
+        12 => {
+            host.holds.refused(Some(id), ["ovsdb", "links", "openflow", "nics"][value.index(4)], "no".into(), host.now)
+        }
         13 => host.holds.refused(None, ["ovsdb", "openflow"][value.index(2)], "no".into(), host.now),
         14 => host.now += Duration::from_millis(700),
         15 => set(agent, value, [AgentId("vifd".into()), AgentId("other".into())]),
@@ -516,6 +555,12 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         31 => {
             let owned = DeviceAccess { uid: Some(107), gid: Some(107), mode: Some(0o660) };
             set(device_access, value, [DeviceAccess::default(), owned, DeviceAccess { uid: None, ..owned }]);
+        }
+        32 => {
+            for nic in nics.values_mut() {
+                set(&mut nic.switchdev, value, [true, false]);
+                set(&mut nic.vfs, nudge.row, [None, Some(12), Some(3)]);
+            }
         }
         22 => set(socket_dir, value, [PathBuf::from(SOCKETS), PathBuf::from("/run/elsewhere")]),
         23 => set(groups, value, few),
@@ -554,9 +599,10 @@ fn names(host: &Host) -> Vec<String> {
 }
 
 /// Which view is not complete, if any.
-fn views(links: &LinkState, ovs: &OvsState, flows: &SwitchStates, syncing: usize) -> Observed {
+fn views(links: &LinkState, nics: &Arc<NicState>, ovs: &OvsState, flows: &SwitchStates, syncing: usize) -> Observed {
     Observed {
         links: if syncing == 0 { View::Syncing } else { View::Ready(Arc::new(links.clone())) },
+        nics: if syncing == 3 { View::Syncing } else { View::Ready(Arc::clone(nics)) },
         ovs: if syncing == 1 { View::Syncing } else { View::Ready(Arc::new(ovs.clone())) },
         flows: if syncing == 2 { SwitchStates::default() } else { Arc::clone(flows) },
     }
@@ -603,18 +649,21 @@ proptest! {
         host.converge();
         let names = names(&host);
         let (mut links, mut ovs, mut states) = (host.world.kernel.clone(), host.world.ovs.clone(), host.world.flows());
+        let mut nics = Arc::clone(&host.world.nics);
         for (of, nudge) in &nudges {
-            let was = (links.clone(), ovs.clone(), Arc::clone(&states));
+            let was = (links.clone(), Arc::clone(&nics), ovs.clone(), Arc::clone(&states));
             match of {
                 0 => nudge_word(&mut host, nudge),
                 1 => nudge_links(&mut links, &host, &names, nudge),
+                // Seen anew, and the next plan is made from it: whatever a NIC tells is one fact.
+                5 => nudge_nics(Arc::make_mut(&mut nics), &host, nudge),
                 2 | 3 => nudge_switches(&mut states, &host, nudge),
                 _ => nudge_ovs(&mut ovs, &host, &names, nudge),
             }
-            host.plan_from(&views(&links, &ovs, &states, nudge.value.index(24)));
+            host.plan_from(&views(&links, &nics, &ovs, &states, nudge.value.index(24)));
             if nudge.passing {
-                (links, ovs, states) = was;
-                host.plan_from(&views(&links, &ovs, &states, 3));
+                (links, nics, ovs, states) = was;
+                host.plan_from(&views(&links, &nics, &ovs, &states, 4));
             }
         }
     }

@@ -33,6 +33,7 @@ impl World {
                 Arc::make_mut(other).master = None;
             }
         }
+        self.follow_names();
     }
 
     /// Somebody gives a link another name.
@@ -41,6 +42,7 @@ impl World {
             Arc::make_mut(&mut link).name = to.to_owned();
             self.kernel.links.insert(to.to_owned(), link);
         }
+        self.follow_names();
     }
 
     /// Does one kernel operation.
