@@ -49,7 +49,12 @@ fn ours_for(world: &World, settings: &Settings, ids: &BTreeSet<VifId>) -> Vec<St
             found.push(format!("link {name}"));
         }
     }
-    let noted = world.nics.undo.keys().filter(|id| ids.contains(id));
+    // It goes after all of the VIF's links.
+    let has_link = |id: &VifId| {
+        let marked = |alias: &str| matches!(Mark::parse(alias), Some(Mark::Made { vif, .. }) if vif == *id);
+        world.kernel.links.values().any(|link| link.alias.as_deref().is_some_and(marked))
+    };
+    let noted = world.nics.undo.keys().filter(|id| ids.contains(id) && !has_link(id));
     found.extend(noted.map(|id| format!("the note on the function of VIF {id}")));
     found
 }

@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// Every representor is known by the name that it has by now.
+    /// Every uplink and representor is known by the name that it has by now.
     pub(super) fn follow_names(&mut self) {
         let links = &self.kernel.links;
         let name_of = |index: u32| links.values().find(|link| link.index == index).map(|link| link.name.clone());
@@ -215,6 +215,19 @@ impl World {
                     }
                     None => news.push((device.clone(), *number, Representor::None)),
                 }
+            }
+        }
+        let mut uplinks = Vec::new();
+        for (device, nic) in &self.nics.nics {
+            let named = |port: &NicPort| Some(NicPort { name: name_of(port.index)?, ..port.clone() });
+            let now: Vec<NicPort> = nic.uplinks.iter().filter_map(named).collect();
+            if now != nic.uplinks {
+                uplinks.push((device.clone(), now));
+            }
+        }
+        for (device, now) in uplinks {
+            if let Ok(nic) = self.nic(&device) {
+                nic.uplinks = now;
             }
         }
         for (device, number, representor) in news {
