@@ -2,7 +2,8 @@
 //! rust-netlink's crates. It knows nothing of what the ports are used for.
 //!
 //! What is said by the kernel is plain data: [`Device`], [`Port`], [`Eswitch`]. A [`FunctionAddress`] names a function of a NIC, and
-//! [`Sysfs`] has what the kernel shows there of PCI functions and netdevs.
+//! [`Sysfs`] has what the kernel shows there of PCI functions and netdevs. With both, a [`Sought`] finds the netdev that represents
+//! a function.
 
 #![allow(dead_code, reason = "the requests that use the codec come next")]
 
@@ -13,6 +14,7 @@ mod link_request;
 mod pci;
 mod port;
 pub mod port_profile;
+mod representor;
 mod sysfs;
 pub mod vf;
 mod wire;
@@ -25,6 +27,10 @@ pub use pci::{InvalidPciAddress, PciAddress};
 pub use port::{
     Capabilities, Capability, Flavour, FunctionChange, FunctionOpState, FunctionState, Netdev, NewSubFunction, Port,
     PortFunction, PortHandle, PortType, Split,
+};
+pub use representor::{
+    Doubt, Found, How, Neighbour, PfNumber, PortName, Represented, Representor, Sought, SoughtFunction,
+    UnknownPortName, Uplink, uplink,
 };
 pub use sysfs::{Iommu, NetdevFacts, PciFunction, Role, Sriov, SriovNic, Sysfs, SysfsError};
 pub use wire::Malformed;
