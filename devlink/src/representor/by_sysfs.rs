@@ -25,6 +25,34 @@ struct Candidate<'a> {
     part: FunctionPart,
 }
 
+/// What is known of the switch and of the numbers on it.
+struct OnSwitch {
+    /// The number of the device's physical function; none if that is not certain.
+    number: Option<u16>,
+    /// The number is a guess that something speaks against.
+    contested: bool,
+    /// No other device is on the switch.
+    alone: bool,
+}
+
+/// How much speaks for a candidate.
+enum Weight {
+    Nothing,
+    Doubtful,
+    Certain,
+}
+
+impl Candidate<'_> {
+    /// Whether it is a port of the device: what stands on nothing is, if nobody else is on the switch.
+    fn is_its(&self, alone: bool) -> bool {
+        match self.parent {
+            Parent::This => true,
+            Parent::None => alone,
+            Parent::Other => false,
+        }
+    }
+}
+
 /// The function that a port's name says: controller, physical function, part.
 pub(super) fn function_of(netdev: &NetdevFacts) -> Option<(Option<u32>, Option<u16>, FunctionPart)> {
     match netdev.phys_port_name.as_deref()?.parse().ok()? {
@@ -62,45 +90,13 @@ impl SoughtFunction {
                 Some(Candidate { netdev, parent, controller, pf, part })
             })
             .collect();
-        // What stands on nothing is the device's if nobody else is on the switch.
-        let surely_its = |candidate: &Candidate<'_>| match candidate.parent {
-            Parent::This => true,
-            Parent::None => sharers.is_empty(),
-            Parent::Other => false,
-        };
-        let local = all.iter().filter(|candidate| candidate.controller.is_none());
-        let seen = local.filter(|candidate| surely_its(candidate)).filter_map(|candidate| candidate.pf).collect();
-        let number = self.pf_number(&seen, &Self::with_ports(netdevs, &switches));
-        // A digit alone is no proof where another device on the switch has the same, or the uplink has another number.
-        let contested = match self.pf {
-            PfNumber::Known(_) => false,
-            PfNumber::Digit(digit) => {
-                sharers.iter().filter_map(pci).any(|sharer| u16::from(sharer.function) == digit)
-                    || self.uplink_number(netdevs).is_some_and(|port| number.map(u32::from) != Some(port))
-            }
-        };
-
-        let mut certain = Vec::new();
-        let mut doubtful = Vec::new();
+        let switch = self.on_switch(netdevs, &switches, &sharers, &all);
+        let (mut certain, mut doubtful) = (Vec::new(), Vec::new());
         for candidate in &all {
-            if (candidate.controller, candidate.part) != (self.controller, self.part) {
-                continue;
-            }
-            match (candidate.pf, number) {
-                (Some(pf), Some(number)) if pf != number => {}
-                (Some(_), Some(_)) => match candidate.parent {
-                    Parent::This => certain.push(candidate),
-                    Parent::None if !contested => certain.push(candidate),
-                    _ => doubtful.push(candidate),
-                },
-                (Some(_), None) if surely_its(candidate) => doubtful.push(candidate),
-                (Some(_), None) => {}
-                (None, _) => match candidate.parent {
-                    Parent::This => certain.push(candidate),
-                    Parent::None if sharers.is_empty() => certain.push(candidate),
-                    Parent::None => doubtful.push(candidate),
-                    Parent::Other => {}
-                },
+            match self.weigh(candidate, &switch) {
+                Weight::Certain => certain.push(candidate),
+                Weight::Doubtful => doubtful.push(candidate),
+                Weight::Nothing => {}
             }
         }
         if certain.iter().any(|candidate| candidate.parent == Parent::This) {
@@ -112,25 +108,64 @@ impl SoughtFunction {
         match (&certain[..], &doubtful[..]) {
             ([], []) => Representor::NotYet,
             ([one], []) => {
-                let digit = match self.pf {
-                    PfNumber::Known(pf) | PfNumber::Digit(pf) => pf,
-                };
+                let (PfNumber::Known(said) | PfNumber::Digit(said)) = self.pf;
+                let pf = one.pf.or(switch.number).unwrap_or(said);
                 let port_name = one.netdev.phys_port_name.clone().unwrap_or_default();
-                let pf = one.pf.or(number).unwrap_or(digit);
                 self.found(pf, &one.netdev.name, one.netdev.ifindex, How::Sysfs { port_name })
             }
             ([_, ..], _) => ambiguous(names, Doubt::Several),
-            ([], _) if number.is_none() => ambiguous(names, Doubt::OtherNumbers),
+            ([], _) if switch.alone => ambiguous(names, Doubt::OtherNumbers),
             ([], _) => ambiguous(names, Doubt::SharedSwitch),
         }
     }
 
-    /// The devices that have ports for functions themselves, or a switch of their own.
-    fn with_ports(netdevs: &[NetdevFacts], switches: &BTreeSet<&str>) -> BTreeSet<Device> {
-        let has = |netdev: &&NetdevFacts| {
-            netdev.phys_switch_id.as_deref().is_some_and(|id| !switches.contains(id) || function_of(netdev).is_some())
+    fn on_switch(
+        &self,
+        netdevs: &[NetdevFacts],
+        switches: &BTreeSet<&str>,
+        sharers: &BTreeSet<Device>,
+        all: &[Candidate<'_>],
+    ) -> OnSwitch {
+        let alone = sharers.is_empty();
+        let its = all.iter().filter(|candidate| candidate.controller.is_none() && candidate.is_its(alone));
+        let seen = its.filter_map(|candidate| candidate.pf).collect();
+        let number = self.pf_number(&seen, &with_ports(netdevs, switches));
+        // A digit alone is no proof where another device on the switch has the same, or the uplink has another number.
+        let contested = match self.pf {
+            PfNumber::Known(_) => false,
+            PfNumber::Digit(digit) => {
+                sharers.iter().filter_map(pci).any(|sharer| u16::from(sharer.function) == digit)
+                    || self.uplink_number(netdevs).is_some_and(|port| number.map(u32::from) != Some(port))
+            }
         };
-        netdevs.iter().filter(has).filter_map(|netdev| netdev.device.clone()).collect()
+        OnSwitch { number, contested, alone }
+    }
+
+    fn weigh(&self, candidate: &Candidate<'_>, switch: &OnSwitch) -> Weight {
+        if (candidate.controller, candidate.part) != (self.controller, self.part) {
+            return Weight::Nothing;
+        }
+        match (candidate.pf, switch.number) {
+            (Some(pf), Some(number)) if pf != number => Weight::Nothing,
+            (Some(_), Some(_)) => match candidate.parent {
+                Parent::This => Weight::Certain,
+                Parent::None if !switch.contested => Weight::Certain,
+                Parent::None | Parent::Other => Weight::Doubtful,
+            },
+            (Some(_), None) if candidate.is_its(switch.alone) => Weight::Doubtful,
+            (Some(_), None) => Weight::Nothing,
+            // A name without a physical function is of the device's own, which is not the one that is asked for if that
+            // has another number.
+            (None, _) if matches!(self.pf, PfNumber::Known(pf) if pf != self.digit()) => Weight::Doubtful,
+            (None, _) if candidate.is_its(switch.alone) => Weight::Certain,
+            (None, _) if candidate.parent == Parent::None => Weight::Doubtful,
+            (None, _) => Weight::Nothing,
+        }
+    }
+
+    /// The number that the device's physical function has if nothing says another.
+    fn digit(&self) -> u16 {
+        pci(&self.device).map_or(0, |address| address.function.into())
     }
 
     /// The number of the device's physical port, if it has one port and that says it. Drivers number a physical function
@@ -156,4 +191,12 @@ impl SoughtFunction {
         let silent = silent.filter(|device| !netdevs.iter().any(|netdev| netdev.device.as_ref() == Some(device)));
         seen.cloned().chain(silent).collect()
     }
+}
+
+/// The devices that have ports for functions themselves, or a switch of their own.
+fn with_ports(netdevs: &[NetdevFacts], switches: &BTreeSet<&str>) -> BTreeSet<Device> {
+    let has = |netdev: &&NetdevFacts| {
+        netdev.phys_switch_id.as_deref().is_some_and(|id| !switches.contains(id) || function_of(netdev).is_some())
+    };
+    netdevs.iter().filter(has).filter_map(|netdev| netdev.device.clone()).collect()
 }

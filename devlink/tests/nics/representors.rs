@@ -64,10 +64,13 @@ fn vf(pf: u16, vf: u16) -> Flavour {
     Flavour::PciVf { controller: 0, external: false, pf, vf }
 }
 
+/// How many virtual functions each physical function of the two-port NIC has.
+const VFS: u8 = 5;
+
 /// Addresses of virtual functions as mlx5's hardware gives them out: behind those of the physical ones.
-fn vfs_of(function: u8, count: u8) -> Vec<String> {
-    let first = 2 + u16::from(function) * u16::from(count);
-    (0..u16::from(count))
+fn vfs_of(function: u8) -> Vec<String> {
+    let first = 2 + u16::from(function * VFS);
+    (0..u16::from(VFS))
         .map(|vf| first + vf)
         .map(|number| format!("0000:03:{:02x}.{}", number / 8, number % 8))
         .collect()
@@ -87,7 +90,7 @@ const PF_AND_VF: Write = |pf, vf| format!("pf{pf}vf{vf}");
 const VF: Write = |_, vf| format!("vf{vf}");
 const NUMBER: Write = |_, vf| vf.to_string();
 
-/// A ConnectX-5 or -6 with two ports in switchdev mode, twelve virtual functions each (`mlx5/core/en_rep.c`,
+/// A ConnectX-5 or -6 with two ports in switchdev mode, and virtual functions (`mlx5/core/en_rep.c`,
 /// `esw/devlink_port.c`): the netdev of virtual function 3 of the second is `eth1_3`.
 fn mlx5(switches: [&str; 2], hung: Hung, write: Write) -> Tree {
     let tree = Tree::new();
@@ -100,8 +103,8 @@ fn mlx5(switches: [&str; 2], hung: Hung, write: Write) -> Tree {
             .driver("mlx5_core")
             .sriov(64)
             .netdev(&format!("uplink{function}"), says)
-            .vfs(0x101e, &vfs_of(function, 12));
-        for vf in 0..12 {
+            .vfs(0x101e, &vfs_of(function));
+        for vf in 0..VFS {
             let (name, port) = (format!("eth{function}_{vf}"), write(function, vf));
             let says = Says { switch, port: &port };
             match hung {
@@ -117,11 +120,11 @@ const TWO: [&str; 2] = ["b8599f0300ff6a3c", "b8599f0300ff6a3d"];
 /// In a bond both ports are on one switch (Linux 5.1, "In case of LAG, one switch parent id is used").
 const BONDED: [&str; 2] = ["b8599f0300ff6a3c"; 2];
 
-/// Each of the 24 functions has its own representor, and that leads back to it.
+/// Each of the functions has its own representor, and that leads back to it.
 fn all_are_found(sysfs: &Sysfs, ports: &[Port]) {
     let netdevs = sysfs.netdevs().unwrap();
     for function in 0..2 {
-        for (vf, address) in vfs_of(function, 12).iter().enumerate() {
+        for (vf, address) in vfs_of(function).iter().enumerate() {
             let netdev = format!("eth{function}_{vf}");
             let port = format!("pci/0000:03:00.{function}:pf{function}vf{vf}");
             assert_eq!(found_among(&netdevs, sysfs, ports, address), format!("{netdev} {port}"), "{address}");
@@ -171,17 +174,17 @@ fn names_without_a_physical_function_in_a_bond_are_ambiguous() {
     for write in [VF, NUMBER] {
         let tree = mlx5(BONDED, Hung::OnNothing, write);
         let sysfs = tree.sysfs();
-        assert_eq!(found(&sysfs, &[], &vfs_of(1, 12)[3]), "SharedSwitch: eth0_3 eth1_3");
+        assert_eq!(found(&sysfs, &[], &vfs_of(1)[3]), "SharedSwitch: eth0_3 eth1_3");
         assert_eq!(found(&sysfs, &[], "pci/0000:03:00.0:pf0vf3"), "SharedSwitch: eth0_3 eth1_3");
         assert_eq!(represented(&sysfs, &[], "eth1_3"), "nothing");
     }
     // The other port's representors may be there before one's own.
     let tree = mlx5(BONDED, Hung::OnNothing, NUMBER);
     std::fs::remove_file(tree.path("class/net/eth1_3")).unwrap();
-    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1, 12)[3]), "SharedSwitch: eth0_3");
+    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[3]), "SharedSwitch: eth0_3");
     // Nor is it certain when the other port's netdev is in another network namespace and says nothing.
     std::fs::remove_file(tree.path("class/net/uplink0")).unwrap();
-    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1, 12)[3]), "SharedSwitch: eth0_3");
+    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[3]), "SharedSwitch: eth0_3");
 }
 
 #[test]
@@ -189,11 +192,11 @@ fn a_representor_that_is_not_there_yet_is_not_anothers() {
     for hung in [Hung::OnPf, Hung::OnNothing] {
         let tree = mlx5(BONDED, hung, PF_AND_VF);
         std::fs::remove_file(tree.path("class/net/eth1_1")).unwrap();
-        assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1, 12)[1]), "NotYet");
-        for vf in 0..12 {
+        assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[1]), "NotYet");
+        for vf in 0..VFS {
             let _ = std::fs::remove_file(tree.path(&format!("class/net/eth1_{vf}")));
         }
-        assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1, 12)[1]), "NotYet");
+        assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[1]), "NotYet");
     }
 }
 
@@ -390,10 +393,19 @@ fn a_device_need_not_be_a_pci_function() {
 }
 
 #[test]
+fn a_name_without_a_physical_function_is_of_the_devices_own() {
+    for write in [VF, NUMBER] {
+        let tree = mlx5(TWO, Hung::OnPf, write);
+        assert_eq!(found(&tree.sysfs(), &[], "pci/0000:03:00.1:pf1vf3"), "eth1_3 pci/0000:03:00.1:pf1vf3");
+        assert_eq!(found(&tree.sysfs(), &[], "pci/0000:03:00.1:pf7vf3"), "OtherNumbers: eth1_3");
+    }
+}
+
+#[test]
 fn two_that_say_the_same_are_ambiguous() {
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
     tree.of("0000:03:00.0").netdev("twin", Says { switch: TWO[0], port: "pf0vf3" });
-    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(0, 12)[3]), "Several: eth0_3 twin");
+    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(0)[3]), "Several: eth0_3 twin");
 }
 
 /// The ports that mlx5 shows to devlink for the tree above.
@@ -403,7 +415,7 @@ fn mlx5_ports(numbers: [u16; 2]) -> Vec<Port> {
         let device = pci(&format!("0000:03:00.{function}"));
         let physical = Flavour::Physical { number: Some(u32::from(number)), split: None };
         ports.push(port(&device, 65535, physical, Some(&format!("uplink{function}"))));
-        for index in 0..12u16 {
+        for index in 0..u16::from(VFS) {
             ports.push(port(&device, 1 + u32::from(index), vf(number, index), Some(&format!("eth{function}_{index}"))));
         }
     }
@@ -417,7 +429,7 @@ fn devlink_says_the_same_as_sysfs_and_comes_first() {
     let ports = mlx5_ports([0, 1]);
     all_are_found(&sysfs, &ports);
     let netdevs = sysfs.netdevs().unwrap();
-    let Representor::Found(one) = sysfs.representor(&address(&vfs_of(1, 12)[3]), &ports, &netdevs).unwrap() else {
+    let Representor::Found(one) = sysfs.representor(&address(&vfs_of(1)[3]), &ports, &netdevs).unwrap() else {
         panic!("not found");
     };
     assert_eq!((one.how, one.ifindex), (How::Devlink { port: 4 }, 1004));
@@ -430,8 +442,8 @@ fn devlink_knows_the_number_of_a_physical_function() {
     // Given to a guest the other way round.
     let tree = mlx5(TWO, Hung::OnPf, |pf, vf| format!("pf{}vf{vf}", 1 - pf));
     let swapped = "eth1_3 pci/0000:03:00.1:pf0vf3";
-    assert_eq!(found(&tree.sysfs(), &mlx5_ports([1, 0]), &vfs_of(1, 12)[3]), swapped);
-    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1, 12)[3]), swapped);
+    assert_eq!(found(&tree.sysfs(), &mlx5_ports([1, 0]), &vfs_of(1)[3]), swapped);
+    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[3]), swapped);
 
     // One switch for both physical functions: the second has ports of the first's device.
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
@@ -439,10 +451,10 @@ fn devlink_knows_the_number_of_a_physical_function() {
     let both: Vec<Port> = [(1, 0, 3, "eth0_3"), (2, 1, 3, "eth1_3"), (3, 1, 4, "eth1_4")]
         .map(|(index, pf, number, netdev)| port(&device, index, vf(pf, number), Some(netdev)))
         .into();
-    assert_eq!(found(&tree.sysfs(), &both, &vfs_of(0, 12)[3]), "eth0_3 pci/0000:03:00.0:pf0vf3");
-    assert_eq!(found(&tree.sysfs(), &both, &vfs_of(0, 12)[4]), "NotYet");
+    assert_eq!(found(&tree.sysfs(), &both, &vfs_of(0)[3]), "eth0_3 pci/0000:03:00.0:pf0vf3");
+    assert_eq!(found(&tree.sysfs(), &both, &vfs_of(0)[4]), "NotYet");
     // Those of the second are there first.
-    assert_eq!(found(&tree.sysfs(), &both[1..], &vfs_of(0, 12)[4]), "OtherNumbers: eth1_4");
+    assert_eq!(found(&tree.sysfs(), &both[1..], &vfs_of(0)[4]), "OtherNumbers: eth1_4");
     assert_eq!(found(&tree.sysfs(), &both, "pci/0000:03:00.0:pf1vf4"), "eth1_4 pci/0000:03:00.0:pf1vf4");
 }
 
@@ -451,11 +463,11 @@ fn a_port_of_devlink_without_a_netdev_is_not_there_yet() {
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
     let mut ports = mlx5_ports([0, 1]);
     ports[4].netdev = None;
-    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0, 12)[3]), "NotYet");
+    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0)[3]), "NotYet");
     ports.remove(4);
-    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0, 12)[3]), "NotYet");
+    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0)[3]), "NotYet");
     ports.push(port(&pci("0000:03:00.0"), 900, vf(0, 4), Some("twin")));
-    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0, 12)[4]), "Several: eth0_4 twin");
+    assert_eq!(found(&tree.sysfs(), &ports, &vfs_of(0)[4]), "Several: eth0_4 twin");
 }
 
 #[test]
@@ -464,7 +476,7 @@ fn devlink_without_ports_for_functions_is_passed_over() {
     let ports: Vec<Port> =
         mlx5_ports([0, 1]).into_iter().filter(|port| matches!(port.flavour, Flavour::Physical { .. })).collect();
     let netdevs: Vec<NetdevFacts> = tree.sysfs().netdevs().unwrap();
-    let sought = address(&vfs_of(1, 12)[3]);
+    let sought = address(&vfs_of(1)[3]);
     let Representor::Found(one) = tree.sysfs().representor(&sought, &ports, &netdevs).unwrap() else {
         panic!("not found");
     };
@@ -479,7 +491,7 @@ fn an_external_controllers_port_is_not_a_local_functions() {
     let sub = Flavour::PciSf { controller: 0, external: false, pf: 0, sf: 3 };
     let ports = [port(&device, 1, external, Some("ext")), port(&device, 2, sub, Some("sub"))];
     let sysfs = tree.sysfs();
-    assert_eq!(found(&sysfs, &ports, &vfs_of(0, 12)[3]), "NotYet");
+    assert_eq!(found(&sysfs, &ports, &vfs_of(0)[3]), "NotYet");
     assert_eq!(found(&sysfs, &ports, "pci/0000:03:00.0:c1pf0vf3"), "ext pci/0000:03:00.0:c1pf0vf3");
     assert_eq!(found(&sysfs, &ports, "pci/0000:03:00.0:pf0sf3"), "sub pci/0000:03:00.0:pf0sf3");
     assert_eq!(represented(&sysfs, &ports, "ext"), "pci/0000:03:00.0:c1pf0vf3");
