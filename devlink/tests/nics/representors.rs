@@ -444,6 +444,11 @@ fn devlink_knows_the_number_of_a_physical_function() {
     let swapped = "eth1_3 pci/0000:03:00.1:pf0vf3";
     assert_eq!(found(&tree.sysfs(), &mlx5_ports([1, 0]), &vfs_of(1)[3]), swapped);
     assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[3]), swapped);
+    // The other one has a switch of its own, and no ports there yet: these are not its.
+    for vf in 0..VFS {
+        std::fs::remove_file(tree.path(&format!("class/net/eth0_{vf}"))).unwrap();
+    }
+    assert_eq!(found(&tree.sysfs(), &[], &vfs_of(1)[3]), swapped);
 
     // One switch for both physical functions: the second has ports of the first's device.
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
