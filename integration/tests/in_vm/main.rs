@@ -6,3 +6,4 @@ mod links;
 mod macvtaps;
 mod nics;
 mod openvswitch;
+mod vf_settings;
