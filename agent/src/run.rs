@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::{self, Api};
 use crate::backend::Backend;
 use crate::backend::links::{Links, LinksConfig};
+use crate::backend::nics::{Nics, NicsConfig};
 use crate::backend::openflow::OpenFlow;
 use crate::backend::ovs::{Ovs, Server};
 use crate::config::{Config, Mode, Ovsdb};
@@ -67,6 +68,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         nursery: nursery(&config.agent.id),
         ..LinksConfig::default()
     })?;
+    let nics = Nics::spawn(NicsConfig::new(state_dir))?;
     let (managed, bridges) = watch::channel(managed_bridges(&config.settings()?));
     let tag = OwnerTag::of(agent).0;
     let flows = OpenFlow::spawn(config.rundir(), tag, ovs.observe(), bridges);
@@ -114,7 +116,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let joints = Joints {
         source,
         links,
-        nics: crate::backend::stage::Stage::new(crate::backend::world::World::default()).backends(&[]).1,
+        nics,
         ovs,
         flows,
         control: controls,

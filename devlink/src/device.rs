@@ -43,11 +43,166 @@ impl FromStr for Device {
 
 impl Device {
     pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
-        let text = |kind| Ok(attributes.find_kind(kind)?.ok_or(Malformed::Missing { kind })?.text());
-        Ok(Device { bus: text(attr::BUS_NAME)?, dev: text(attr::DEV_NAME)? })
+        Ok(Device { bus: attributes.need(attr::BUS_NAME)?.text(), dev: attributes.need(attr::DEV_NAME)?.text() })
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {
         writer.text(attr::BUS_NAME, &self.bus).text(attr::DEV_NAME, &self.dev);
+    }
+}
+
+/// What the kernel says of a device (`DEVLINK_CMD_NEW`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// Which.
+    pub device: Device,
+    /// Its last reload failed half-way: it is of no use before another one succeeds (`DEVLINK_ATTR_RELOAD_FAILED`).
+    pub reload_failed: bool,
+    /// How often this host has reloaded it since it is there, whatever the action (`DEVLINK_ATTR_RELOAD_STATS`).
+    pub reloads: u32,
+    /// How often another host that shares the NIC has (`DEVLINK_ATTR_REMOTE_RELOAD_STATS`).
+    pub remote_reloads: u32,
+}
+
+/// What a device's driver says of it (`DEVLINK_CMD_INFO_GET`, `devlink dev info`). What it does not say is empty or `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Name of the driver.
+    pub driver: Option<String>,
+    /// Serial number of the device.
+    pub serial_number: Option<String>,
+    /// Serial number of the board.
+    pub board_serial_number: Option<String>,
+    /// Of what never changes, such as `board.id`.
+    pub fixed: Vec<Version>,
+    /// Of what runs, such as `fw.mgmt`.
+    pub running: Vec<Version>,
+    /// Of what would run after a reset.
+    pub stored: Vec<Version>,
+}
+
+/// One version (`DEVLINK_ATTR_INFO_VERSION_NAME`, `…_VALUE`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Of what: the names are in the kernel's `devlink-info.rst`, and drivers have more.
+    pub name: String,
+    /// As the driver writes it.
+    pub value: String,
+}
+
+/// What a reload does (`enum devlink_reload_action`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReloadAction {
+    /// The driver lets go of all that it has made, its links among it, and begins anew.
+    DriverReinit,
+    /// The firmware that is stored is started.
+    FirmwareActivate,
+}
+
+impl ReloadAction {
+    const ALL: [ReloadAction; 2] = [ReloadAction::DriverReinit, ReloadAction::FirmwareActivate];
+
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            ReloadAction::DriverReinit => 1,
+            ReloadAction::FirmwareActivate => 2,
+        }
+    }
+
+    /// Those that were carried out, by `DEVLINK_ATTR_RELOAD_ACTIONS_PERFORMED`.
+    pub(crate) fn performed(attributes: Attributes<'_>) -> Result<Vec<Self>, Malformed> {
+        let Some(performed) = attributes.find_kind(attr::RELOAD_ACTIONS_PERFORMED)? else { return Ok(Vec::new()) };
+        let (value, selector) = performed.bitfield()?;
+        let done = |action: &ReloadAction| value & selector & (1 << action.number()) != 0;
+        Ok(Self::ALL.into_iter().filter(done).collect())
+    }
+}
+
+/// As devlink(8) has it: `driver_reinit`.
+impl fmt::Display for ReloadAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReloadAction::DriverReinit => "driver_reinit",
+            ReloadAction::FirmwareActivate => "fw_activate",
+        })
+    }
+}
+
+impl DeviceStatus {
+    pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+        let failed = attributes.find_kind(attr::RELOAD_FAILED)?.map(|failed| failed.bool()).transpose()?;
+        let (mut reloads, mut remote_reloads) = (0, 0);
+        if let Some(statistics) = attributes.find_kind(attr::DEV_STATS)? {
+            for attribute in statistics.nested() {
+                let attribute = attribute?;
+                match attribute.kind {
+                    attr::RELOAD_STATS => reloads = count_reloads(attribute.nested())?,
+                    attr::REMOTE_RELOAD_STATS => remote_reloads = count_reloads(attribute.nested())?,
+                    _ => {}
+                }
+            }
+        }
+        let device = Device::decode(attributes)?;
+        Ok(DeviceStatus { device, reload_failed: failed.unwrap_or(false), reloads, remote_reloads })
+    }
+
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        self.device.encode(writer);
+        writer.u8(attr::RELOAD_FAILED, u8::from(self.reload_failed));
+        writer.nested(attr::DEV_STATS, |writer| {
+            writer.nested(attr::RELOAD_STATS, |writer| encode_reloads(writer, self.reloads));
+            writer.nested(attr::REMOTE_RELOAD_STATS, |writer| encode_reloads(writer, self.remote_reloads));
+        });
+    }
+}
+
+/// The sum of `DEVLINK_ATTR_RELOAD_STATS`: a nest for each action, and in that one for each of its limits.
+fn count_reloads(statistics: Attributes<'_>) -> Result<u32, Malformed> {
+    let mut sum = 0u32;
+    for action in statistics.of_kind(attr::RELOAD_ACTION_INFO) {
+        for limits in action?.nested().of_kind(attr::RELOAD_ACTION_STATS) {
+            for entry in limits?.nested().of_kind(attr::RELOAD_STATS_ENTRY) {
+                let count = entry?.nested().need(attr::RELOAD_STATS_VALUE)?.u32()?;
+                sum = sum.saturating_add(count);
+            }
+        }
+    }
+    Ok(sum)
+}
+
+fn encode_reloads(writer: &mut Writer, count: u32) {
+    writer.nested(attr::RELOAD_ACTION_INFO, |writer| {
+        writer.u8(attr::RELOAD_ACTION, ReloadAction::DriverReinit.number());
+        writer.nested(attr::RELOAD_ACTION_STATS, |writer| {
+            writer.nested(attr::RELOAD_STATS_ENTRY, |writer| {
+                writer.u8(attr::RELOAD_STATS_LIMIT, 0).u32(attr::RELOAD_STATS_VALUE, count);
+            });
+        });
+    });
+}
+
+impl DeviceInfo {
+    pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+        let mut info = DeviceInfo::default();
+        for attribute in attributes {
+            let attribute = attribute?;
+            match attribute.kind {
+                attr::INFO_DRIVER_NAME => info.driver = Some(attribute.text()),
+                attr::INFO_SERIAL_NUMBER => info.serial_number = Some(attribute.text()),
+                attr::INFO_BOARD_SERIAL_NUMBER => info.board_serial_number = Some(attribute.text()),
+                attr::INFO_VERSION_FIXED => info.fixed.push(Version::decode(attribute.nested())?),
+                attr::INFO_VERSION_RUNNING => info.running.push(Version::decode(attribute.nested())?),
+                attr::INFO_VERSION_STORED => info.stored.push(Version::decode(attribute.nested())?),
+                _ => {}
+            }
+        }
+        Ok(info)
+    }
+}
+
+impl Version {
+    fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+        let text = |kind| Ok::<_, Malformed>(attributes.need(kind)?.text());
+        Ok(Version { name: text(attr::INFO_VERSION_NAME)?, value: text(attr::INFO_VERSION_VALUE)? })
     }
 }

@@ -68,7 +68,7 @@ impl fmt::Display for EswitchMode {
             EswitchMode::Legacy => f.write_str("legacy"),
             EswitchMode::Switchdev => f.write_str("switchdev"),
             EswitchMode::SwitchdevInactive => f.write_str("switchdev_inactive"),
-            EswitchMode::Other(number) => write!(f, "mode {number}"),
+            EswitchMode::Other(number) => number.fmt(f),
         }
     }
 }
@@ -93,7 +93,7 @@ impl fmt::Display for InlineMode {
             InlineMode::Link => f.write_str("link"),
             InlineMode::Network => f.write_str("network"),
             InlineMode::Transport => f.write_str("transport"),
-            InlineMode::Other(number) => write!(f, "inline mode {number}"),
+            InlineMode::Other(number) => number.fmt(f),
         }
     }
 }

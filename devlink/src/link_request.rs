@@ -151,6 +151,11 @@ impl LinkSocket {
         Ok(LinkSocket { socket, port: address.port_number(), sequence: 0, unasked: VecDeque::new() })
     }
 
+    /// Its netlink port.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
     /// Sends one request, an `RTM_…` of this kind, and takes its answer: a message, or `None` for a bare acknowledgement.
     ///
     /// An answer is read into a buffer of its own length, whatever that is: a link with its VFs may have 64 KiB and more.

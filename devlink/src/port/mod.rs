@@ -203,3 +203,17 @@ impl fmt::Display for Flavour {
         })
     }
 }
+
+/// As a sentence has it: `sub-function 88 of pf 0 on pci/0000:03:00.0`.
+impl fmt::Display for NewSubFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sf {
+            Some(sf) => write!(f, "sub-function {sf}")?,
+            None => f.write_str("a sub-function")?,
+        }
+        if let Some(controller) = self.controller {
+            write!(f, " of controller {controller}")?;
+        }
+        write!(f, " of pf {} on {}", self.pf, self.device)
+    }
+}

@@ -254,8 +254,8 @@ mod tests {
             [mac(3), attribute(24, &[&attribute(1, &[&inside(Some(3))])])].concat()
         );
         assert_eq!(
-            on_the_wire(write(Place::Own, Some(MAC), None, Some(&profile), request)),
-            [mac(u32::MAX), attribute(25, &[&inside(None)])].concat() // IFLA_PORT_SELF
+            on_the_wire(write(Place::Own, None, None, Some(&profile), request)),
+            attribute(25, &[&inside(None)]) // IFLA_PORT_SELF
         );
         // To let go: IFLA_PORT_VF, and IFLA_PORT_REQUEST with PORT_REQUEST_DISASSOCIATE.
         let released = [attribute(1, &[&n(3)]), attribute(6, &[&[3]])].concat();

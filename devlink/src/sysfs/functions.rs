@@ -177,6 +177,21 @@ impl Sysfs {
         }))
     }
 
+    /// How many virtual functions a device has; none if it cannot have any.
+    pub(crate) fn num_vfs(&self, device: &Device) -> Result<Option<u32>, SysfsError> {
+        self.number(&format!("{}/sriov_numvfs", device_folder(device)?))
+    }
+
+    /// The vendor's number of a PCI function.
+    pub(crate) fn vendor(&self, address: PciAddress) -> Result<Option<u32>, SysfsError> {
+        self.hexadecimal(&format!("{}/vendor", folder(address)))
+    }
+
+    /// Whether a device is on its bus.
+    pub(crate) fn has_device(&self, device: &Device) -> Result<bool, SysfsError> {
+        self.exists(&device_folder(device)?)
+    }
+
     fn virtual_functions(&self, folder: &str) -> Result<BTreeMap<u16, PciAddress>, SysfsError> {
         let mut vfs = BTreeMap::new();
         for name in self.list(folder)? {

@@ -17,7 +17,7 @@ pub struct NetdevFacts {
     pub device: Option<Device>,
     /// The switch that its port is on, in hexadecimal. None in legacy mode, or where there is no switch.
     pub phys_switch_id: Option<String>,
-    /// Which port of the switch or of the device it is; `p0`, `pf0vf1`.
+    /// Which port of the switch or of the device it is; see [`crate::PortName`].
     pub phys_port_name: Option<String>,
     /// The physical port, in hexadecimal: the same for all functions that share a port.
     pub phys_port_id: Option<String>,

@@ -77,15 +77,24 @@ impl<'a> Attributes<'a> {
         Attributes(octets)
     }
 
+    /// The octets that are still to be read.
+    pub(crate) fn octets(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// All of a type, up to the first that is malformed.
+    pub(crate) fn of_kind(self, kind: u16) -> impl Iterator<Item = Result<Attribute<'a>, Malformed>> {
+        self.filter(move |attribute| attribute.as_ref().map_or(true, |attribute| attribute.kind == kind))
+    }
+
+    /// The first of a type, which has to be there.
+    pub(crate) fn need(self, kind: u16) -> Result<Attribute<'a>, Malformed> {
+        self.find_kind(kind)?.ok_or(Malformed::Missing { kind })
+    }
+
     /// The first of a type.
     pub(crate) fn find_kind(self, kind: u16) -> Result<Option<Attribute<'a>>, Malformed> {
-        for attribute in self {
-            let attribute = attribute?;
-            if attribute.kind == kind {
-                return Ok(Some(attribute));
-            }
-        }
-        Ok(None)
+        self.of_kind(kind).next().transpose()
     }
 }
 
@@ -116,8 +125,8 @@ pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     /// What was written, a multiple of four octets.
-    pub(crate) fn into_octets(self) -> Vec<u8> {
-        self.0
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
     }
 
     /// Writes one attribute. What does not fit into 65,531 octets is cut: nothing that this crate sends comes near, and
@@ -187,7 +196,7 @@ mod tests {
             2, 0, // DEVLINK_PORT_FN_ATTR_STATE
             1, 0, 0, 0, // active; padding
         ];
-        let written = writer.into_octets();
+        let written = writer.octets().to_vec();
         #[cfg(target_endian = "little")]
         assert_eq!(written, octets);
         let read: Vec<_> = Attributes::new(&written).collect::<Result<_, _>>().unwrap();
@@ -234,7 +243,7 @@ mod tests {
             for (kind, payload) in &all {
                 writer.bytes(*kind, payload);
             }
-            let octets = writer.into_octets();
+            let octets = writer.octets().to_vec();
             let read = Attributes::new(&octets).map(|one| one.map(|one| (one.kind, one.bytes().to_vec())));
             prop_assert_eq!(read.collect::<Result<Vec<_>, _>>(), Ok(all));
         }

@@ -166,18 +166,33 @@ impl Outcome {
 }
 
 /// A whole message to a family. The sequence number tells its answers from others'; the kernel fills in the port.
-pub(crate) fn request(family: u16, flags: u16, sequence: u32, command: u8, version: u8, attributes: Writer) -> Vec<u8> {
-    let attributes = attributes.into_octets();
-    let length = u32::try_from(HEADER + GENERIC_HEADER + attributes.len()).unwrap_or(u32::MAX);
-    let mut octets = Vec::with_capacity(HEADER + GENERIC_HEADER + attributes.len());
-    octets.extend_from_slice(&length.to_ne_bytes());
-    octets.extend_from_slice(&family.to_ne_bytes());
-    octets.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
-    octets.extend_from_slice(&sequence.to_ne_bytes());
-    octets.extend_from_slice(&[0; 4]);
-    octets.extend_from_slice(&[command, version, 0, 0]);
-    octets.extend_from_slice(&attributes);
-    octets
+pub(crate) fn request(
+    family: u16,
+    flags: u16,
+    sequence: u32,
+    command: u8,
+    version: u8,
+    attributes: &Writer,
+) -> Vec<u8> {
+    message(family, REQUEST | flags, sequence, &[&[command, version, 0, 0], attributes.octets()].concat())
+}
+
+/// A message of a family's as the kernel sends it to a multicast group.
+pub(crate) fn notification(family: u16, command: u8, attributes: &Writer) -> Vec<u8> {
+    message(family, 0, 0, &[&[command, 1, 0, 0], attributes.octets()].concat())
+}
+
+/// `NLMSG_OVERRUN`.
+pub(crate) fn overrun() -> Vec<u8> {
+    message(OVERRUN, 0, 0, &[])
+}
+
+/// A message with its header. What is behind it is a multiple of four octets, and far less than a length can say.
+fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
+    let port = [0; 4];
+    [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &sequence.to_ne_bytes(), &port, body]
+        .concat()
 }
 
 /// The type of the attribute at an offset of a message that was sent, if one begins there.

@@ -55,7 +55,6 @@ pub(crate) mod attr {
     pub(crate) const PORT_PCI_PF_NUMBER: u16 = 127;
     pub(crate) const PORT_PCI_VF_NUMBER: u16 = 128;
     pub(crate) const RELOAD_FAILED: u16 = 136;
-    pub(crate) const HEALTH_REPORTER_DUMP_TS_NS: u16 = 137;
     pub(crate) const PORT_FUNCTION: u16 = 145;
     pub(crate) const INFO_BOARD_SERIAL_NUMBER: u16 = 146;
     pub(crate) const PORT_LANES: u16 = 147;
@@ -64,6 +63,14 @@ pub(crate) mod attr {
     pub(crate) const PORT_CONTROLLER_NUMBER: u16 = 150;
     pub(crate) const RELOAD_ACTION: u16 = 153;
     pub(crate) const RELOAD_ACTIONS_PERFORMED: u16 = 154;
+    pub(crate) const DEV_STATS: u16 = 156;
+    pub(crate) const RELOAD_STATS: u16 = 157;
+    pub(crate) const RELOAD_STATS_ENTRY: u16 = 158;
+    pub(crate) const RELOAD_STATS_LIMIT: u16 = 159;
+    pub(crate) const RELOAD_STATS_VALUE: u16 = 160;
+    pub(crate) const REMOTE_RELOAD_STATS: u16 = 161;
+    pub(crate) const RELOAD_ACTION_INFO: u16 = 162;
+    pub(crate) const RELOAD_ACTION_STATS: u16 = 163;
     pub(crate) const PORT_PCI_SF_NUMBER: u16 = 164;
     pub(crate) const RATE_TYPE: u16 = 165;
     pub(crate) const RATE_TX_SHARE: u16 = 166;
@@ -91,4 +98,39 @@ pub(crate) mod flavour {
     pub(crate) const VIRTUAL: u16 = 5;
     pub(crate) const UNUSED: u16 = 6;
     pub(crate) const PCI_SF: u16 = 7;
+}
+
+/// `linux/genetlink.h`: the family that knows the others (`GENL_ID_CTRL`).
+pub(crate) mod ctrl {
+    pub(crate) const FAMILY: u16 = 16;
+    pub(crate) const VERSION: u8 = 2;
+    pub(crate) const GETFAMILY: u8 = 3;
+    pub(crate) const ATTR_FAMILY_ID: u16 = 1;
+    pub(crate) const ATTR_FAMILY_NAME: u16 = 2;
+    pub(crate) const ATTR_MCAST_GROUPS: u16 = 7;
+    pub(crate) const MCAST_GRP_NAME: u16 = 1;
+    pub(crate) const MCAST_GRP_ID: u16 = 2;
+}
+
+/// `linux/ethtool_netlink.h`: features.
+pub(crate) mod ethtool {
+    pub(crate) const FEATURES_GET: u8 = 11;
+    pub(crate) const FEATURES_SET: u8 = 12;
+    /// `ETHTOOL_A_FEATURES_…`.
+    pub(crate) const HEADER: u16 = 1;
+    pub(crate) const HW: u16 = 2;
+    pub(crate) const WANTED: u16 = 3;
+    pub(crate) const ACTIVE: u16 = 4;
+    pub(crate) const NOCHANGE: u16 = 5;
+    /// `ETHTOOL_A_HEADER_…`.
+    pub(crate) const HEADER_DEV_INDEX: u16 = 1;
+    pub(crate) const HEADER_DEV_NAME: u16 = 2;
+    /// `ETHTOOL_A_BITSET_…`.
+    pub(crate) const BITSET_NOMASK: u16 = 1;
+    pub(crate) const BITSET_BITS: u16 = 3;
+    /// `ETHTOOL_A_BITSET_BITS_BIT`.
+    pub(crate) const BITS_BIT: u16 = 1;
+    /// `ETHTOOL_A_BITSET_BIT_…`.
+    pub(crate) const BIT_NAME: u16 = 2;
+    pub(crate) const BIT_VALUE: u16 = 3;
 }

@@ -1,7 +1,9 @@
 //! What takes a kernel that a machine for tests need not have: each test is a scene that is played in the VM
 //! (`docs/testing.md`), all of them in one boot. `cargo test -p vifd-integration --test in_vm NAME` plays one.
 
+mod devlink;
 mod links;
 mod macvtaps;
 mod nics;
 mod openvswitch;
+mod vf_settings;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use vifd_integration::lab::in_vm;
 
 /// Runs a script in the VM's own network namespace, where its NICs are.
-fn script(text: &str) -> Result<String> {
+pub(crate) fn script(text: &str) -> Result<String> {
     let output = Command::new("bash").args(["-euc", text]).output().context("bash")?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{}\n{printed}{}", output.status, String::from_utf8_lossy(&output.stderr));

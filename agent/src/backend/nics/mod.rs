@@ -1,5 +1,179 @@
 //! NICs over devlink, sysfs, ethtool and rtnetlink, and the notes on what they were before.
+//!
+//! This file has the face, [`Nics`]. What happens is heard in `hear.rs`, everything is looked at in `look.rs` and made into one
+//! state in `view.rs`, by the task in `follow.rs`. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are
+//! kept in `notes.rs`.
 
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use devlink::Sysfs;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::backend::links::ResyncReason;
+use crate::backend::{Attributed, Backend, Outcome};
+use crate::blocking::blocking;
+use crate::model::{NicState, View};
+use crate::state_dir::StateDir;
+
+mod drivers;
+mod follow;
+mod hear;
+mod look;
+mod notes;
 mod op;
+mod perform;
+mod statistics;
+mod view;
 
 pub use op::{EswitchSetting, NicOp};
+pub use statistics::NicStatistics;
+
+use drivers::Drivers;
+use follow::{Follower, Settle};
+use hear::Ears;
+use notes::Notes;
+use perform::Hands;
+use statistics::Counters;
+
+/// For the view to show a batch. It takes milliseconds; longer while somebody else has a NIC's lock.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How the backend is set up.
+#[derive(Clone, Debug)]
+pub struct NicsConfig {
+    /// The state directory, in which it keeps its notes: an absolute path, made where it is missing.
+    pub state_dir: PathBuf,
+    /// Where sysfs is, `/sys`. It need not be there.
+    pub sysfs: PathBuf,
+    /// Where the devices of IOMMU groups are, `/dev/vfio`. It need not be there.
+    pub vfio: PathBuf,
+    /// Octets of kernel memory in which the notifications of one kind may wait (`SO_RCVBUF`). What does not fit costs one more
+    /// look at everything.
+    pub receive_buffer: usize,
+}
+
+impl NicsConfig {
+    /// This host's NICs, with notes in `state_dir`.
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        NicsConfig {
+            state_dir: state_dir.to_owned(),
+            sysfs: "/sys".into(),
+            vfio: "/dev/vfio".into(),
+            receive_buffer: 4 << 20,
+        }
+    }
+}
+
+/// Why the backend did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NicsError {
+    /// No netlink socket.
+    #[error("cannot open a netlink socket: {0}")]
+    Netlink(#[source] io::Error),
+    /// The notes cannot be read.
+    #[error("the notes on functions of NICs: {0}")]
+    Notes(#[source] io::Error),
+}
+
+/// The NICs of this host whose devlink and netdevs are in the network namespace in which it was started, as a backend.
+pub struct Nics {
+    view: watch::Receiver<View<NicState>>,
+    settle: mpsc::Sender<Settle>,
+    hands: Hands,
+    counters: Arc<Counters>,
+}
+
+impl Nics {
+    /// Starts to follow the NICs. The task ends when the value is dropped.
+    ///
+    /// Network namespaces belong to threads: it must be called on one of the namespace that is meant, in a Tokio runtime whose
+    /// threads are in the same.
+    ///
+    /// # Errors
+    ///
+    /// When there is no netlink socket to be had, or the notes cannot be read. That there is no devlink and no sysfs is none: then
+    /// there are no NICs.
+    pub fn spawn(config: NicsConfig) -> Result<Self, NicsError> {
+        let notes =
+            StateDir::open(&config.state_dir).and_then(|state| Notes::open(&state)).map_err(NicsError::Notes)?;
+        let notes = Arc::new(Mutex::new(notes));
+        // Before the first look: what happens meanwhile leads to another.
+        let ears = Ears::open(config.receive_buffer).map_err(NicsError::Netlink)?;
+        let sysfs = Sysfs::at(&config.sysfs)
+            .inspect_err(|error| tracing::warn!(%error, "functions of NICs are not to be seen"))
+            .ok();
+        let drivers = Drivers::new(sysfs.clone(), config.vfio);
+        let counters = Arc::new(Counters::default());
+        let (sender, view) = watch::channel(View::Syncing);
+        let (settle, requests) = mpsc::channel(1);
+        let follower =
+            Follower::new(ears, config.receive_buffer, sysfs, Arc::clone(&notes), sender, Arc::clone(&counters));
+        tokio::spawn(follower.run(requests));
+        Ok(Nics { view, settle, hands: Hands { notes, drivers }, counters })
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn statistics(&self) -> NicStatistics {
+        self.counters.read()
+    }
+
+    /// The same, readable after the backend has been handed to its task.
+    pub fn counters(&self) -> impl Fn() -> NicStatistics + Send + Sync + 'static {
+        let counters = Arc::clone(&self.counters);
+        move || counters.read()
+    }
+
+    /// Waits until the view shows what was done; `false` when it does not come to that.
+    async fn settle(&self, resync: Option<ResyncReason>) -> bool {
+        let (done, shown) = oneshot::channel();
+        let settled = async { self.settle.send(Settle { resync, done }).await.is_ok() && shown.await.is_ok() };
+        tokio::time::timeout(SETTLE_TIMEOUT, settled).await.unwrap_or(false)
+    }
+}
+
+impl Backend for Nics {
+    type State = NicState;
+    type Op = NicOp;
+
+    const NAME: &'static str = "nics";
+
+    fn observe(&self) -> watch::Receiver<View<NicState>> {
+        self.view.clone()
+    }
+
+    /// Not atomic: an operation that fails leaves the others be. An operation that was done in part (one setting of several of a
+    /// virtual function, say) is `Failed`, and the view tells what is.
+    async fn apply(&mut self, batch: Vec<Attributed<NicOp>>) -> Vec<Outcome> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let operations = batch.len();
+        let (hands, runtime) = (self.hands.clone(), Handle::current());
+        let performed = blocking(move || runtime.block_on(perform::perform(&batch, &hands))).await;
+        let (outcomes, resync) = match performed {
+            Ok(outcomes) => {
+                let written = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Conflict(_))).count();
+                self.counters.wrote(written as u64);
+                (outcomes, (written < operations).then_some(ResyncReason::Conflict))
+            }
+            Err(error) => {
+                // A defect of ours in one operation: the batch is halved until it is found, and its VIF held.
+                tracing::error!(%error, "a batch on NICs was broken off");
+                let broken = vec![Outcome::BatchFailed(format!("internal error: {error}")); operations];
+                (broken, Some(ResyncReason::Conflict))
+            }
+        };
+        if self.settle(resync).await { outcomes } else { vec![Outcome::Unknown; operations] }
+    }
+
+    async fn resync(&mut self) {
+        // Without an answer the follower is at it already.
+        let _ = self.settle(None).await;
+    }
+}

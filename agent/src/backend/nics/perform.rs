@@ -1,0 +1,182 @@
+//! Doing a batch: every operation in order, an outcome for each, on a thread that may block. What came of it is seen by
+//! `look.rs`; nothing here writes to the view.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use devlink::{
+    Devlink, EswitchChange, Ethtool, FunctionChange, FunctionState, HW_TC_OFFLOAD, LinkError, LinkRef, LinkSocket,
+    PortHandle, SysfsError, vf,
+};
+use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
+
+use super::drivers::{DriverError, Drivers};
+use super::notes::{NoteError, Notes};
+use super::{EswitchSetting, NicOp};
+use crate::backend::{Attributed, Outcome};
+use crate::model::VfChange;
+
+/// What operations are done with.
+#[derive(Clone)]
+pub(super) struct Hands {
+    pub(super) notes: Arc<Mutex<Notes>>,
+    pub(super) drivers: Drivers,
+}
+
+/// Why an operation was not done.
+#[derive(Debug, thiserror::Error)]
+enum OpError {
+    /// The kernel is not as the operation supposed.
+    #[error("{0}")]
+    Guard(String),
+    #[error(transparent)]
+    Devlink(#[from] devlink::Error),
+    #[error("cannot change virtual function {vf} of {uplink:?}: {source}")]
+    Vf { uplink: String, vf: u32, source: vf::VfError },
+    #[error("cannot open a netlink socket: {0}")]
+    Socket(#[source] std::io::Error),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error(transparent)]
+    Note(#[from] NoteError),
+}
+
+impl OpError {
+    /// Whether what the operation is about is gone, or is not as it was when it was planned.
+    fn is_conflict(&self) -> bool {
+        match self {
+            OpError::Guard(_) | OpError::Driver(DriverError::Another(_)) => true,
+            OpError::Devlink(error) => error.refusal().is_some_and(devlink::Extack::is_absent),
+            OpError::Vf { source: vf::VfError::NoSuchVf(_), .. } => true,
+            OpError::Vf { source: vf::VfError::Link(LinkError::Refused { refusal, .. }), .. } => {
+                refusal.errno == Errno::ENODEV as i32
+            }
+            OpError::Driver(DriverError::Sysfs(error)) => {
+                matches!(error, SysfsError::NoFunction(_) | SysfsError::NoDevice(_) | SysfsError::NotThroughZero { .. })
+            }
+            OpError::Vf { .. } | OpError::Socket(_) | OpError::Driver(_) | OpError::Note(_) => false,
+        }
+    }
+}
+
+impl From<OpError> for Outcome {
+    fn from(error: OpError) -> Self {
+        if error.is_conflict() { Outcome::Conflict(error.to_string()) } else { Outcome::Failed(error.to_string()) }
+    }
+}
+
+/// Sockets for one batch, each opened when it is needed: nothing of an earlier batch can be left in them, and nobody who looks
+/// waits for a change.
+#[derive(Default)]
+struct Sockets {
+    devlink: Option<Devlink>,
+    ethtool: Option<Ethtool>,
+    links: Option<LinkSocket>,
+}
+
+impl Sockets {
+    fn devlink(&mut self) -> Result<&Devlink, devlink::Error> {
+        opened(&mut self.devlink, Devlink::open).map(|devlink| &*devlink)
+    }
+
+    fn ethtool(&mut self) -> Result<&Ethtool, devlink::Error> {
+        opened(&mut self.ethtool, Ethtool::open).map(|ethtool| &*ethtool)
+    }
+
+    fn links(&mut self) -> Result<&mut LinkSocket, OpError> {
+        opened(&mut self.links, LinkSocket::open).map_err(OpError::Socket)
+    }
+}
+
+fn opened<T, E>(kept: &mut Option<T>, open: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
+    match kept {
+        Some(kept) => Ok(kept),
+        none => Ok(none.insert(open()?)),
+    }
+}
+
+/// Does `batch`. An operation that fails does not stop the others. It blocks.
+pub(super) async fn perform(batch: &[Attributed<NicOp>], hands: &Hands) -> Vec<Outcome> {
+    let mut sockets = Sockets::default();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for Attributed { op, .. } in batch {
+        let done = one(op, hands, &mut sockets).await;
+        outcomes.push(done.map_or_else(Outcome::from, |()| Outcome::Done));
+    }
+    outcomes
+}
+
+async fn one(op: &NicOp, hands: &Hands, sockets: &mut Sockets) -> Result<(), OpError> {
+    let notes = || hands.notes.lock().unwrap_or_else(PoisonError::into_inner);
+    match op {
+        NicOp::Remember(undo) => notes().remember(undo)?,
+        NicOp::Forget(vif) => notes().forget(*vif)?,
+        NicOp::RememberTransition(transition) => notes().remember_transition(transition)?,
+        NicOp::ForgetTransition(nic) => notes().forget_transition(nic)?,
+        NicOp::SetEswitch { nic, setting } => {
+            let change = match *setting {
+                EswitchSetting::Mode(mode) => EswitchChange { mode: Some(mode), ..EswitchChange::default() },
+                EswitchSetting::InlineMode(mode) => {
+                    EswitchChange { inline_mode: Some(mode), ..EswitchChange::default() }
+                }
+                EswitchSetting::Encap(on) => EswitchChange { encap: Some(on), ..EswitchChange::default() },
+            };
+            sockets.devlink()?.set_eswitch(nic, change).await?;
+        }
+        NicOp::SetVfCount { nic, count } => hands.drivers.set_vfs(nic, *count)?,
+        NicOp::SetFunction { nic, port, hw_addr, active } => {
+            let state = active.map(|active| if active { FunctionState::Active } else { FunctionState::Inactive });
+            let change = FunctionChange { hw_addr: hw_addr.map(|mac| mac.0), state, ..FunctionChange::default() };
+            let port = PortHandle { device: nic.clone(), index: *port };
+            sockets.devlink()?.set_function(&port, &change).await?;
+        }
+        NicOp::SetVf { uplink: (index, name), vf, change } => {
+            guard(*index, name)?;
+            let set = vf::set(sockets.links()?, *index, *vf, &wire(change)).await;
+            set.map_err(|source| OpError::Vf { uplink: name.clone(), vf: *vf, source })?;
+        }
+        NicOp::SetTcOffload { index, name, on } => {
+            guard(*index, name)?;
+            sockets.ethtool()?.set_feature(&LinkRef::Index(*index), HW_TC_OFFLOAD, *on).await?;
+        }
+        NicOp::Bind { function, driver, driver_override } => {
+            hands.drivers.bind(*function, driver.as_deref(), driver_override.as_deref())?;
+        }
+        NicOp::ProbeAgain { function } => hands.drivers.probe_again(*function)?,
+    }
+    Ok(())
+}
+
+fn wire(change: &VfChange) -> vf::VfChange {
+    let VfChange { mac, vlan, max_rate, spoof_check, trust } = *change;
+    vf::VfChange {
+        mac: mac.map(|mac| mac.0),
+        vlan: vlan.map(|(id, qos)| vf::Vlan { id, qos, ..vf::Vlan::default() }),
+        max_tx_rate_mbps: max_rate,
+        spoof_check,
+        trust,
+        ..vf::VfChange::default()
+    }
+}
+
+/// Sees to it that `index` is still what the planner saw.
+fn guard(index: u32, name: &str) -> Result<(), OpError> {
+    match if_indextoname(index) {
+        Ok(found) if found.to_bytes() == name.as_bytes() => Ok(()),
+        Ok(found) => Err(OpError::Guard(format!("index {index} is link {found:?} and not {name:?}"))),
+        Err(_) => Err(OpError::Guard(format!("link {name:?} (index {index}) is gone"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_wants_index_and_name() {
+        assert!(guard(1, "lo").is_ok());
+        assert!(guard(1, "eth0").unwrap_err().to_string().contains("is link \"lo\" and not \"eth0\""));
+        let gone = guard(u32::MAX >> 1, "eth0").unwrap_err();
+        assert!(gone.is_conflict() && gone.to_string().contains("is gone"), "{gone}");
+    }
+}
