@@ -53,6 +53,7 @@ impl Stage {
             observed: Observed {
                 links: View::Ready(Arc::default()),
                 ovs: View::Ready(Arc::default()),
+                nics: View::Syncing,
                 flows: Arc::default(),
             },
             settings: settings.clone(),
