@@ -41,6 +41,8 @@ pub mod peer {
     pub const OVSDB: &str = "ovsdb";
     /// The kernel, over rtnetlink.
     pub const KERNEL: &str = "kernel";
+    /// The NICs, over devlink, sysfs, ethtool and rtnetlink.
+    pub const DEVLINK: &str = "devlink";
 
     /// The switch of a bridge, over OpenFlow.
     #[must_use]
@@ -95,10 +97,12 @@ fn describe() {
             counter!(OPERATIONS, "backend" => backend, "outcome" => outcome).increment(0);
         }
     }
-    for (peer, reason) in [(peer::OVSDB, "closed"), (peer::OVSDB, "inactive"), (peer::KERNEL, "overrun")] {
+    for (peer, reason) in
+        [(peer::OVSDB, "closed"), (peer::OVSDB, "inactive"), (peer::KERNEL, "overrun"), (peer::DEVLINK, "overrun")]
+    {
         counter!(RESYNCS, "peer" => peer, "reason" => reason).increment(0);
     }
-    for peer in [peer::OVSDB, peer::KERNEL] {
+    for peer in [peer::OVSDB, peer::KERNEL, peer::DEVLINK] {
         gauge!(SESSION_UP, "peer" => peer).set(0);
         counter!(SESSION_RESTARTS, "peer" => peer).increment(0);
     }

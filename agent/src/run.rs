@@ -80,6 +80,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         vswitchd: ovs.vswitchd(),
         links: links.observe(),
         links_statistics: Arc::new(links.counters()),
+        nics: nics.observe(),
+        nics_statistics: Arc::new(nics.counters()),
         switches: flows.sessions(),
     };
     let source = DirSource::spawn(Options::new(config.source.path.clone(), state_dir.clone(), decoder(&config)))

@@ -8,9 +8,10 @@ use ovsdb::session::{LockState, SessionState, Statistics};
 use tokio::sync::watch;
 
 use crate::backend::links::{LinkStatistics, ResyncReason};
+use crate::backend::nics::NicStatistics;
 use crate::backend::openflow::SwitchSession;
 use crate::metrics::{self, peer};
-use crate::model::{LinkState, View};
+use crate::model::{LinkState, NicState, View};
 use crate::status::SessionStatus;
 
 /// What is to be seen of the peers.
@@ -30,6 +31,10 @@ pub struct Peers {
     pub links: watch::Receiver<View<LinkState>>,
     /// The kernel backend's counters.
     pub links_statistics: Arc<dyn Fn() -> LinkStatistics + Send + Sync>,
+    /// The view of the NICs.
+    pub nics: watch::Receiver<View<NicState>>,
+    /// Their backend's counters.
+    pub nics_statistics: Arc<dyn Fn() -> NicStatistics + Send + Sync>,
     /// The switches of managed bridges.
     pub switches: watch::Receiver<BTreeMap<String, SwitchSession>>,
 }
@@ -70,6 +75,11 @@ impl Peers {
         let up = self.links.borrow().ready().is_some();
         let detail = if up { "rtnetlink, synchronised" } else { "rtnetlink, synchronising" };
         sessions.push(SessionStatus { peer: peer::KERNEL.into(), up, detail: detail.into() });
+        let (up, detail) = match self.nics.borrow().ready() {
+            Some(nics) => (true, format!("devlink and sysfs, synchronised; {} NICs", nics.nics.len())),
+            None => (false, "devlink and sysfs, synchronising".to_owned()),
+        };
+        sessions.push(SessionStatus { peer: peer::DEVLINK.into(), up, detail });
         let switches = self.switches.borrow();
         sessions.extend(switches.iter().map(|(bridge, switch)| SessionStatus {
             peer: peer::switch(bridge),
@@ -96,6 +106,7 @@ impl Peers {
                     changed = vswitchd.changed() => changed.is_err(),
                     // Counted when something happens to the links; told only when the view comes or goes.
                     changed = peers.links.changed() => changed.is_err(),
+                    changed = peers.nics.changed() => changed.is_err(),
                     changed = peers.switches.changed() => changed.is_err(),
                     () = sender.closed() => true,
                 };
@@ -115,6 +126,7 @@ struct Counted {
     restarts: u64,
     ovsdb_resyncs: BTreeMap<&'static str, u64>,
     links_resyncs: BTreeMap<&'static str, u64>,
+    nics_resyncs: BTreeMap<&'static str, u64>,
     switch_restarts: BTreeMap<String, u64>,
 }
 
@@ -133,6 +145,10 @@ impl Counted {
         let links = (peers.links_statistics)();
         let links = ResyncReason::ALL.iter().map(|reason| (reason.name(), links.resyncs_for(*reason)));
         carry(peer::KERNEL, &mut self.links_resyncs, links);
+        metrics::session_up(peer::DEVLINK, peers.nics.borrow().ready().is_some());
+        let nics = (peers.nics_statistics)();
+        let nics = ResyncReason::ALL.iter().map(|reason| (reason.name(), nics.resyncs_for(*reason)));
+        carry(peer::DEVLINK, &mut self.nics_resyncs, nics);
         let switches = peers.switches.borrow().clone();
         for bridge in self.switch_restarts.keys().filter(|bridge| !switches.contains_key(*bridge)) {
             // A series cannot be taken back; a session that nobody wants is down.

@@ -4,6 +4,7 @@
 mod devlink;
 mod links;
 mod macvtaps;
+mod nic_backend;
 mod nics;
 mod openvswitch;
 mod vf_settings;

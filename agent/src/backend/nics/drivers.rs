@@ -86,7 +86,7 @@ impl Drivers {
         self.within(limit, nic, what, move || sysfs.set_num_vfs(&device, count))
     }
 
-    /// Has a function bound to `driver` alone, or to none, with this `driver_override` from then on.
+    /// Has a function bound to `driver`, or to none, with this `driver_override` from then on.
     pub(super) fn bind(
         &self,
         function: PciAddress,
@@ -101,38 +101,46 @@ impl Drivers {
             // Known before the function is taken from whoever has it.
             return Err(DriverError::NoDriver(driver.to_owned()));
         }
-        sysfs.set_driver_override(function, driver_override)?;
         let bound = sysfs.driver(function)?;
-        if bound.as_deref() == driver {
-            return Ok(());
+        let rebound = if bound.as_deref() == driver { Ok(()) } else { self.rebind(sysfs, function, driver) };
+        // It takes no function from its driver; and it is as it is to be even where the driver is not.
+        let overridden = sysfs.set_driver_override(function, driver_override);
+        rebound?;
+        Ok(overridden?)
+    }
+
+    /// Takes a function off its driver, where it has one, and has it bound again: to the same, where it had one.
+    pub(super) fn probe_again(&self, function: PciAddress) -> Result<(), DriverError> {
+        let sysfs = self.sysfs()?;
+        self.is_there(sysfs, function)?;
+        if let Some(driver) = sysfs.driver(function)? {
+            let before = sysfs.pci_function(function)?.driver_override;
+            let rebound = self.rebind(sysfs, function, Some(&driver));
+            let overridden = sysfs.set_driver_override(function, before.as_deref());
+            rebound?;
+            return Ok(overridden?);
         }
-        if bound.is_some() {
+        self.probe(sysfs, function)?;
+        sysfs.driver(function)?.map(drop).ok_or(DriverError::NobodyTakes(function))
+    }
+
+    /// Takes a function off its driver and has it bound to `driver`, which is its override until somebody sets another: without,
+    /// whichever knows it might take it, and a virtual function none where `sriov_drivers_autoprobe` is off
+    /// (`pci_device_can_probe`, `drivers/pci/pci-driver.c`).
+    fn rebind(&self, sysfs: &Sysfs, function: PciAddress, driver: Option<&str>) -> Result<(), DriverError> {
+        if driver.is_some() {
+            sysfs.set_driver_override(function, driver)?;
+        }
+        if sysfs.driver(function)?.is_some() {
             self.unbind(sysfs, function)?;
         }
         let Some(driver) = driver else { return Ok(()) };
         self.probe(sysfs, function)?;
-        if sysfs.driver(function)?.is_none() && driver_override.is_none() {
-            // It is none of those that the kernel finds by itself.
-            let (device, driver, sysfs) = (Device::from(function), driver.to_owned(), sysfs.clone());
-            let what = format!("binding PCI function {function} to {driver}");
-            self.within(MADE_WITHIN, &device, what, move || sysfs.bind(function, &driver))?;
-        }
         let bound = sysfs.driver(function)?;
         if bound.as_deref() == Some(driver) {
             return Ok(());
         }
         Err(DriverError::NotTaken { function, wanted: driver.to_owned(), bound })
-    }
-
-    /// Takes a function off its driver, where it has one, and has it bound again.
-    pub(super) fn probe_again(&self, function: PciAddress) -> Result<(), DriverError> {
-        let sysfs = self.sysfs()?;
-        self.is_there(sysfs, function)?;
-        if sysfs.driver(function)?.is_some() {
-            self.unbind(sysfs, function)?;
-        }
-        self.probe(sysfs, function)?;
-        sysfs.driver(function)?.map(drop).ok_or(DriverError::NobodyTakes(function))
     }
 
     fn is_there(&self, sysfs: &Sysfs, function: PciAddress) -> Result<Role, DriverError> {
@@ -210,4 +218,38 @@ impl Drop for UnderWay {
 
 fn is_open(group: &Path) -> bool {
     open(group, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).err() == Some(Errno::EBUSY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_hangs_is_not_waited_for_and_not_begun_twice() {
+        let drivers = Drivers::new(None, "/nowhere".into());
+        let nic: Device = "pci/0000:03:00.0".parse().unwrap();
+        let (let_go, held) = mpsc::channel::<()>();
+        let soon = Duration::from_millis(20);
+        let hangs = move || {
+            // Ends when the other end is gone.
+            let _ = held.recv();
+            Ok(())
+        };
+        let late = drivers.within(soon, &nic, "unbinding".into(), hangs).unwrap_err();
+        assert!(late.to_string().contains("a guest still has"), "{late}");
+        let again = drivers.within(soon, &nic, "unbinding".into(), || panic!("begun twice")).unwrap_err();
+        assert!(matches!(&again, DriverError::Busy(_)), "{again}");
+        let other = "pci/0000:03:00.1".parse().unwrap();
+        drivers.within(Duration::from_secs(20), &other, "unbinding".into(), || Ok(())).unwrap();
+
+        drop(let_go);
+        let begun = Instant::now();
+        while let Err(error) = drivers.within(Duration::from_secs(20), &nic, "unbinding".into(), || Ok(())) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(matches!(drivers.set_vfs(&nic, 2), Err(DriverError::NoSysfs)));
+    }
 }

@@ -247,3 +247,102 @@ fn look_off_bus(sysfs: &Sysfs, facts: &mut Facts) -> Result<(), LookError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use devlink::{FunctionNumber, FunctionPart};
+
+    use super::*;
+
+    const PF: &str = "0000:03:00.1";
+
+    /// A sysfs with a function of this class, and what it shows of itself.
+    fn function(root: &Path, address: &str, class: &str, attributes: &[(&str, &str)]) {
+        let folder = root.join("bus/pci/devices").join(address);
+        fs::create_dir_all(&folder).unwrap();
+        let known = [("class", class), ("vendor", "0x8086"), ("device", "0x10c9")];
+        for (name, text) in known.iter().chain(attributes) {
+            fs::write(folder.join(name), format!("{text}\n")).unwrap();
+        }
+    }
+
+    fn link(root: &Path, at: &str, to: &str) {
+        symlink(to, root.join("bus/pci/devices").join(at)).unwrap();
+    }
+
+    fn netdev(root: &Path, address: &str, name: &str, index: u32) {
+        fs::create_dir_all(root.join(format!("bus/pci/devices/{address}/net/{name}"))).unwrap();
+        fs::create_dir_all(root.join(format!("class/net/{name}"))).unwrap();
+        fs::write(root.join(format!("class/net/{name}/ifindex")), format!("{index}\n")).unwrap();
+    }
+
+    async fn look(root: &Path) -> Seen {
+        let index: fn(&str) -> Option<u32> = |name| match name {
+            "eth0" => Some(1 << 20),
+            // In this network namespace it is another's.
+            "eth9" => Some(1 << 21),
+            _ => None,
+        };
+        let sysfs = Sysfs::at(root).ok();
+        let mut eyes = Eyes { sysfs, devlink: None, ethtool: None, links: None, index, said: BTreeSet::new() };
+        eyes.look().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn functions_are_seen_with_whose_they_are() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        function(root, "0000:00:02.0", "0x030000", &[]);
+        function(root, PF, "0x020000", &[("sriov_numvfs", "2"), ("sriov_totalvfs", "7")]);
+        fs::create_dir_all(root.join("bus/pci/drivers/igb")).unwrap();
+        link(root, &format!("{PF}/driver"), "../../drivers/igb");
+        netdev(root, PF, "eth0", 1 << 20);
+        symlink(format!("../../../bus/pci/devices/{PF}"), root.join("class/net/eth0/device")).unwrap();
+        link(root, &format!("{PF}/subsystem"), "../../../pci");
+        for (number, vf) in ["0000:03:10.1", "0000:03:10.3"].into_iter().enumerate() {
+            function(root, vf, "0x020000", &[("driver_override", "vfio-pci")]);
+            link(root, &format!("{PF}/virtfn{number}"), &format!("../{vf}"));
+            link(root, &format!("{vf}/physfn"), &format!("../{PF}"));
+        }
+        fs::create_dir_all(root.join("kernel/iommu_groups/17/devices")).unwrap();
+        link(root, "0000:03:10.3/iommu_group", "../../../../kernel/iommu_groups/17");
+        // A function that comes or goes, one that is all that a guest sees of a NIC, and one of another namespace.
+        function(root, "0000:03:10.5", "0x020000", &[]);
+        link(root, "0000:03:10.5/physfn", &format!("../{PF}"));
+        function(root, "0000:09:00.0", "0x020000", &[]);
+        netdev(root, "0000:09:00.0", "eth9", 9);
+
+        let seen = look(root).await;
+        let device: Device = format!("pci/{PF}").parse().unwrap();
+        assert_eq!(seen.nics.keys().collect::<Vec<_>>(), [&device]);
+        let nic = &seen.nics[&device];
+        assert_eq!((nic.driver.as_deref(), nic.vfs), (Some("igb"), Some(VfCount { made: 2, most: 7 })));
+        assert_eq!(nic.uplinks, [NicPort { index: 1 << 20, name: "eth0".into(), tc_offload: None }]);
+        // Without devlink any netdev may be a representor.
+        assert_eq!(seen.interest, Interest { indices: [1 << 20].into(), any: true });
+        let number = |vf| FunctionNumber { controller: None, pf: 1, part: FunctionPart::Vf(vf) };
+        let functions: Vec<_> = nic.functions.iter().map(|(number, f)| (*number, f.pci.unwrap().to_string())).collect();
+        assert_eq!(functions, [(number(0), "0000:03:10.1".to_owned()), (number(1), "0000:03:10.3".to_owned())]);
+
+        let addresses: Vec<String> = seen.pci.keys().map(ToString::to_string).collect();
+        assert_eq!(addresses, [PF, "0000:03:10.1", "0000:03:10.3", "0000:09:00.0"]);
+        let of = |address: &str| &seen.pci[&address.parse().unwrap()];
+        assert_eq!(of("0000:03:10.3").of, Some((device, number(1))));
+        assert_eq!(of("0000:03:10.3").iommu_group, Some(17));
+        assert_eq!(of("0000:03:10.3").driver_override.as_deref(), Some("vfio-pci"));
+        assert_eq!((&of(PF).of, of(PF).netdevs.len()), (&None, 1));
+        assert_eq!(*of("0000:09:00.0"), PciFunction::default());
+    }
+
+    #[tokio::test]
+    async fn a_host_without_sysfs_or_without_nics_has_none() {
+        let root = tempfile::tempdir().unwrap();
+        for root in [root.path().to_owned(), root.path().join("nowhere")] {
+            let seen = look(&root).await;
+            assert!(seen.nics.is_empty() && seen.pci.is_empty() && seen.interest == Interest::default());
+        }
+    }
+}

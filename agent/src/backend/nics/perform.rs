@@ -163,8 +163,10 @@ fn wire(change: &VfChange) -> vf::VfChange {
 fn guard(index: u32, name: &str) -> Result<(), OpError> {
     match if_indextoname(index) {
         Ok(found) if found.to_bytes() == name.as_bytes() => Ok(()),
-        Ok(found) => Err(OpError::Guard(format!("index {index} is link {found:?} and not {name:?}"))),
-        Err(_) => Err(OpError::Guard(format!("link {name:?} (index {index}) is gone"))),
+        Ok(found) if !found.is_empty() => {
+            Err(OpError::Guard(format!("index {index} is link {found:?} and not {name:?}")))
+        }
+        _ => Err(OpError::Guard(format!("link {name:?} (index {index}) is gone"))),
     }
 }
 

@@ -338,3 +338,144 @@ pub(super) fn keep_rows(old: &BTreeMap<Device, Arc<Nic>>, new: BTreeMap<Device, 
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use devlink::{Netdev, PortFunction, PortType, Sriov};
+
+    use super::*;
+
+    fn pci(address: &str, role: Role) -> (PciAddress, devlink::PciFunction) {
+        let address = address.parse().unwrap();
+        let function = devlink::PciFunction {
+            address,
+            vendor: 0x15b3,
+            device: 0x101d,
+            class: 0x02_0000,
+            modalias: None,
+            driver: Some("mlx5_core".into()),
+            driver_override: None,
+            iommu: None,
+            role,
+            netdevs: BTreeSet::new(),
+        };
+        (address, function)
+    }
+
+    /// A physical function with one virtual one, behind devlink.
+    fn facts(pf: &str, vf: &str) -> Facts {
+        let sriov = Sriov { total: Some(8), num: 1, autoprobe: true, vfs: [(0, vf.parse().unwrap())].into() };
+        let virtual_one = Role::Virtual { pf: pf.parse().unwrap(), index: Some(0) };
+        let switch = Eswitch { mode: Some(EswitchMode::Switchdev), ..Eswitch::default() };
+        Facts {
+            instances: [
+                (format!("pci/{pf}").parse().unwrap(), Some(switch)),
+                (format!("pci/{vf}").parse().unwrap(), None),
+            ]
+            .into(),
+            functions: [pci(pf, Role::Physical { sriov: Some(sriov) }), pci(vf, virtual_one)].into(),
+            ..Facts::default()
+        }
+    }
+
+    fn port(dev: &str, index: u32, flavour: Flavour, netdev: Option<&str>) -> Port {
+        let netdev = netdev.map(|name| Netdev { index: 100 + index, name: name.into() });
+        let function = Some(PortFunction {
+            hw_addr: Some([2, 0, 0, 0, 0, 1]),
+            state: Some(FunctionState::Inactive),
+            ..PortFunction::default()
+        });
+        let kind = PortType::Ethernet;
+        let (lanes, splittable, ibdev) = (None, None, None);
+        Port { bus: "pci".into(), dev: dev.into(), index, kind, flavour, netdev, ibdev, lanes, splittable, function }
+    }
+
+    fn vf(controller: u32, external: bool, pf: u16, vf: u16) -> Flavour {
+        Flavour::PciVf { controller, external, pf, vf }
+    }
+
+    const PHYSICAL: Flavour = Flavour::Physical { number: Some(0), split: None };
+
+    #[test]
+    fn a_function_has_its_address_its_port_and_its_representor_together() {
+        let (pf, address) = ("0000:03:00.0", "0000:03:00.2");
+        let mut facts = facts(pf, address);
+        facts.ports = vec![
+            port(pf, 0, PHYSICAL, Some("p0")),
+            port(pf, 1, vf(0, false, 0, 0), Some("rep0")),
+            // Of another host, and on its way.
+            port(pf, 2, vf(1, true, 0, 0), Some("rep1")),
+            port(pf, 3, vf(0, false, 0, 1), None),
+        ];
+        assert!(!facts.need_netdevs(true), "devlink says everything");
+        let (nics, pci) = facts.nics();
+        let device: Device = format!("pci/{pf}").parse().unwrap();
+        assert_eq!(nics.keys().collect::<Vec<_>>(), [&device], "a function's own devlink is no NIC");
+        let nic = &nics[&device];
+        assert_eq!(nic.uplinks, [NicPort { index: 100, name: "p0".into(), tc_offload: None }]);
+        let of = |number: &str| &nic.functions[&number.parse().unwrap()];
+        assert_eq!(of("pf0vf0").pci, Some(address.parse().unwrap()));
+        assert_eq!(of("pf0vf0").representor.netdev().map(|port| port.name.as_str()), Some("rep0"));
+        let function = FunctionPort { index: 1, hw_addr: Some(MacAddr([2, 0, 0, 0, 0, 1])), active: Some(false) };
+        assert_eq!(of("pf0vf0").port, Some(function));
+        assert_eq!((of("c1pf0vf0").pci, of("pf0vf1").representor.clone()), (None, Representor::None));
+        assert_eq!(nic.functions.len(), 3);
+        assert_eq!(pci[&address.parse().unwrap()].of, Some((device, "pf0vf0".parse().unwrap())));
+    }
+
+    #[test]
+    fn the_number_of_a_physical_function_is_devlinks_where_it_says_one() {
+        // As in a guest that was given the function: its digit is 0, and devlink calls it 1.
+        let (pf, address) = ("0000:03:00.0", "0000:03:00.2");
+        let mut facts = facts(pf, address);
+        for netdev in [Some("rep0"), None] {
+            facts.ports = vec![port(pf, 1, vf(0, false, 1, 0), netdev)];
+            let (nics, pci) = facts.nics();
+            let nic = nics.values().next().unwrap();
+            assert_eq!(nic.functions.len(), 1);
+            let function = &nic.functions[&"pf1vf0".parse().unwrap()];
+            assert_eq!(function.pci, Some(address.parse().unwrap()));
+            assert_eq!(function.representor.netdev().map(|port| port.name.as_str()), netdev);
+            assert_eq!(function.port.map(|port| port.index), Some(1));
+            assert_eq!(pci[&address.parse().unwrap()].of.as_ref().unwrap().1, "pf1vf0".parse().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_devlink_does_not_tell_of_is_found_by_netdevs() {
+        let (pf, address) = ("0000:03:00.0", "0000:03:00.2");
+        let mut facts = facts(pf, address);
+        facts.ports = vec![port(pf, 0, PHYSICAL, Some("p0"))];
+        assert!(facts.need_netdevs(true));
+        let netdev = |name: &str, port_name: &str, ifindex| NetdevFacts {
+            name: name.into(),
+            ifindex,
+            device: Some(format!("pci/{pf}").parse().unwrap()),
+            phys_switch_id: Some("0a0b".into()),
+            phys_port_name: Some(port_name.into()),
+            phys_port_id: None,
+            dev_port: None,
+            master: None,
+            bond_slaves: None,
+        };
+        facts.netdevs = vec![netdev("p0", "p0", 100), netdev("rep0", "pf0vf0", 7)];
+        let (nics, _) = facts.nics();
+        let function = &nics.values().next().unwrap().functions[&"pf0vf0".parse().unwrap()];
+        assert_eq!(function.representor, Representor::Is(NicPort { index: 7, name: "rep0".into(), tc_offload: None }));
+        // Nobody has representors in legacy mode.
+        facts.instances.values_mut().flatten().for_each(|switch| switch.mode = Some(EswitchMode::Legacy));
+        assert!(!facts.need_netdevs(true));
+    }
+
+    #[test]
+    fn rows_that_did_not_change_are_kept() {
+        let facts = facts("0000:03:00.0", "0000:03:00.2");
+        let first = keep_rows(&BTreeMap::new(), facts.nics().0);
+        let again = keep_rows(&first, facts.nics().0);
+        assert!(first.values().zip(again.values()).all(|(one, other)| Arc::ptr_eq(one, other)));
+        let mut changed = facts.nics().0;
+        changed.values_mut().for_each(|nic| nic.driver = None);
+        let changed = keep_rows(&first, changed);
+        assert!(first.values().zip(changed.values()).all(|(one, other)| !Arc::ptr_eq(one, other)));
+    }
+}
