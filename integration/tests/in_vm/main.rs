@@ -6,4 +6,5 @@ mod links;
 mod macvtaps;
 mod nics;
 mod openvswitch;
+mod sysfs;
 mod vf_settings;
