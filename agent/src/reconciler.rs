@@ -36,6 +36,7 @@ use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Backend, Outcome, Party};
 use crate::metrics;
 use crate::model::{Desired, FlowState, LinkState, Observed, OvsState, SwitchStates, View, Vif, VifId};
+use crate::offload::{Expectations, Proofs};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
 use crate::plan::{
     self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, OPENFLOW, OVSDB, Plan, Settings, plan,
@@ -88,6 +89,8 @@ pub struct Control {
     pub enforce: bool,
     /// How often to read and compare everything anew without a cause.
     pub resync: Option<Duration>,
+    /// How often the datapath is looked at for flows that are to be in hardware; never where it is `None`.
+    pub look_every: Option<Duration>,
 }
 
 /// Everything the reconciler is joined to.
@@ -106,6 +109,10 @@ pub struct Joints<S, L, O, F> {
     pub commands: mpsc::Receiver<Command>,
     /// Where the status goes.
     pub status: watch::Sender<Arc<HostStatus>>,
+    /// Where those VIFs go that are ready and whose flows are to be in hardware.
+    pub expected: watch::Sender<Arc<Expectations>>,
+    /// What was seen of their flows.
+    pub proofs: watch::Receiver<Arc<Proofs>>,
     /// Wakes the reconciler when what `sessions` tells has changed.
     pub sessions_changed: watch::Receiver<()>,
     /// How the sessions with the peers are.
@@ -131,6 +138,7 @@ struct Reconciler<S> {
     ovs: Worker<OvsOp>,
     flows: Worker<FlowOp>,
     control: watch::Receiver<Control>,
+    proofs: watch::Receiver<Arc<Proofs>>,
     sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
     teller: Teller,
     orders: OrderBook,
@@ -175,6 +183,7 @@ where
 {
     let Joints { source, links, ovs, flows, control, mut commands, status, sessions, state_dir, watchdog, .. } = joints;
     let (mut sessions_changed, may_write) = (joints.sessions_changed, joints.may_write);
+    let (expected, proofs) = (joints.expected, joints.proofs);
     let (reports, mut reported) = mpsc::channel(3);
     let mut reconciler = Reconciler {
         intake: source.observe(),
@@ -187,8 +196,9 @@ where
         ovs: Worker::spawn(ovs, reports.clone()),
         flows: Worker::spawn(flows, reports),
         control,
+        proofs,
         sessions,
-        teller: Teller::new(status),
+        teller: Teller::new(status, expected),
         orders: OrderBook::open(state_dir).await?,
         holds: Holds::default(),
         quarrels: Quarrels::default(),
@@ -222,6 +232,7 @@ where
             changed = reconciler.ovs_view.changed() => if changed.is_err() { break },
             changed = reconciler.flows_view.changed() => if changed.is_err() { break },
             changed = reconciler.control.changed() => if changed.is_err() { break },
+            changed = reconciler.proofs.changed() => if changed.is_err() { break },
             changed = sessions_changed.changed() => if changed.is_err() { break },
             Some(report) = reported.recv() => reconciler.learn(report),
             Some(command) = commands.recv() => reconciler.obey(command).await,
@@ -358,6 +369,7 @@ impl<S: Source> Reconciler<S> {
             holds: &self.holds,
             orders: self.orders.orders(),
             enforce: control.enforce,
+            proofs: Arc::clone(&self.proofs.borrow_and_update()),
             sessions: (self.sessions)(),
         };
         self.teller.tell(&scene, now, SystemTime::now());
