@@ -248,7 +248,7 @@ impl Line {
 }
 
 impl Outcome {
-    fn refusal(self, request: &[u8]) -> Extack {
+    pub(crate) fn refusal(self, request: &[u8]) -> Extack {
         let Outcome { errno, text, offset, missing } = self;
         let attribute = offset.map(|offset| RefusedAttribute { offset, kind: attribute_at(request, offset) });
         Extack { errno, text, attribute, missing }

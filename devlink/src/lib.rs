@@ -33,7 +33,7 @@ pub use event::Event;
 pub use features::{Ethtool, Features, HW_TC_OFFLOAD, LinkRef};
 pub use function::{FunctionAddress, FunctionNumber, FunctionPart, InvalidFunctionAddress, WrongPart};
 pub use health::{Reporter, ReporterState};
-pub use link_request::{LinkError, LinkSocket, Peer, Refusal};
+pub use link_request::{LinkError, LinkSocket, Peer};
 pub use monitor::{Monitor, MonitorConfig};
 pub use pci::{InvalidPciAddress, PciAddress};
 pub use port::{

@@ -112,7 +112,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 impl<'a> Payload<'a> {
-    fn read(kind: u16, flags: u16, body: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(kind: u16, flags: u16, body: &'a [u8]) -> Result<Self, Malformed> {
         Ok(match kind {
             NOOP => Payload::Noop,
             OVERRUN => Payload::Overrun,
