@@ -192,8 +192,8 @@ pub enum VfError {
     /// The request as a whole came to nothing.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// There are more VFs than the kernel can tell of: their descriptions share one attribute of at most 64 KiB, which about 300
-    /// VFs fill. Old kernels cut them off, newer ones refuse (`EMSGSIZE`).
+    /// There are more VFs than the kernel can tell of: their descriptions share one attribute of at most 64 KiB, which 330 VFs fill.
+    /// Linux 6.1 cuts them off; a kernel that checks refuses (`EMSGSIZE`).
     #[error("the kernel cannot tell of so many VFs in one message")]
     TooMany,
     /// The physical function has no such VF.
