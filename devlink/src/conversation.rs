@@ -323,6 +323,23 @@ mod tests {
         assert!(error.to_string().starts_with("cannot try: "), "{error}");
     }
 
+    /// A message that looks like the kernel's answer to the next request, and is not from the kernel.
+    #[test]
+    fn others_are_not_heard() {
+        let mut line = Line::open().unwrap();
+        let mut address = SocketAddr::new(0, 0);
+        line.socket.get_address(&mut address).unwrap();
+        let refused =
+            [&36u32.to_ne_bytes()[..], &[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &(-1i32).to_ne_bytes(), &[0; 16]];
+        let mut other = Socket::new(NETLINK_GENERIC).unwrap();
+        other.bind_auto().unwrap();
+        // Who may not administer the network cannot even send it.
+        if let Err(error) = other.send_to(&refused.concat(), &address, 0) {
+            assert_eq!(error.raw_os_error(), Some(Errno::EPERM as i32));
+        }
+        assert!(line.family("nlctrl").is_ok());
+    }
+
     proptest! {
         #[test]
         fn any_octets_are_read(octets: Vec<u8>) {
