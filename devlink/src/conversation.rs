@@ -113,11 +113,10 @@ impl Conversation {
     /// has begun is carried out to its end, one that has not is not made.
     pub(crate) async fn ask(&self, words: String, request: Request) -> Result<Vec<Reply>, Error> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Failure::Lost;
-        let asked = self.asks.send(Ask { request, answer }).map_err(|_| gone());
-        let answer = match asked {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(gone())),
-            Err(gone) => Err(gone),
+        // The thread ends with its last asker. Should it end before, nobody knows what it has done.
+        let answer = match self.asks.send(Ask { request, answer }) {
+            Ok(()) => answered.await.unwrap_or(Err(Failure::Lost)),
+            Err(_) => Err(Failure::Lost),
         };
         answer.map_err(|failure| failure.on(words))
     }

@@ -22,7 +22,7 @@ pub struct Devlink {
     conversation: Conversation,
 }
 
-/// Reads what is there of a request's attributes, and those that say what it is about.
+/// Attributes that say what a request is about.
 fn about(fill: impl FnOnce(&mut Writer)) -> Writer {
     let mut writer = Writer::default();
     fill(&mut writer);
