@@ -17,7 +17,7 @@ use devlink::{Device, InlineMode};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use value::{DeviceMode, Endpoints, FileMode, Level, Listen, QosType, Resync};
+pub use value::{DeviceMode, Endpoints, FileMode, Level, Listen, LookEvery, QosType, Resync};
 
 use crate::model::AgentId;
 use crate::plan::{IdRange, MaxRemovals};
@@ -47,6 +47,8 @@ pub struct Config {
     pub macvtap: Macvtap,
     /// What of OpenFlow's and conntrack's numbers is vifd's on managed bridges.
     pub openflow: OpenFlow,
+    /// Flows in hardware.
+    pub offload: Offload,
     /// Bridges about which there is something to say.
     pub bridge: Vec<Bridge>,
     /// NICs about which there is something to say.
@@ -293,6 +295,14 @@ impl Default for OpenFlow {
     }
 }
 
+/// `[offload]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Offload {
+    /// How often the datapath is looked at for flows that are to be in hardware, while there are VIFs of which they are.
+    pub look_every: LookEvery,
+}
+
 /// `[[bridge]]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -474,6 +484,7 @@ impl Config {
             vhostuser,
             macvtap,
             openflow: _,
+            offload: _,
             bridge: _,
             nic: _,
             log,

@@ -16,6 +16,7 @@
 //! * [`reconciler`]: the task that joins them
 //! * [`status`], [`sessions`], [`metrics`], [`api`], [`cli`], [`doctor`], [`log`]: the faces
 //! * [`inspect`]: what people ask of switches
+//! * [`offload`]: proof that flows are in hardware
 //! * [`config`], [`run`]: the configuration, and the wiring of it all
 
 pub mod api;
@@ -28,6 +29,7 @@ pub mod inspect;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod offload;
 pub mod plan;
 mod privileges;
 pub mod reconciler;

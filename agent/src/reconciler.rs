@@ -37,6 +37,7 @@ use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Backend, Outcome, Party};
 use crate::metrics;
 use crate::model::{Desired, FlowState, LinkState, NicState, Observed, OvsState, SwitchStates, View, Vif, VifId};
+use crate::offload::{Expectations, Proofs};
 use crate::plan::pipeline::{NetworkKey, OwnerTag};
 use crate::plan::{
     self, BackendName, Clash, FlowsOf, Holds, Inputs, Intended, LINKS, Memo, NICS, OPENFLOW, OVSDB, Plan, Settings,
@@ -90,6 +91,8 @@ pub struct Control {
     pub enforce: bool,
     /// How often to read and compare everything anew without a cause.
     pub resync: Option<Duration>,
+    /// How often the datapath is looked at for flows that are to be in hardware; never where it is `None`.
+    pub look_every: Option<Duration>,
 }
 
 /// Everything the reconciler is joined to.
@@ -110,6 +113,10 @@ pub struct Joints<S, L, N, O, F> {
     pub commands: mpsc::Receiver<Command>,
     /// Where the status goes.
     pub status: watch::Sender<Arc<HostStatus>>,
+    /// Where those VIFs go that are ready and whose flows are to be in hardware.
+    pub expected: watch::Sender<Arc<Expectations>>,
+    /// What was seen of their flows.
+    pub proofs: watch::Receiver<Arc<Proofs>>,
     /// Wakes the reconciler when what `sessions` tells has changed.
     pub sessions_changed: watch::Receiver<()>,
     /// How the sessions with the peers are.
@@ -137,6 +144,7 @@ struct Reconciler<S> {
     ovs: Worker<OvsOp>,
     flows: Worker<FlowOp>,
     control: watch::Receiver<Control>,
+    proofs: watch::Receiver<Arc<Proofs>>,
     sessions: Box<dyn Fn() -> Vec<SessionStatus> + Send>,
     teller: Teller,
     orders: OrderBook,
@@ -187,6 +195,7 @@ where
         source, links, nics, ovs, flows, control, mut commands, status, sessions, state_dir, watchdog, ..
     } = joints;
     let (mut sessions_changed, may_write) = (joints.sessions_changed, joints.may_write);
+    let (expected, proofs) = (joints.expected, joints.proofs);
     let (reports, mut reported) = mpsc::channel(4);
     let mut reconciler = Reconciler {
         intake: source.observe(),
@@ -201,8 +210,9 @@ where
         ovs: Worker::spawn(ovs, reports.clone()),
         flows: Worker::spawn(flows, reports),
         control,
+        proofs,
         sessions,
-        teller: Teller::new(status),
+        teller: Teller::new(status, expected),
         orders: OrderBook::open(state_dir).await?,
         holds: Holds::default(),
         quarrels: Quarrels::default(),
@@ -237,6 +247,7 @@ where
             changed = reconciler.ovs_view.changed() => if changed.is_err() { break },
             changed = reconciler.flows_view.changed() => if changed.is_err() { break },
             changed = reconciler.control.changed() => if changed.is_err() { break },
+            changed = reconciler.proofs.changed() => if changed.is_err() { break },
             changed = sessions_changed.changed() => if changed.is_err() { break },
             Some(report) = reported.recv() => reconciler.learn(report),
             Some(command) = commands.recv() => reconciler.obey(command).await,
@@ -384,6 +395,7 @@ impl<S: Source> Reconciler<S> {
             holds: &self.holds,
             orders: self.orders.orders(),
             enforce: control.enforce,
+            proofs: Arc::clone(&self.proofs.borrow_and_update()),
             sessions: (self.sessions)(),
         };
         self.teller.tell(&scene, now, SystemTime::now());

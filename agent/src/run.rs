@@ -24,6 +24,7 @@ use crate::inspect::{Eyes, Inspector};
 use crate::log::{self, Volume};
 use crate::metrics;
 use crate::model::{AgentId, nursery};
+use crate::offload::Watch;
 use crate::plan::pipeline::OwnerTag;
 use crate::plan::{OWNER, Settings};
 use crate::reconciler::{self, Control, Joints};
@@ -115,6 +116,15 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
     let sessions_changed = peers.follow();
     let other_instance = ovs.other_instance(agent);
     let same_name = same_name(state, agent.clone(), &ovs);
+    let (expected, expectations) = watch::channel(Arc::default());
+    let (ovs_view, links_view) = (ovs.observe(), links.observe());
+    let looks = Watch {
+        expected: expectations,
+        ovs: ovs_view,
+        links: links_view,
+        control: controls.clone(),
+        rundir: config.rundir(),
+    };
     let joints = Joints {
         source,
         links,
@@ -124,6 +134,8 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         control: controls,
         commands,
         status,
+        expected,
+        proofs: looks.spawn(),
         sessions_changed,
         may_write: {
             let peers = peers.clone();
@@ -178,6 +190,7 @@ fn control(config: &Config) -> anyhow::Result<Control> {
         settings: config.settings()?,
         enforce: config.agent.mode == Mode::Enforce,
         resync: config.agent.resync.0,
+        look_every: config.offload.look_every.0,
     })
 }
 

@@ -225,6 +225,8 @@ pub enum ConditionKind {
     FlowsReady,
     /// The guest is connected to the vhost-user port.
     VhostConnected,
+    /// The flows by which its traffic passes are in hardware.
+    Offloaded,
 }
 
 /// Whether a condition holds.

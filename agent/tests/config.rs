@@ -213,10 +213,16 @@ fn an_unknown_owner_is_named() {
 #[case::two_bridges("[[bridge]]\nname = 'b'\n[[bridge]]\nname = 'b'\n", "bridge[1].name", 0, "earlier bridge")]
 #[case::nic("[[nic]]\ndevice = 'eth0'\n", "nic[0].device", 2, "not a devlink handle")]
 #[case::switchdev(
-    "[[nic]]\ndevice = 'pci/0000:03:00.0'\neswitch = 'switchdev'\n",
+    "[[nic]]\ndevice = 'pci/0000:03:00.0'\neswitch = 'legacy'\n",
     "nic[0].eswitch",
     3,
-    "\"switchdev\" is"
+    "neither \"keep\" nor \"switchdev\""
+)]
+#[case::inline_mode(
+    "[[nic]]\ndevice = 'pci/0000:03:00.0'\ninline_mode = 'all'\n",
+    "nic[0].inline_mode",
+    3,
+    "is none of"
 )]
 #[case::level("[log]\nlevel = 'loud'\n", "log.level", 2, "\"loud\" is neither")]
 #[case::format("[log]\nformat = 'xml'\n", "log.format", 2, "expected `text` or `json`")]

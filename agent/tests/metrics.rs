@@ -12,6 +12,7 @@ use vifd::backend::Outcome;
 use vifd::inspect::{BridgeCounts, BridgeFlows, Count, FlowMetrics, Traffic};
 use vifd::metrics;
 use vifd::model::VifId;
+use vifd::offload::OffloadCounts;
 use vifd::plan::Facts;
 use vifd::status::{HostStatus, Phase, VifStatus};
 
@@ -44,10 +45,14 @@ fn host() -> HostStatus {
         facts: Facts { bridge: bridge.map(str::to_owned), ..Facts::default() }.into(),
         since: SystemTime::now() - Duration::from_secs(5),
     };
+    let mut offloaded = vif(4, Phase::Working, Some("br-int"));
+    let counts = OffloadCounts { offloaded_flows: 7, software_flows: 2, offload_reason: None };
+    offloaded.facts = Facts { offload: Some(Box::new(counts)), ..Facts::default() }.into();
     let vifs = [
         vif(1, Phase::Ready, Some("br-int")),
         vif(2, Phase::Failed, None),
         vif(3, Phase::Ready, Some("odd\"na\\me\n")),
+        offloaded,
     ];
     HostStatus {
         vifs: vifs.into_iter().map(|vif| (vif.id, Arc::new(vif))).collect(),
@@ -115,6 +120,8 @@ fn promtool_finds_nothing_to_say() -> Result<()> {
         "vifd_holds{backend=\"ovsdb\"} 2",
         "vifd_holds{backend=\"links\"} 0",
         "vifd_foreign_conflicts 1",
+        "vifd_vif_flows{vif=\"00000000-0000-0000-0000-000000000004\",state=\"offloaded\"} 7",
+        "vifd_vif_flows{vif=\"00000000-0000-0000-0000-000000000004\",state=\"software\"} 2",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing:\n{text}");
     }

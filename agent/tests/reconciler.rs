@@ -107,11 +107,13 @@ impl Scene {
     ) -> Scene {
         let (links, nics, ovs, flows) = stage.backends(mute);
         let (intake, intakes) = watch::channel(Intake::default());
-        let (control, controls) = watch::channel(Control { settings: settings(), enforce, resync: None });
+        let (control, controls) =
+            watch::channel(Control { settings: settings(), enforce, resync: None, look_every: None });
         let (commands, orders) = mpsc::channel(4);
         let (publish, status) = watch::channel(Arc::new(HostStatus::default()));
         let (stop, stopped) = watch::channel(false);
         let (sessions_changed, changes) = watch::channel(());
+        let (nobody_looks, proofs) = watch::channel(Arc::default());
         let gone = Arc::default();
         let joints = Joints {
             source: Hand { intake: intakes, gone: Arc::clone(&gone) },
@@ -122,6 +124,8 @@ impl Scene {
             control: controls,
             commands: orders,
             status: publish,
+            expected: watch::channel(Arc::default()).0,
+            proofs,
             sessions_changed: changes,
             sessions: Box::new(Vec::new),
             may_write: Box::new(|| true),
@@ -129,8 +133,8 @@ impl Scene {
             watchdog: None,
         };
         tokio::spawn(async move {
-            // The sender has to live as long as the reconciler does.
-            let _kept = sessions_changed;
+            // Senders have to live as long as the reconciler does.
+            let _kept = (sessions_changed, nobody_looks);
             reconciler::run(joints, stopped).await.unwrap();
         });
         let scene = Scene { stage, intake, control, commands, status, stop, gone, state };

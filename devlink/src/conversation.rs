@@ -48,8 +48,9 @@ pub(crate) struct Request {
 pub(crate) struct Reply(Vec<u8>);
 
 impl Reply {
-    pub(crate) fn attributes(&self) -> Attributes<'_> {
-        Attributes::new(&self.0)
+    /// Its attributes.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -112,11 +113,10 @@ impl Conversation {
     /// has begun is carried out to its end, one that has not is not made.
     pub(crate) async fn ask(&self, words: String, request: Request) -> Result<Vec<Reply>, Error> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Failure::Lost;
-        let asked = self.asks.send(Ask { request, answer }).map_err(|_| gone());
-        let answer = match asked {
-            Ok(()) => answered.await.unwrap_or_else(|_| Err(gone())),
-            Err(gone) => Err(gone),
+        // The thread ends with its last asker. Should it end before, nobody knows what it has done.
+        let answer = match self.asks.send(Ask { request, answer }) {
+            Ok(()) => answered.await.unwrap_or(Err(Failure::Lost)),
+            Err(_) => Err(Failure::Lost),
         };
         answer.map_err(|failure| failure.on(words))
     }
@@ -175,7 +175,7 @@ impl Line {
             failure => failure.on(words()),
         })?;
         let missing = Malformed::Missing { kind: ctrl::ATTR_FAMILY_ID };
-        let read = replies.first().map_or(Err(missing), |reply| Family::decode(reply.attributes()));
+        let read = replies.first().map_or(Err(missing), |reply| Family::decode(Attributes::new(reply.octets())));
         read.map_err(|source| Error::Malformed { request: words(), source })
     }
 
@@ -247,7 +247,7 @@ impl Line {
 }
 
 impl Outcome {
-    fn refusal(self, request: &[u8]) -> Extack {
+    pub(crate) fn refusal(self, request: &[u8]) -> Extack {
         let Outcome { errno, text, offset, missing } = self;
         let attribute = offset.map(|offset| RefusedAttribute { offset, kind: attribute_at(request, offset) });
         Extack { errno, text, attribute, missing }
@@ -268,5 +268,81 @@ impl Family {
             }
         }
         Ok(Family { id, groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_family_with_its_groups() {
+        #[rustfmt::skip]
+        let octets = [
+            &[12, 0, 2, 0][..], b"devlink\0", // CTRL_ATTR_FAMILY_NAME
+            &[6, 0, 1, 0, 21, 0, 0, 0], // CTRL_ATTR_FAMILY_ID; padding
+            &[8, 0, 3, 0, 1, 0, 0, 0], // CTRL_ATTR_VERSION
+            &[28, 0, 7, 0], // CTRL_ATTR_MCAST_GROUPS
+            &[24, 0, 1, 0], // the first
+            &[8, 0, 2, 0, 5, 0, 0, 0], // CTRL_ATTR_MCAST_GRP_ID
+            &[11, 0, 1, 0], b"config\0", &[0], // CTRL_ATTR_MCAST_GRP_NAME; padding
+        ]
+        .concat();
+        let family = Family { id: 21, groups: vec![("config".to_owned(), 5)] };
+        assert_eq!(Family::decode(Attributes::new(&octets)), Ok(family));
+        let nameless = Attributes::new(&octets[..12]);
+        assert_eq!(Family::decode(nameless), Err(Malformed::Missing { kind: ctrl::ATTR_FAMILY_ID }));
+    }
+
+    /// Every kernel has generic netlink, and none has this family.
+    #[test]
+    fn a_family_that_is_not_there() {
+        let error = Conversation::open("no such family").unwrap_err();
+        assert!(matches!(error, Error::NoFamily { family: "no such family" }), "{error:?}");
+        assert_eq!(error.to_string(), "this kernel has no generic netlink family \"no such family\"");
+        assert!(Line::open().unwrap().family("nlctrl").is_ok_and(|family| family.id == ctrl::FAMILY));
+    }
+
+    /// The family of families answers a dump: lists of several datagrams, and the next request after one.
+    #[tokio::test]
+    async fn lists_and_single_answers() {
+        let conversation = Conversation::open("nlctrl").unwrap();
+        let list = Request { command: ctrl::GETFAMILY, dump: true, ..Request::default() };
+        let families = conversation.ask("list".to_owned(), list).await.unwrap();
+        let ids: Vec<u16> =
+            families.iter().map(|reply| Family::decode(Attributes::new(reply.octets())).unwrap().id).collect();
+        assert!(ids.contains(&ctrl::FAMILY), "{ids:?}");
+        let mut one = Request { command: ctrl::GETFAMILY, ..Request::default() };
+        one.attributes.text(ctrl::ATTR_FAMILY_NAME, "nlctrl");
+        assert_eq!(conversation.ask("ask".to_owned(), one).await.unwrap().len(), 1);
+        let unknown = Request { command: 200, ..Request::default() };
+        let error = conversation.ask("try".to_owned(), unknown).await.unwrap_err();
+        assert!(error.is_unsupported(), "{error}");
+        assert!(error.to_string().starts_with("cannot try: "), "{error}");
+    }
+
+    /// A message that looks like the kernel's answer to the next request, and is not from the kernel.
+    #[test]
+    fn others_are_not_heard() {
+        let mut line = Line::open().unwrap();
+        let mut address = SocketAddr::new(0, 0);
+        line.socket.get_address(&mut address).unwrap();
+        let refused =
+            [&36u32.to_ne_bytes()[..], &[2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], &(-1i32).to_ne_bytes(), &[0; 16]];
+        let mut other = Socket::new(NETLINK_GENERIC).unwrap();
+        other.bind_auto().unwrap();
+        // Who may not administer the network cannot even send it.
+        if let Err(error) = other.send_to(&refused.concat(), &address, 0) {
+            assert_eq!(error.raw_os_error(), Some(Errno::EPERM as i32));
+        }
+        assert!(line.family("nlctrl").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read(octets: Vec<u8>) {
+            let _ = Family::decode(Attributes::new(&octets));
+        }
     }
 }

@@ -110,8 +110,10 @@ impl ReloadAction {
     }
 
     /// Those that were carried out, by `DEVLINK_ATTR_RELOAD_ACTIONS_PERFORMED`.
-    pub(crate) fn performed(attributes: Attributes<'_>) -> Result<Vec<Self>, Malformed> {
-        let Some(performed) = attributes.find_kind(attr::RELOAD_ACTIONS_PERFORMED)? else { return Ok(Vec::new()) };
+    pub(crate) fn performed(attributes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let Some(performed) = Attributes::new(attributes).find_kind(attr::RELOAD_ACTIONS_PERFORMED)? else {
+            return Ok(Vec::new());
+        };
         let (value, selector) = performed.bitfield()?;
         let done = |action: &ReloadAction| value & selector & (1 << action.number()) != 0;
         Ok(Self::ALL.into_iter().filter(done).collect())
@@ -182,9 +184,13 @@ fn encode_reloads(writer: &mut Writer, count: u32) {
 }
 
 impl DeviceInfo {
-    pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+    /// Reads the attributes of `DEVLINK_CMD_INFO_GET`'s answer: what comes behind `struct genlmsghdr`.
+    ///
+    /// # Errors
+    /// Where a length is wrong, or a version lacks its name or its value. What is unknown is passed over.
+    pub fn decode(attributes: &[u8]) -> Result<Self, Malformed> {
         let mut info = DeviceInfo::default();
-        for attribute in attributes {
+        for attribute in Attributes::new(attributes) {
             let attribute = attribute?;
             match attribute.kind {
                 attr::INFO_DRIVER_NAME => info.driver = Some(attribute.text()),
@@ -204,5 +210,95 @@ impl Version {
     fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
         let text = |kind| Ok::<_, Malformed>(attributes.need(kind)?.text());
         Ok(Version { name: text(attr::INFO_VERSION_NAME)?, value: text(attr::INFO_VERSION_VALUE)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wrong_handles_are_refused() {
+        for wrong in ["", "pci", "/0000:03:00.0", "pci/", "pci/a/1", "pci/a b", "pci/a\0", "p\nci/a"] {
+            assert!(wrong.parse::<Device>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn versions_of_a_driver() {
+        #[rustfmt::skip]
+        let octets = [
+            &[9, 0, 98, 0][..], b"mlx5\0", &[0; 3], // DEVLINK_ATTR_INFO_DRIVER_NAME; padding
+            &[6, 0, 99, 0], b"7\0", &[0; 2], // DEVLINK_ATTR_INFO_SERIAL_NUMBER; padding
+            &[6, 0, 146, 0], b"8\0", &[0; 2], // DEVLINK_ATTR_INFO_BOARD_SERIAL_NUMBER; padding
+            &[20, 0, 100, 0], // DEVLINK_ATTR_INFO_VERSION_FIXED, a nest without its flag
+            &[7, 0, 103, 0], b"id\0", &[0], // DEVLINK_ATTR_INFO_VERSION_NAME; padding
+            &[6, 0, 104, 0], b"A\0", &[0; 2], // DEVLINK_ATTR_INFO_VERSION_VALUE; padding
+            &[20, 0, 101, 0x80], // DEVLINK_ATTR_INFO_VERSION_RUNNING
+            &[7, 0, 103, 0], b"fw\0", &[0],
+            &[6, 0, 104, 0], b"1\0", &[0; 2],
+            &[20, 0, 102, 0x80], // DEVLINK_ATTR_INFO_VERSION_STORED
+            &[7, 0, 103, 0], b"fw\0", &[0],
+            &[6, 0, 104, 0], b"2\0", &[0; 2],
+        ]
+        .concat();
+        let version = |name: &str, value: &str| vec![Version { name: name.to_owned(), value: value.to_owned() }];
+        let expected = DeviceInfo {
+            driver: Some("mlx5".to_owned()),
+            serial_number: Some("7".to_owned()),
+            board_serial_number: Some("8".to_owned()),
+            fixed: version("id", "A"),
+            running: version("fw", "1"),
+            stored: version("fw", "2"),
+        };
+        assert_eq!(DeviceInfo::decode(&octets), Ok(expected));
+        let nameless = [12, 0, 100, 0, 8, 0, 104, 0, 1, 0, 0, 0];
+        assert_eq!(DeviceInfo::decode(&nameless), Err(Malformed::Missing { kind: attr::INFO_VERSION_NAME }));
+    }
+
+    #[test]
+    fn reloads_are_counted() {
+        #[rustfmt::skip]
+        let octets = [
+            &[6, 0, 1, 0, b'b', 0, 0, 0][..], // DEVLINK_ATTR_BUS_NAME
+            &[6, 0, 2, 0, b'd', 0, 0, 0], // DEVLINK_ATTR_DEV_NAME
+            &[5, 0, 136, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RELOAD_FAILED; padding
+            &[80, 0, 156, 0x80], // DEVLINK_ATTR_DEV_STATS
+            &[60, 0, 157, 0x80], // DEVLINK_ATTR_RELOAD_STATS
+            &[56, 0, 162, 0x80], // DEVLINK_ATTR_RELOAD_ACTION_INFO
+            &[5, 0, 153, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RELOAD_ACTION: driver_reinit; padding
+            &[44, 0, 163, 0x80], // DEVLINK_ATTR_RELOAD_ACTION_STATS
+            &[20, 0, 158, 0x80], // DEVLINK_ATTR_RELOAD_STATS_ENTRY
+            &[5, 0, 159, 0, 0, 0, 0, 0], // DEVLINK_ATTR_RELOAD_STATS_LIMIT: none; padding
+            &[8, 0, 160, 0, 3, 0, 0, 0], // DEVLINK_ATTR_RELOAD_STATS_VALUE
+            &[20, 0, 158, 0x80], // DEVLINK_ATTR_RELOAD_STATS_ENTRY
+            &[5, 0, 159, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RELOAD_STATS_LIMIT: no_reset; padding
+            &[8, 0, 160, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RELOAD_STATS_VALUE
+            &[16, 0, 161, 0x80], // DEVLINK_ATTR_REMOTE_RELOAD_STATS
+            &[12, 0, 162, 0x80], // DEVLINK_ATTR_RELOAD_ACTION_INFO
+            &[5, 0, 153, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RELOAD_ACTION: driver_reinit; padding
+        ]
+        .concat();
+        let device = Device { bus: "b".to_owned(), dev: "d".to_owned() };
+        let status = DeviceStatus { device, reload_failed: true, reloads: 4, remote_reloads: 0 };
+        assert_eq!(DeviceStatus::decode(Attributes::new(&octets)), Ok(status.clone()));
+        let performed = [12, 0, 154, 0, 6, 0, 0, 0, 2, 0, 0, 0]; // DEVLINK_ATTR_RELOAD_ACTIONS_PERFORMED: value, selector
+        assert_eq!(ReloadAction::performed(&performed), Ok(vec![ReloadAction::DriverReinit]));
+        assert_eq!(ReloadAction::performed(&[]), Ok(Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn handles_round_trip(bus in "[a-z]{1,8}", dev in "[!-.0-~]{1,20}") {
+            let device = Device { bus, dev };
+            prop_assert_eq!(device.to_string().parse(), Ok(device));
+        }
+
+        #[test]
+        fn any_octets_are_read(octets: Vec<u8>) {
+            let _ = DeviceInfo::decode(&octets);
+            let _ = ReloadAction::performed(&octets);
+        }
     }
 }

@@ -155,9 +155,13 @@ impl InlineMode {
 }
 
 impl Eswitch {
-    pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+    /// Reads the attributes of `DEVLINK_CMD_ESWITCH_GET`'s answer: what comes behind `struct genlmsghdr`.
+    ///
+    /// # Errors
+    /// Where a length is wrong. What is unknown is passed over.
+    pub fn decode(attributes: &[u8]) -> Result<Self, Malformed> {
         let mut eswitch = Eswitch::default();
-        for attribute in attributes {
+        for attribute in Attributes::new(attributes) {
             let attribute = attribute?;
             match attribute.kind {
                 attr::ESWITCH_MODE => eswitch.mode = Some(EswitchMode::from_number(attribute.u16()?)),
@@ -196,5 +200,60 @@ impl fmt::Display for EswitchChange {
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
         f.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_change_has_what_is_to_be_changed_and_no_more() {
+        let all = EswitchChange {
+            mode: Some(EswitchMode::Switchdev),
+            inline_mode: Some(InlineMode::Transport),
+            encap: Some(true),
+        };
+        #[rustfmt::skip]
+        let octets = [
+            6, 0, 25, 0, // DEVLINK_ATTR_ESWITCH_MODE
+            1, 0, 0, 0, // DEVLINK_ESWITCH_MODE_SWITCHDEV; padding
+            5, 0, 26, 0, // DEVLINK_ATTR_ESWITCH_INLINE_MODE
+            3, 0, 0, 0, // DEVLINK_ESWITCH_INLINE_MODE_TRANSPORT; padding
+            5, 0, 62, 0, // DEVLINK_ATTR_ESWITCH_ENCAP_MODE
+            1, 0, 0, 0, // DEVLINK_ESWITCH_ENCAP_MODE_BASIC; padding
+        ];
+        let written = |change: EswitchChange| {
+            let mut writer = Writer::default();
+            change.encode(&mut writer);
+            writer.octets().to_vec()
+        };
+        assert_eq!(written(all), octets);
+        let read = Eswitch { mode: all.mode, inline_mode: all.inline_mode, encap: all.encap };
+        assert_eq!(Eswitch::decode(&octets), Ok(read));
+        assert_eq!(all.to_string(), "mode switchdev, inline mode transport, encapsulation on");
+        let nothing = EswitchChange::default();
+        for (change, octets) in [
+            (EswitchChange { mode: all.mode, ..nothing }, &octets[..8]),
+            (EswitchChange { inline_mode: all.inline_mode, ..nothing }, &octets[8..16]),
+            (EswitchChange { encap: all.encap, ..nothing }, &octets[16..]),
+        ] {
+            assert_eq!(written(change), octets);
+        }
+        assert_eq!((written(nothing), nothing.to_string()), (Vec::new(), "nothing".to_owned()));
+        assert_eq!(Eswitch::decode(&[5, 0, 25, 0, 1, 0, 0, 0]), Err(Malformed::Size { kind: 25, len: 1, expected: 2 }));
+    }
+
+    proptest! {
+        #[test]
+        fn every_mode_has_a_number_and_a_name(mode: u16, inline: u8) {
+            let (mode, number) = (EswitchMode::from_number(mode), mode);
+            prop_assert_eq!(mode.number(), number);
+            prop_assert_eq!(mode.to_string().parse().ok(), Some(mode).filter(|_| number < 3));
+            let (inline_mode, number) = (InlineMode::from_number(inline), inline);
+            prop_assert_eq!(inline_mode.number(), number);
+            prop_assert_eq!(inline_mode.to_string().parse().ok(), Some(inline_mode).filter(|_| number < 4));
+        }
     }
 }

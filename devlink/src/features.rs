@@ -89,7 +89,7 @@ impl Ethtool {
         let words = format!("look at the features of {link}");
         let replies = self.conversation.ask(words.clone(), request).await?;
         let Some(reply) = replies.first() else { return Err(Error::Lost { request: words }) };
-        Features::decode(reply.attributes()).map_err(|source| Error::Malformed { request: words, source })
+        Features::decode(reply.octets()).map_err(|source| Error::Malformed { request: words, source })
     }
 
     /// Turns a feature on or off, by its name, and answers what was changed with it: each feature that is another way now. It is
@@ -105,7 +105,7 @@ impl Ethtool {
         let words = format!("turn {name} of {link} {}", if on { "on" } else { "off" });
         let replies = self.conversation.ask(words.clone(), request).await?;
         // Without an answer, what is said below has to be looked at all the same.
-        let answer = replies.first().map_or(Ok(Answer::default()), |reply| Answer::decode(reply.attributes()));
+        let answer = replies.first().map_or(Ok(Answer::default()), |reply| Answer::decode(reply.octets()));
         let Answer { not_set, changed } = answer.map_err(|source| Error::Malformed { request: words, source })?;
         let as_asked = match replies.is_empty() {
             true => self.features(link).await?.active.contains(name) == on,
@@ -144,9 +144,9 @@ struct Answer {
 }
 
 impl Answer {
-    fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+    fn decode(attributes: &[u8]) -> Result<Self, Malformed> {
         let mut answer = Answer::default();
-        for attribute in attributes {
+        for attribute in Attributes::new(attributes) {
             let attribute = attribute?;
             match attribute.kind {
                 ethtool::WANTED => answer.not_set = bits(attribute.nested())?,
@@ -159,9 +159,13 @@ impl Answer {
 }
 
 impl Features {
-    fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
+    /// Reads the attributes of `ETHTOOL_MSG_FEATURES_GET_REPLY`: what comes behind `struct genlmsghdr`.
+    ///
+    /// # Errors
+    /// Where a length is wrong. What is unknown is passed over.
+    pub fn decode(attributes: &[u8]) -> Result<Self, Malformed> {
         let mut features = Features::default();
-        for attribute in attributes {
+        for attribute in Attributes::new(attributes) {
             let attribute = attribute?;
             let set = match attribute.kind {
                 ethtool::HW => &mut features.hw,
@@ -193,4 +197,115 @@ fn bits(bitset: Attributes<'_>) -> Result<BTreeMap<String, bool>, Malformed> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_request_names_one_feature() {
+        let mut writer = Writer::default();
+        LinkRef::Index(258).encode(&mut writer);
+        encode_wanted(&mut writer, "rx-all", true);
+        #[rustfmt::skip]
+        let octets = [
+            &[12, 0, 1, 0x80][..], // ETHTOOL_A_FEATURES_HEADER, nested
+            &[8, 0, 1, 0, 2, 1, 0, 0], // ETHTOOL_A_HEADER_DEV_INDEX
+            &[28, 0, 3, 0x80], // ETHTOOL_A_FEATURES_WANTED, nested
+            &[24, 0, 3, 0x80], // ETHTOOL_A_BITSET_BITS
+            &[20, 0, 1, 0x80], // ETHTOOL_A_BITSET_BITS_BIT
+            &[11, 0, 2, 0], b"rx-all\0", &[0], // ETHTOOL_A_BITSET_BIT_NAME; padding
+            &[4, 0, 3, 0], // ETHTOOL_A_BITSET_BIT_VALUE, a flag
+        ]
+        .concat();
+        assert_eq!(writer.octets(), octets);
+        let mut off = Writer::default();
+        LinkRef::Name("eth0".to_owned()).encode(&mut off);
+        encode_wanted(&mut off, "rx-all", false);
+        #[rustfmt::skip]
+        let octets = [
+            &[16, 0, 1, 0x80][..], // ETHTOOL_A_FEATURES_HEADER, nested
+            &[9, 0, 2, 0], b"eth0\0", &[0; 3], // ETHTOOL_A_HEADER_DEV_NAME; padding
+            &[24, 0, 3, 0x80, 20, 0, 3, 0x80, 16, 0, 1, 0x80], // the same nests
+            &[11, 0, 2, 0], b"rx-all\0", &[0], // ETHTOOL_A_BITSET_BIT_NAME; no value
+        ]
+        .concat();
+        assert_eq!(off.octets(), octets);
+    }
+
+    /// As Linux 6.1 answers: it was asked for loopback on, where that is fixed.
+    #[test]
+    fn an_answer_says_what_was_not_done() {
+        #[rustfmt::skip]
+        let octets = [
+            &[24, 0, 1, 0x80][..], // ETHTOOL_A_FEATURES_HEADER
+            &[8, 0, 1, 0, 2, 0, 0, 0], // ETHTOOL_A_HEADER_DEV_INDEX
+            &[9, 0, 2, 0], b"eth0\0", &[0; 3], // ETHTOOL_A_HEADER_DEV_NAME; padding
+            &[48, 0, 3, 0x80], // ETHTOOL_A_FEATURES_WANTED: what is not as it was asked for
+            &[8, 0, 2, 0, 64, 0, 0, 0], // ETHTOOL_A_BITSET_SIZE
+            &[36, 0, 3, 0x80], // ETHTOOL_A_BITSET_BITS
+            &[32, 0, 1, 0x80], // ETHTOOL_A_BITSET_BITS_BIT
+            &[8, 0, 1, 0, 42, 0, 0, 0], // ETHTOOL_A_BITSET_BIT_INDEX
+            &[13, 0, 2, 0], b"loopback\0", &[0; 3], // ETHTOOL_A_BITSET_BIT_NAME; padding
+            &[4, 0, 3, 0], // ETHTOOL_A_BITSET_BIT_VALUE: it was to be on
+            &[16, 0, 4, 0x80], // ETHTOOL_A_FEATURES_ACTIVE: what is another way now
+            &[8, 0, 2, 0, 64, 0, 0, 0], // ETHTOOL_A_BITSET_SIZE
+            &[4, 0, 3, 0x80], // ETHTOOL_A_BITSET_BITS: nothing
+        ]
+        .concat();
+        let answer = Answer::decode(&octets).unwrap();
+        assert_eq!(answer.not_set, BTreeMap::from([("loopback".to_owned(), true)]));
+        assert!(answer.changed.is_empty());
+    }
+
+    #[test]
+    fn bitsets_with_and_without_a_mask() {
+        let bit = |name: &str, on: bool| {
+            let mut writer = Writer::default();
+            writer.nested(ethtool::BITS_BIT, |writer| {
+                writer.text(ethtool::BIT_NAME, name);
+                if on {
+                    writer.bytes(ethtool::BIT_VALUE, &[]);
+                }
+            });
+            writer.octets().to_vec()
+        };
+        let mut writer = Writer::default();
+        writer.nested(ethtool::HW, |writer| {
+            writer.bytes(ethtool::BITSET_BITS, &[bit("a", true), bit("b", false), bit("c", false)].concat());
+        });
+        writer.nested(ethtool::WANTED, |writer| {
+            writer.bytes(ethtool::BITSET_NOMASK, &[]).bytes(ethtool::BITSET_BITS, &bit("a", false));
+        });
+        writer.nested(ethtool::ACTIVE, |writer| {
+            writer.bytes(ethtool::BITSET_NOMASK, &[]).bytes(ethtool::BITSET_BITS, &bit("b", false));
+        });
+        writer.nested(ethtool::NOCHANGE, |writer| {
+            writer.bytes(ethtool::BITSET_BITS, &bit("c", true));
+        });
+        let features = Features::decode(writer.octets()).unwrap();
+        let expected = Features {
+            known: set(&["a", "b", "c"]),
+            hw: set(&["a"]),
+            wanted: set(&["a"]),
+            active: set(&["b"]),
+            nochange: set(&["c"]),
+        };
+        assert_eq!(features, expected);
+        assert_eq!(["a", "b", "c", "d"].map(|name| features.is_fixed(name)), [false, true, true, true]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read(octets: Vec<u8>) {
+            let _ = Features::decode(&octets);
+            let _ = Answer::decode(&octets);
+        }
+    }
 }

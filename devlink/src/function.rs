@@ -53,7 +53,7 @@ pub enum FunctionPart {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not the address of a function: {wrong}")]
 pub struct InvalidFunctionAddress {
-    /// The whole text.
+    /// The text, or its first 80 characters.
     pub text: String,
     /// What is wrong in it.
     pub wrong: WrongPart,
@@ -77,6 +77,11 @@ pub enum WrongPart {
     /// The function.
     #[error("{0:?} is not a function: {1}")]
     Function(String, &'static str),
+}
+
+/// As much of a text as an error shows of it.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 /// Takes a decimal number from the front of `text`: its value and the rest. A number has one spelling: no sign, no
@@ -143,12 +148,12 @@ impl FromStr for FunctionAddress {
     type Err = InvalidFunctionAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |wrong| InvalidFunctionAddress { text: text.to_owned(), wrong };
+        let wrong = |wrong| InvalidFunctionAddress { text: shown(text), wrong };
         let Some((bus, rest)) = text.split_once('/') else {
             return text.parse().map(FunctionAddress::Pci).map_err(|_| wrong(WrongPart::Neither));
         };
         if !is_sysfs_name(bus) || bus.contains(':') {
-            return Err(wrong(WrongPart::Bus(bus.to_owned())));
+            return Err(wrong(WrongPart::Bus(shown(bus))));
         }
         // The name of a device may have colons of its own. What is behind the last of them begins like a function, or
         // there is no function: 0000:03:00.0 ends in 00.0.
@@ -160,8 +165,8 @@ impl FromStr for FunctionAddress {
             "pci" => dev.parse::<PciAddress>().ok().map(|address| address.to_string()),
             _ => is_sysfs_name(dev).then(|| dev.to_owned()),
         }
-        .ok_or_else(|| wrong(WrongPart::Dev(bus.to_owned(), dev.to_owned())))?;
-        let function = function.parse().map_err(|why| wrong(WrongPart::Function(function.to_owned(), why)))?;
+        .ok_or_else(|| wrong(WrongPart::Dev(shown(bus), shown(dev))))?;
+        let function = function.parse().map_err(|why| wrong(WrongPart::Function(shown(function), why)))?;
         Ok(FunctionAddress::Port { device: Device { bus: bus.to_owned(), dev }, function })
     }
 }

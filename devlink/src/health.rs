@@ -109,3 +109,46 @@ impl Reporter {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// netdevsim's, as Linux 6.1 writes it: the nest has no flag that says so.
+    #[test]
+    fn a_reporter_that_has_put_something_right() {
+        #[rustfmt::skip]
+        let octets = [
+            &[6, 0, 1, 0, b'b', 0, 0, 0][..], // DEVLINK_ATTR_BUS_NAME
+            &[6, 0, 2, 0, b'd', 0, 0, 0], // DEVLINK_ATTR_DEV_NAME
+            &[100, 0, 114, 0], // DEVLINK_ATTR_HEALTH_REPORTER
+            &[10, 0, 115, 0], b"dummy\0", &[0; 2], // DEVLINK_ATTR_HEALTH_REPORTER_NAME; padding
+            &[5, 0, 116, 0, 0, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_STATE: healthy; padding
+            &[12, 0, 117, 0, 2, 0, 0, 0, 0, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_ERR_COUNT
+            &[12, 0, 118, 0, 1, 0, 0, 0, 0, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_RECOVER_COUNT
+            &[12, 0, 120, 0, 0xf4, 1, 0, 0, 0, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_GRACEFUL_PERIOD: 500 ms
+            &[5, 0, 121, 0, 1, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_AUTO_RECOVER; padding
+            &[12, 0, 119, 0, 0x74, 0xbd, 0xfb, 0xff, 0, 0, 0, 0], // DEVLINK_ATTR_HEALTH_REPORTER_DUMP_TS
+            &[12, 0, 137, 0, 0xac, 0x55, 0x76, 0xdd, 0xe6, 0x9f, 0xea, 0x18], // …_DUMP_TS_NS
+            &[5, 0, 141, 0, 1, 0, 0, 0], // …_AUTO_DUMP
+        ]
+        .concat();
+        let reporter = Reporter {
+            device: Device { bus: "b".to_owned(), dev: "d".to_owned() },
+            port: None,
+            name: "dummy".to_owned(),
+            state: ReporterState::Healthy,
+            errors: 2,
+            recoveries: 1,
+            auto_recover: Some(true),
+            graceful_period: Some(500),
+        };
+        assert_eq!(Reporter::decode(Attributes::new(&octets)), Ok(reporter.clone()));
+        let of_a_port = Reporter { port: Some(1), state: ReporterState::Error, ..reporter };
+        let mut writer = Writer::default();
+        of_a_port.encode(&mut writer);
+        assert_eq!(Reporter::decode(Attributes::new(writer.octets())), Ok(of_a_port));
+        let bare = Attributes::new(&octets[..16]);
+        assert_eq!(Reporter::decode(bare), Err(Malformed::Missing { kind: attr::HEALTH_REPORTER }));
+    }
+}

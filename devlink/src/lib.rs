@@ -5,6 +5,9 @@
 //! is plain data: [`Device`], [`Port`], [`Eswitch`], [`Rate`], [`Reporter`]. A [`FunctionAddress`] names a function of a NIC, and
 //! [`Sysfs`] has what the kernel shows there of PCI functions and netdevs. With both, a [`Sought`] finds the netdev that represents
 //! a function.
+//!
+//! Over rtnetlink, by a [`LinkSocket`]: what a physical function is told about its VFs ([`vf`]), and what a switch is asked for a
+//! port ([`port_profile`]).
 
 mod conversation;
 mod device;
@@ -33,7 +36,7 @@ pub use event::Event;
 pub use features::{Ethtool, Features, HW_TC_OFFLOAD, LinkRef};
 pub use function::{FunctionAddress, FunctionNumber, FunctionPart, InvalidFunctionAddress, WrongPart};
 pub use health::{Reporter, ReporterState};
-pub use link_request::{LinkError, LinkSocket, Peer, Refusal};
+pub use link_request::{LinkError, LinkSocket, Peer};
 pub use monitor::{Monitor, MonitorConfig};
 pub use pci::{InvalidPciAddress, PciAddress};
 pub use port::{

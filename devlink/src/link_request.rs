@@ -7,25 +7,30 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
-use rtnetlink::packet_core::{Emitable, NLA_TYPE_MASK, NLM_F_REQUEST};
+use nix::errno::Errno;
+use rtnetlink::packet_core::{Emitable, NLM_F_REQUEST};
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
+use tokio::task::spawn_blocking;
+
+use crate::error::Extack;
+use crate::wire::Attributes;
+use crate::wire::messages::{Outcome, Payload};
 
 /// `struct nlmsghdr` and `struct ifinfomsg`, octets (`linux/netlink.h`, `linux/rtnetlink.h`).
 const NLMSGHDR: usize = 16;
 const IFINFOMSG: usize = 16;
 
 const NLMSG_ERROR: u16 = 2;
-/// The original request is not quoted behind its header; attributes follow (`linux/netlink.h`).
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
-const NLMSGERR_ATTR_MSG: u16 = 1;
-
-const ECONNREFUSED: i32 = 111;
+const NLMSG_DONE: u16 = 3;
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_SETLINK: u16 = 19;
 
 /// So long an answer is waited for. The kernel's is there when the request is sent; a daemon may be busy, or stopped.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -60,22 +65,6 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A request that was refused (`NLMSG_ERROR`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The error number, positive (`errno.h`).
-    pub errno: i32,
-    /// What the kernel or the driver says about it (`NLMSGERR_ATTR_MSG`). Most refusals of VF settings come without.
-    pub text: Option<String>,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
-        self.text.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
-    }
-}
-
 /// Why a request about a link came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -85,7 +74,7 @@ pub enum LinkError {
         /// By whom.
         peer: Peer,
         /// How.
-        refusal: Refusal,
+        refusal: Extack,
     },
     /// Nobody has this netlink port, in this network namespace.
     #[error("{0} is not there")]
@@ -103,11 +92,10 @@ pub enum LinkError {
 
 /// A socket for requests about links, in the network namespace of the thread that opened it.
 ///
-/// The kernel does what it is asked while the request is being sent, which for a VF's setting may take as long as the NIC's
-/// firmware takes, and holds its lock on all links meanwhile. Futures of this socket may be dropped at any time: an answer that
-/// nobody waited for is passed over later.
+/// Futures of this socket may be dropped at any time. A request that was begun is carried out all the same, and its answer is
+/// passed over later.
 pub struct LinkSocket {
-    socket: TokioSocket,
+    socket: Arc<TokioSocket>,
     /// Our own netlink port, which lldpad takes from the header of a request.
     port: u32,
     sequence: u32,
@@ -130,11 +118,6 @@ impl Message {
     pub(crate) fn attributes(&self) -> &[u8] {
         self.body.get(IFINFOMSG..).unwrap_or_default()
     }
-
-    /// The index of the link that it is about.
-    pub(crate) fn index(&self) -> Option<u32> {
-        self.body.get(4..8)?.first_chunk().map(|octets| u32::from_ne_bytes(*octets))
-    }
 }
 
 impl LinkSocket {
@@ -148,7 +131,7 @@ impl LinkSocket {
         // Refusals come with words, and without the request.
         socket.socket_ref().set_ext_ack(true)?;
         socket.socket_ref().set_cap_ack(true)?;
-        Ok(LinkSocket { socket, port: address.port_number(), sequence: 0, unasked: VecDeque::new() })
+        Ok(LinkSocket { socket: Arc::new(socket), port: address.port_number(), sequence: 0, unasked: VecDeque::new() })
     }
 
     /// Its netlink port.
@@ -167,24 +150,44 @@ impl LinkSocket {
         message: &LinkMessage,
     ) -> Result<Option<Message>, LinkError> {
         self.sequence = self.sequence.wrapping_add(1).max(1);
-        let request = request(kind, flags, self.sequence, self.port, message);
-        let to = SocketAddr::new(peer.port(), 0);
-        match poll_fn(|context| self.socket.poll_send_to(context, &request, &to)).await {
-            Err(error) if error.raw_os_error() == Some(ECONNREFUSED) => return Err(LinkError::NobodyThere(peer)),
-            sent => sent?,
-        };
+        let request: Arc<[u8]> = request(kind, flags, self.sequence, self.port, message).into();
+        self.send(peer, Arc::clone(&request)).await?;
         let answer = async {
             loop {
                 let (from, messages) = self.receive().await?;
                 for message in messages {
                     if from == peer.port() && message.sequence == self.sequence && answers(peer, kind, message.kind) {
-                        return answer(peer, message);
+                        return answer(peer, &request, message);
                     }
                     self.keep(from, message);
                 }
             }
         };
         tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(LinkError::NoAnswer(peer)))
+    }
+
+    /// Sends on a thread that may block: the kernel does what it is asked within the system call, which for a VF's setting takes as
+    /// long as the NIC's firmware does, and waits for whoever changes links at that time.
+    async fn send(&self, peer: Peer, request: Arc<[u8]>) -> Result<(), LinkError> {
+        let (socket, to) = (Arc::clone(&self.socket), SocketAddr::new(peer.port(), 0));
+        let sent = spawn_blocking(move || {
+            loop {
+                match socket.socket_ref().send_to(&request, &to, 0) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    sent => return sent,
+                }
+            }
+        });
+        // It does not panic, and ends otherwise with the runtime.
+        match sent.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+                Errno::ECONNREFUSED => LinkError::NobodyThere(peer),
+                // What lldpad has not taken yet is as much as it is given.
+                Errno::EAGAIN => LinkError::NoAnswer(peer),
+                _ => LinkError::Socket(error),
+            }),
+        }
     }
 
     /// The next message that lldpad sends by itself.
@@ -220,11 +223,6 @@ impl LinkSocket {
     }
 }
 
-pub(crate) const RTM_NEWLINK: u16 = 16;
-pub(crate) const RTM_GETLINK: u16 = 18;
-pub(crate) const RTM_SETLINK: u16 = 19;
-const NLMSG_DONE: u16 = 3;
-
 /// Whether a message of this kind can be the answer.
 fn answers(peer: Peer, request: u16, kind: u16) -> bool {
     match (request, peer) {
@@ -236,14 +234,15 @@ fn answers(peer: Peer, request: u16, kind: u16) -> bool {
     }
 }
 
-fn answer(peer: Peer, message: Message) -> Result<Option<Message>, LinkError> {
+/// What became of a request.
+fn answer(peer: Peer, request: &[u8], message: Message) -> Result<Option<Message>, LinkError> {
     if message.kind != NLMSG_ERROR {
         return Ok(Some(message));
     }
-    match refusal(&message) {
-        Some(None) => Ok(None),
-        Some(Some(refusal)) => Err(LinkError::Refused { peer, refusal }),
-        None => Err(LinkError::Malformed(peer, "an error without a number")),
+    match Payload::read(message.kind, message.flags, &message.body) {
+        Ok(Payload::Outcome(Outcome { errno: 0, .. })) => Ok(None),
+        Ok(Payload::Outcome(outcome)) => Err(LinkError::Refused { peer, refusal: outcome.refusal(request) }),
+        Ok(_) | Err(_) => Err(LinkError::Malformed(peer, "an error that cannot be read")),
     }
 }
 
@@ -281,47 +280,15 @@ fn messages(datagram: &[u8]) -> Vec<Message> {
     messages
 }
 
-/// What an `NLMSG_ERROR` says: `None` of one that is too short, `Some(None)` of an acknowledgement.
-fn refusal(message: &Message) -> Option<Option<Refusal>> {
-    let (code, rest) = message.body.split_first_chunk()?;
-    let code = i32::from_ne_bytes(*code);
-    if code == 0 {
-        return Some(None);
-    }
-    let text = (message.flags & NLM_F_ACK_TLVS != 0)
-        .then(|| {
-            // The request's header is quoted, and the whole request where it is not capped.
-            let quoted = rest.first_chunk().map(|length| u32::from_ne_bytes(*length) as usize)?;
-            let quoted = if message.flags & NLM_F_CAPPED != 0 { NLMSGHDR } else { quoted.next_multiple_of(4) };
-            let (_, said) = each(rest.get(quoted..)?).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)?;
-            let said = String::from_utf8_lossy(said).trim_end_matches('\0').to_owned();
-            Some(said).filter(|said| !said.is_empty())
-        })
-        .flatten();
-    Some(Some(Refusal { errno: code.saturating_neg(), text }))
-}
-
-/// Attributes by type and value, as far as they are whole.
+/// Attributes by type and value, as far as they are whole: what is told of VFs may be cut off (`vf/codec.rs`).
 pub(crate) fn each(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = attributes;
-    std::iter::from_fn(move || {
-        let ([l0, l1, k0, k1], _) = rest.split_first_chunk()?;
-        let length = usize::from(u16::from_ne_bytes([*l0, *l1]));
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([*k0, *k1]) & NLA_TYPE_MASK, value))
-    })
+    Attributes::new(attributes).map_while(Result::ok).map(|attribute| (attribute.kind, attribute.bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    /// An `NLMSG_ERROR` of the kernel with these flags.
-    fn error(flags: u16, body: &[&[u8]]) -> Message {
-        Message { kind: NLMSG_ERROR, flags, sequence: 1, body: body.concat() }
-    }
 
     #[test]
     fn a_request_is_the_header_and_the_link() {
@@ -341,29 +308,34 @@ mod tests {
         ];
         assert_eq!(octets, expected.concat());
         let [message] = &messages(&octets)[..] else { panic!("{octets:?}") };
-        assert_eq!((message.kind, message.sequence, message.index()), (RTM_GETLINK, 5, Some(7)));
+        assert_eq!((message.kind, message.sequence), (RTM_GETLINK, 5));
         assert!(message.attributes().is_empty());
     }
 
     #[test]
-    fn a_refusal_has_a_number_and_the_words_that_came_with_it() {
-        assert_eq!(refusal(&error(0, &[&0i32.to_ne_bytes(), &[0; 16]])), Some(None));
-        let bare = Refusal { errno: 95, text: None };
-        assert_eq!(refusal(&error(0, &[&(-95i32).to_ne_bytes(), &[0; 16]])), Some(Some(bare)));
-        // The attribute NLMSGERR_ATTR_MSG: its length, its type, its text with the final zero, padded to four octets.
-        let words: &[&[u8]] = &[&9u16.to_ne_bytes(), &1u16.to_ne_bytes(), b"busy\0\0\0\0"];
-        let words = words.concat();
-        let busy = Refusal { errno: 16, text: Some("busy".into()) };
+    fn an_answer_is_a_message_an_acknowledgement_or_a_refusal_with_words() {
+        let error = |flags, body: &[&[u8]]| {
+            answer(Peer::Kernel, &[], Message { kind: NLMSG_ERROR, flags, sequence: 1, body: body.concat() })
+        };
+        // The header of the request, of which only this much is quoted.
         let header: &[&[u8]] = &[&20u32.to_ne_bytes(), &[0; 12]];
         let header = header.concat();
-        let number = (-16i32).to_ne_bytes();
-        let capped = error(NLM_F_CAPPED | NLM_F_ACK_TLVS, &[&number, &header, &words]);
-        assert_eq!(refusal(&capped), Some(Some(busy.clone())));
-        // The request that is quoted whole has four octets behind its header.
-        let quoted = error(NLM_F_ACK_TLVS, &[&number, &header, &[0xff; 4], &words]);
-        assert_eq!(refusal(&quoted), Some(Some(busy.clone())));
-        assert_eq!(busy.to_string(), "Device or resource busy (os error 16): busy");
-        assert_eq!(refusal(&error(0, &[&[1, 2]])), None);
+        assert!(matches!(error(0, &[&0i32.to_ne_bytes(), &header]), Ok(None)));
+        let words: &[&[u8]] = &[
+            &9u16.to_ne_bytes(), // nla_len
+            &1u16.to_ne_bytes(), // nla_type: NLMSGERR_ATTR_MSG
+            b"busy\0\0\0\0",     // with the final zero, padded to four octets
+        ];
+        // NLM_F_CAPPED | NLM_F_ACK_TLVS
+        match error(0x300, &[&(-16i32).to_ne_bytes(), &header, &words.concat()]) {
+            Err(LinkError::Refused { peer: Peer::Kernel, refusal }) => {
+                assert_eq!((refusal.errno, refusal.text.as_deref()), (16, Some("busy")));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(error(0, &[&[1, 2]]), Err(LinkError::Malformed(..))));
+        let link = Message { kind: RTM_NEWLINK, flags: 0, sequence: 1, body: Vec::new() };
+        assert_eq!(answer(Peer::Kernel, &[], link.clone()).unwrap(), Some(link));
     }
 
     proptest! {
@@ -371,14 +343,14 @@ mod tests {
         fn no_datagram_is_too_much(datagram in prop::collection::vec(any::<u8>(), 0..200), length in 0u32..200) {
             for mut datagram in [datagram.clone(), [&length.to_ne_bytes()[..], &datagram].concat()] {
                 for message in messages(&datagram) {
-                    let _ = (refusal(&message), message.attributes(), message.index());
+                    let _ = (message.attributes(), answer(Peer::Kernel, &datagram, message.clone()));
                 }
                 // As an error with attributes.
                 if let Some(header) = datagram.get_mut(4..8) {
                     header.copy_from_slice(&[2, 0, 0, 2]);
                 }
                 for message in messages(&datagram) {
-                    let _ = refusal(&message);
+                    let _ = answer(Peer::Kernel, &datagram, message);
                 }
             }
         }

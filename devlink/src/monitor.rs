@@ -41,10 +41,13 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens from now on, in the network namespace of the calling thread, which has to be one of a Tokio runtime.
+    /// Listens from now on, in the network namespace of the calling thread.
     ///
     /// # Errors
     /// When there is no socket to be had, or the kernel has no devlink ([`Error::NoFamily`]).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn open(config: MonitorConfig) -> Result<Self, Error> {
         let socket_error = |source| Error::Socket { request: WORDS.to_owned(), source };
         let family = Line::open().map_err(socket_error)?.family("devlink")?;

@@ -98,7 +98,7 @@ impl RateHandle {
 }
 
 impl Rate {
-    /// `None` when it is of a kind that this library does not know.
+    /// `None` when it is of no kind that this library knows.
     pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Option<Self>, Malformed> {
         let device = Device::decode(attributes)?;
         let (mut kind, mut port, mut name) = (None, None, None);
@@ -115,12 +115,12 @@ impl Rate {
                 _ => {}
             }
         }
-        let of = match kind.ok_or(Malformed::Missing { kind: attr::RATE_TYPE })? {
-            LEAF => {
+        let of = match kind {
+            Some(LEAF) => {
                 let index = port.ok_or(Malformed::Missing { kind: attr::PORT_INDEX })?;
                 RateHandle::Leaf(PortHandle { device, index })
             }
-            NODE => {
+            Some(NODE) => {
                 let name = name.ok_or(Malformed::Missing { kind: attr::RATE_NODE_NAME })?;
                 RateHandle::Node { device, name }
             }
@@ -153,5 +153,79 @@ impl RateChange {
             Some(NewParent::Node(name)) => _ = writer.text(attr::RATE_PARENT_NODE_NAME, name),
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> Device {
+        Device { bus: "b".to_owned(), dev: "d".to_owned() }
+    }
+
+    /// `b/d`.
+    const DEVICE: &[u8] = &[6, 0, 1, 0, b'b', 0, 0, 0, 6, 0, 2, 0, b'd', 0, 0, 0];
+
+    fn written(fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut writer = Writer::default();
+        fill(&mut writer);
+        writer.octets().to_vec()
+    }
+
+    #[test]
+    fn leaves_and_nodes_both_ways() {
+        #[rustfmt::skip]
+        let leaf = [
+            DEVICE,
+            &[8, 0, 3, 0, 128, 0, 0, 0], // DEVLINK_ATTR_PORT_INDEX
+            &[6, 0, 165, 0, 0, 0, 0, 0], // DEVLINK_ATTR_RATE_TYPE: DEVLINK_RATE_TYPE_LEAF; padding
+            &[12, 0, 166, 0, 0xd0, 0x12, 0x13, 0, 0, 0, 0, 0], // DEVLINK_ATTR_RATE_TX_SHARE: 1,250,000 octets/s
+            &[12, 0, 167, 0, 0, 0, 0, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RATE_TX_MAX: 2^32 octets/s
+            &[9, 0, 169, 0], b"gold\0", &[0; 3], // DEVLINK_ATTR_RATE_PARENT_NODE_NAME; padding
+        ]
+        .concat();
+        let of = RateHandle::Leaf(PortHandle { device: device(), index: 128 });
+        let rate = Rate { of, tx_share: 1_250_000, tx_max: 1 << 32, parent: Some("gold".to_owned()) };
+        assert_eq!(Rate::decode(Attributes::new(&leaf)), Ok(Some(rate.clone())));
+        assert_eq!(written(|writer| rate.encode(writer)), leaf);
+        assert_eq!(rate.of.to_string(), "b/d/128");
+
+        #[rustfmt::skip]
+        let node = [
+            DEVICE,
+            &[9, 0, 168, 0], b"gold\0", &[0; 3], // DEVLINK_ATTR_RATE_NODE_NAME; padding
+            &[6, 0, 165, 0, 1, 0, 0, 0], // DEVLINK_ATTR_RATE_TYPE: DEVLINK_RATE_TYPE_NODE; padding
+            &[12, 0, 166, 0, 0, 0, 0, 0, 0, 0, 0, 0], // DEVLINK_ATTR_RATE_TX_SHARE: none
+            &[12, 0, 167, 0, 64, 0, 0, 0, 0, 0, 0, 0], // DEVLINK_ATTR_RATE_TX_MAX
+        ]
+        .concat();
+        let of = RateHandle::Node { device: device(), name: "gold".to_owned() };
+        let rate = Rate { of, tx_share: 0, tx_max: 64, parent: None };
+        assert_eq!(Rate::decode(Attributes::new(&node)), Ok(Some(rate.clone())));
+        assert_eq!(written(|writer| rate.encode(writer)), node);
+
+        let mut other = node.clone();
+        other[32] = 7;
+        assert_eq!(Rate::decode(Attributes::new(&other)), Ok(None), "a kind that is to come");
+        other[32] = 0;
+        assert_eq!(Rate::decode(Attributes::new(&other)), Err(Malformed::Missing { kind: attr::PORT_INDEX }));
+    }
+
+    #[test]
+    fn a_change_has_what_is_to_be_changed_and_no_more() {
+        let change = RateChange { tx_share: Some(8), tx_max: None, parent: Some(NewParent::Node("gold".to_owned())) };
+        #[rustfmt::skip]
+        let octets = [
+            &[12, 0, 166, 0, 8, 0, 0, 0, 0, 0, 0, 0][..], // DEVLINK_ATTR_RATE_TX_SHARE
+            &[9, 0, 169, 0], b"gold\0", &[0; 3], // DEVLINK_ATTR_RATE_PARENT_NODE_NAME; padding
+        ]
+        .concat();
+        assert_eq!(written(|writer| change.encode(writer)), octets);
+        assert_eq!(change.to_string(), "tx_share 8 octets/s, parent gold");
+        let out = RateChange { parent: Some(NewParent::None), ..RateChange::default() };
+        let octets = [5, 0, 169, 0, 0, 0, 0, 0]; // DEVLINK_ATTR_RATE_PARENT_NODE_NAME: "", padding
+        assert_eq!(written(|writer| out.encode(writer)), octets);
+        assert!(written(|writer| RateChange::default().encode(writer)).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use crate::eswitch::{Eswitch, EswitchChange};
 use crate::health::Reporter;
 use crate::port::{FunctionChange, NewSubFunction, Port, PortHandle};
 use crate::rate::{Rate, RateChange, RateHandle};
-use crate::wire::numbers::{attr, command, flavour};
+use crate::wire::numbers::{attr, command};
 use crate::wire::{Attributes, Malformed, Writer};
 
 /// The kernel's devlink, of the network namespace in which it was opened. Clones share one socket, on which requests are made
@@ -22,7 +22,7 @@ pub struct Devlink {
     conversation: Conversation,
 }
 
-/// Reads what is there of a request's attributes, and those that say what it is about.
+/// Attributes that say what a request is about.
 fn about(fill: impl FnOnce(&mut Writer)) -> Writer {
     let mut writer = Writer::default();
     fill(&mut writer);
@@ -51,7 +51,8 @@ impl Devlink {
     /// # Errors
     /// As told at [`Devlink`].
     pub async fn devices(&self) -> Result<Vec<DeviceStatus>, Error> {
-        self.many("list devices".to_owned(), list(command::GET), DeviceStatus::decode).await
+        self.many("list devices".to_owned(), list(command::GET), |octets| DeviceStatus::decode(Attributes::new(octets)))
+            .await
     }
 
     /// One device.
@@ -60,7 +61,7 @@ impl Devlink {
     /// As told at [`Devlink`].
     pub async fn device(&self, device: &Device) -> Result<DeviceStatus, Error> {
         let request = get(command::GET, about(|writer| device.encode(writer)));
-        self.one(format!("look at {device}"), request, DeviceStatus::decode).await
+        self.one(format!("look at {device}"), request, |octets| DeviceStatus::decode(Attributes::new(octets))).await
     }
 
     /// What a device's driver says of it (`devlink dev info`). It may ask the firmware, and takes its time.
@@ -123,7 +124,8 @@ impl Devlink {
     /// # Errors
     /// As told at [`Devlink`].
     pub async fn ports(&self) -> Result<Vec<Port>, Error> {
-        self.many("list ports".to_owned(), list(command::PORT_GET), Port::decode).await
+        self.many("list ports".to_owned(), list(command::PORT_GET), |octets| Port::decode(Attributes::new(octets)))
+            .await
     }
 
     /// One port.
@@ -132,7 +134,7 @@ impl Devlink {
     /// As told at [`Devlink`].
     pub async fn port(&self, port: &PortHandle) -> Result<Port, Error> {
         let request = get(command::PORT_GET, about(|writer| port.encode(writer)));
-        self.one(format!("look at port {port}"), request, Port::decode).await
+        self.one(format!("look at port {port}"), request, |octets| Port::decode(Attributes::new(octets))).await
     }
 
     /// Makes the port of a new sub-function (`devlink port add`). The function is inactive then, and its link may come later.
@@ -141,7 +143,7 @@ impl Devlink {
     /// As told at [`Devlink`].
     pub async fn new_sub_function(&self, new: &NewSubFunction) -> Result<Port, Error> {
         let request = get(command::PORT_NEW, about(|writer| new.encode(writer)));
-        self.one(format!("make {new}"), request, Port::decode).await
+        self.one(format!("make {new}"), request, |octets| Port::decode(Attributes::new(octets))).await
     }
 
     /// Deletes a port (`devlink port del`); only ports that were made can be.
@@ -173,7 +175,9 @@ impl Devlink {
     /// # Errors
     /// As told at [`Devlink`].
     pub async fn rates(&self) -> Result<Vec<Rate>, Error> {
-        let rates = self.many("list rates".to_owned(), list(command::RATE_GET), Rate::decode).await?;
+        let rates = self
+            .many("list rates".to_owned(), list(command::RATE_GET), |octets| Rate::decode(Attributes::new(octets)))
+            .await?;
         Ok(rates.into_iter().flatten().collect())
     }
 
@@ -183,7 +187,7 @@ impl Devlink {
     /// As told at [`Devlink`].
     pub async fn rate(&self, rate: &RateHandle) -> Result<Option<Rate>, Error> {
         let request = get(command::RATE_GET, about(|writer| rate.encode(writer)));
-        self.one(format!("look at rate {rate}"), request, Rate::decode).await
+        self.one(format!("look at rate {rate}"), request, |octets| Rate::decode(Attributes::new(octets))).await
     }
 
     /// Changes a rate (`devlink port function rate set`).
@@ -228,7 +232,10 @@ impl Devlink {
     /// # Errors
     /// As told at [`Devlink`].
     pub async fn reporters(&self) -> Result<Vec<Reporter>, Error> {
-        self.many("list health reporters".to_owned(), list(command::HEALTH_REPORTER_GET), Reporter::decode).await
+        self.many("list health reporters".to_owned(), list(command::HEALTH_REPORTER_GET), |octets| {
+            Reporter::decode(Attributes::new(octets))
+        })
+        .await
     }
 
     /// One health reporter of a device.
@@ -243,7 +250,10 @@ impl Devlink {
                 writer.text(attr::HEALTH_REPORTER_NAME, name);
             }),
         );
-        self.one(format!("look at health reporter {name} of {device}"), request, Reporter::decode).await
+        self.one(format!("look at health reporter {name} of {device}"), request, |octets| {
+            Reporter::decode(Attributes::new(octets))
+        })
+        .await
     }
 
     async fn done(&self, words: String, request: Request) -> Result<(), Error> {
@@ -258,26 +268,13 @@ impl Devlink {
 
     async fn many<T>(&self, words: String, request: Request, decode: Decode<T>) -> Result<Vec<T>, Error> {
         let replies = self.conversation.ask(words.clone(), request).await?;
-        let all: Result<_, _> = replies.iter().map(|reply| decode(reply.attributes())).collect();
+        let all: Result<_, _> = replies.iter().map(|reply| decode(reply.octets())).collect();
         all.map_err(|source| Error::Malformed { request: words, source })
     }
 }
 
-type Decode<T> = fn(Attributes<'_>) -> Result<T, Malformed>;
+type Decode<T> = fn(&[u8]) -> Result<T, Malformed>;
 
 fn read<T>(request: String, reply: &Reply, decode: Decode<T>) -> Result<T, Error> {
-    decode(reply.attributes()).map_err(|source| Error::Malformed { request, source })
-}
-
-impl NewSubFunction {
-    fn encode(&self, writer: &mut Writer) {
-        self.device.encode(writer);
-        writer.u16(attr::PORT_FLAVOUR, flavour::PCI_SF).u16(attr::PORT_PCI_PF_NUMBER, self.pf);
-        if let Some(sf) = self.sf {
-            writer.u32(attr::PORT_PCI_SF_NUMBER, sf);
-        }
-        if let Some(controller) = self.controller {
-            writer.u32(attr::PORT_CONTROLLER_NUMBER, controller);
-        }
-    }
+    decode(reply.octets()).map_err(|source| Error::Malformed { request, source })
 }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 pub use functions::{Iommu, PciFunction, Role, Sriov, SriovNic};
 pub use netdevs::NetdevFacts;
 
+use crate::function::shown;
 use crate::{Device, PciAddress};
 
 /// The most that is read of one attribute, in octets. The kernel shows a page at most, and pages have up to 64 KiB.
@@ -66,7 +67,7 @@ pub enum SysfsError {
     Malformed {
         /// The attribute.
         path: PathBuf,
-        /// What it says.
+        /// What it says, or the first 80 characters of that.
         text: String,
         /// What it should say.
         wanted: &'static str,
@@ -182,7 +183,7 @@ impl Sysfs {
     }
 
     fn malformed(&self, path: &str, text: &str, wanted: &'static str) -> SysfsError {
-        SysfsError::Malformed { path: self.root.join(path), text: text.to_owned(), wanted }
+        SysfsError::Malformed { path: self.root.join(path), text: shown(text), wanted }
     }
 
     /// The text of an attribute without the line's end; none where there is no such attribute, or nothing in it.

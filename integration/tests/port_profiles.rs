@@ -1,7 +1,7 @@
 //! Port profiles: 802.1Qbg by way of a real lldpad, whose peer at the other end of the cable is another one in the role of the
 //! bridge, and what a kernel says whose drivers have no port profiles. The VIFs that want them are tested elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use devlink::port_profile::{
@@ -70,11 +70,30 @@ impl Edges {
         let peer = lldpad(&station.pid_file()?)?;
         assert_eq!(peer, Peer::Lldpad { port: station.port() });
         let edges = Edges { host, index, peer, station, bridge, _outside: outside };
-        // Until then lldpad refuses every request. It is tried with a VSI that nothing else is done with.
-        edges.until("lldpad and its bridge agree on VDP", || {
-            Ok(edges
-                .ask(async |socket, edges| associate(socket, edges.peer, &port(index, 9), &qbg_of(9)).await)?
-                .is_ok())
+        // Each end hears of the other when that one sends its next frame, and the host refuses every request until then.
+        if qbg == Qbg::Draft {
+            edges.until("the host has VDP", || {
+                let tried = edges
+                    .ask(async |socket, edges| associate(socket, edges.peer, &port(index, 9), &qbg_of(9)).await)?;
+                Ok(tried.is_ok())
+            })?;
+            return Ok(edges);
+        }
+        // It gives every VSI up at once until it has heard the host's times as well.
+        let mut since = None;
+        edges.until("a VSI lasts", || {
+            match ask(&edges.host, async |socket| state(socket, edges.peer, &port(index, 9), &qbg_of(9)).await)? {
+                Ok(State::Answered(Response::VdpSuccess)) => {
+                    return Ok(since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(1));
+                }
+                Ok(State::Pending) => {}
+                _ => {
+                    let _ = edges
+                        .ask(async |socket, edges| associate(socket, edges.peer, &port(index, 9), &qbg_of(9)).await)?;
+                }
+            }
+            since = None;
+            Ok(false)
         })?;
         Ok(edges)
     }
@@ -102,17 +121,12 @@ impl Edges {
     }
 
     /// Every state of a VSI in turn until this one.
-    fn states_until(&self, last: u8, end: State, mut otherwise: impl FnMut(State) -> Result<()>) -> Result<Vec<State>> {
+    fn states_until(&self, last: u8, end: State) -> Result<Vec<State>> {
         let mut seen = Vec::new();
         let waited = self.until(&format!("VSI {last} is {end:?}"), || {
-            let state = self.state(last)?;
-            if seen.last() != Some(&state) {
-                seen.push(state);
-                if state != end {
-                    otherwise(state)?;
-                }
-            }
-            Ok(state == end)
+            seen.push(self.state(last)?);
+            seen.dedup();
+            Ok(seen.last() == Some(&end))
         });
         waited.with_context(|| format!("VSI {last} was {seen:?}"))?;
         Ok(seen)
@@ -126,13 +140,11 @@ fn a_vsi_is_associated_by_lldpad_and_its_bridge_and_let_go() -> Result<()> {
     for last in [1, 2] {
         assert_eq!(edges.state(last)?, State::Absent);
         edges.associate(last)?;
-        // The bridge may have agreed later than the host did, and have heard nothing: who wants it asks again.
-        let again = |state| if state == State::Absent { edges.associate(last) } else { Ok(()) };
-        println!("VSI {last}: {:?}", edges.states_until(last, success, again)?);
+        println!("VSI {last}: {:?}", edges.states_until(last, success)?);
     }
     // One is let go, the other stays.
     edges.ask(async |socket, edges| disassociate(socket, edges.peer, &port(edges.index, 1), &qbg_of(1)).await)??;
-    println!("let go: {:?}", edges.states_until(1, State::Absent, |_| Ok(()))?);
+    println!("let go: {:?}", edges.states_until(1, State::Absent)?);
     assert_eq!(edges.state(2)?, success);
     Ok(())
 }
@@ -141,7 +153,7 @@ fn a_vsi_is_associated_by_lldpad_and_its_bridge_and_let_go() -> Result<()> {
 fn a_vsi_whose_bridge_does_not_answer_is_pending_and_then_forgotten() -> Result<()> {
     let edges = Edges::agreed(Qbg::Draft)?;
     edges.associate(1)?;
-    assert_eq!(edges.states_until(1, State::Absent, |_| Ok(()))?, [State::Pending, State::Absent]);
+    assert_eq!(edges.states_until(1, State::Absent)?, [State::Pending, State::Absent]);
     Ok(())
 }
 
@@ -161,29 +173,39 @@ fn lldpad_refuses_where_it_has_no_vdp() -> Result<()> {
     refused_with(ask(&host, async |socket| associate(socket, peer, &port(index, 1), &qbg_of(1)).await)?, ENXIO)
 }
 
-/// lldpad tells so only when a bridge sends it a de-association, which its own bridge never does; so another socket plays lldpad.
 #[test]
 fn a_vsi_that_its_bridge_gives_up_is_told_to_who_asked_for_it() -> Result<()> {
-    let (host, _outside, index) = cable()?;
-    let told = host.enter(|| {
+    let edges = Edges::agreed(Qbg::Standard)?;
+    let told = edges.host.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let (mut ours, mut theirs, mut others) = (LinkSocket::open()?, LinkSocket::open()?, LinkSocket::open()?);
-            let (us, them) = (Peer::Lldpad { port: ours.port() }, Peer::Lldpad { port: theirs.port() });
-            let (port, profile, another) = (port(index, 1), qbg_of(1), qbg_of(2));
-            // What somebody else sends is not lldpad's.
+            let (mut socket, mut another) = (LinkSocket::open()?, LinkSocket::open()?);
+            let (port, profile) = (port(edges.index, 1), qbg_of(1));
+            associate(&mut socket, edges.peer, &port, &profile).await?;
+            let success = async {
+                while state(&mut socket, edges.peer, &port, &profile).await? != State::Answered(Response::VdpSuccess) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                anyhow::Ok(())
+            };
+            tokio::time::timeout(Duration::from_secs(40), success).await.context("the bridge does not answer")??;
+            // What another program sends is not lldpad's.
+            let us = Peer::Lldpad { port: socket.port() };
+            let other = qbg_of(2);
             tokio::select! {
-                told = abandoned(&mut ours, them) => bail!("it was another's: {told:?}"),
+                told = abandoned(&mut socket, edges.peer) => bail!("it was another's: {told:?}"),
+                _ = disassociate(&mut another, us, &port, &other) => bail!("it was answered"),
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
-                _ = disassociate(&mut others, us, &port, &another) => bail!("it was answered"),
             }
-            tokio::select! {
-                told = abandoned(&mut ours, them) => Ok(told?),
-                answer = disassociate(&mut theirs, us, &port, &profile) => bail!("it was answered: {answer:?}"),
-            }
+            // A host that is not heard of for some seconds has no VSIs any more.
+            edges.station.pause(Duration::from_secs(8))?;
+            let told = tokio::time::timeout(Duration::from_secs(40), abandoned(&mut socket, edges.peer)).await;
+            Ok(told.context("lldpad says nothing")??)
         })
-    })?;
-    assert_eq!(told, [Abandoned { index, instance: [1; 16], request: 3 }]);
+    });
+    let told = told.with_context(|| format!("station:\n{}\nbridge:\n{}", edges.station.log(), edges.bridge.log()))?;
+    assert_eq!(told, [Abandoned { link: "uplink".into(), instance: [1; 16], request: 3 }]);
+    assert_eq!(edges.state(1)?, State::Absent);
     Ok(())
 }
 

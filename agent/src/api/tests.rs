@@ -93,11 +93,18 @@ async fn reconcile(source: DirSource, status: watch::Sender<Arc<HostStatus>>, mu
                 flows_ready: None,
                 vhost_connected: None,
                 plugged: ready || matches!(verdict, Verdict::Plugged(_)),
+                offload: None,
                 facts: Facts { bridge: Some("br-int".into()), port: Some(vif_name.clone()), ..Facts::default() }.into(),
                 verdict,
             };
-            let subject =
-                Subject { id: *vif_id, vif: Some(vif), rejection: None, judgement: Some(&judgement), enforce: true };
+            let subject = Subject {
+                id: *vif_id,
+                vif: Some(vif),
+                rejection: None,
+                judgement: Some(&judgement),
+                enforce: true,
+                proof: None,
+            };
             let told = VifStatus::render(subject, None, Instant::now(), SystemTime::UNIX_EPOCH);
             host.vifs.insert(*vif_id, Arc::new(told));
         }
@@ -127,7 +134,7 @@ fn blind(
     commands: mpsc::Sender<Command>,
 ) -> Inspector {
     let settings = config::Config::default().settings().unwrap();
-    let control = watch::channel(Control { settings, enforce: true, resync: None }).1;
+    let control = watch::channel(Control { settings, enforce: true, resync: None, look_every: None }).1;
     let (states, sessions) = (watch::channel(View::Syncing).1, watch::channel(BTreeMap::new()).1);
     Inspector::new(Eyes {
         handles: Box::new(|_| None),

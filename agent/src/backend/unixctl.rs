@@ -2,7 +2,10 @@
 //! `lib/unixctl.c`). One question for each connection. What is asked is the business of whoever asks; nothing that is
 //! asked here changes anything.
 
+mod lines;
+
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use self::lines::{Answer as LongAnswer, Progress};
 use super::ovs::control_sockets;
 
 /// For the whole of a question. ovs-vswitchd answers between two rounds of its main loop, which take seconds while it
@@ -92,6 +96,52 @@ pub async fn ask(rundir: &Path, method: &str, arguments: &[&str], patience: Dura
     }
 }
 
+/// Octets of a long answer that are read in one go.
+const PIECE: usize = 64 << 10;
+
+/// The same for answers of any length: hands on the lines of what it says while they come, `None` for one of more than
+/// `longest` octets, until `sink` has had enough. Answers whether that was all.
+///
+/// # Errors
+/// See [`ControlError`].
+pub async fn ask_for_lines(
+    rundir: &Path,
+    method: &str,
+    arguments: &[&str],
+    patience: Duration,
+    longest: usize,
+    sink: &mut (impl FnMut(Option<&str>) -> ControlFlow<()> + Send),
+) -> Result<bool, ControlError> {
+    let (path, mut stream) = connect(rundir).await?;
+    let read = async {
+        let broke = |source| ControlError::Io { path: path.clone(), source };
+        let garbled = |reason: &str| ControlError::Garbled { path: path.clone(), reason: reason.to_owned() };
+        stream.write_all(question(method, arguments).as_bytes()).await.map_err(broke)?;
+        let (mut answer, mut piece) = (LongAnswer::new(longest), vec![0; PIECE]);
+        loop {
+            let length = stream.read(&mut piece).await.map_err(broke)?;
+            if length == 0 {
+                return Err(garbled("it hung up in the middle of an answer"));
+            }
+            match answer.take(&piece[..length], sink) {
+                Progress::More => {}
+                Progress::Whole => return Ok(true),
+                Progress::Enough => return Ok(false),
+                Progress::Refused(words) => return Err(ControlError::Refused(words.chars().take(WORDS).collect())),
+                Progress::Garbled(reason) => return Err(garbled(reason)),
+            }
+        }
+    };
+    match tokio::time::timeout(patience, read).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ControlError::Timeout { path: path.clone(), after: patience }),
+    }
+}
+
+fn question(method: &str, arguments: &[&str]) -> String {
+    serde_json::json!({"id": 0, "method": method, "params": arguments}).to_string()
+}
+
 /// The socket that somebody listens on; those of the dead stay behind.
 async fn connect(rundir: &Path) -> Result<(PathBuf, UnixStream), ControlError> {
     let mut failed = ControlError::Absent(rundir.to_owned());
@@ -118,8 +168,7 @@ async fn converse(
 ) -> Result<String, ControlError> {
     let broke = |source| ControlError::Io { path: path.to_owned(), source };
     let garbled = |reason: String| ControlError::Garbled { path: path.to_owned(), reason };
-    let question = serde_json::json!({"id": 0, "method": method, "params": arguments});
-    stream.write_all(question.to_string().as_bytes()).await.map_err(broke)?;
+    stream.write_all(question(method, arguments).as_bytes()).await.map_err(broke)?;
     let mut splitter = Splitter::new(LIMITS);
     let message = loop {
         if let Some(message) = splitter.next_message().map_err(|error: FramingError| garbled(error.to_string()))? {

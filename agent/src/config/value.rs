@@ -20,6 +20,8 @@ use crate::record::validate;
 
 /// Shortest time between two resyncs: below it, a slow host would do nothing else.
 const SHORTEST_RESYNC: Duration = Duration::from_secs(1);
+/// Shortest time between two looks at the datapath, each of which ovs-vswitchd answers in its main thread.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 /// Longest path of a unix socket, unix(7).
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -74,6 +76,42 @@ impl fmt::Display for Resync {
         match self.0 {
             Some(time) => humantime::format_duration(time).fmt(f),
             None => f.write_str("off"),
+        }
+    }
+}
+
+/// `offload.look_every`: a time such as `15s`, or `0` for never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LookEvery(pub Option<Duration>);
+
+text_value!(LookEvery);
+
+impl Default for LookEvery {
+    fn default() -> Self {
+        LookEvery(Some(Duration::from_secs(15)))
+    }
+}
+
+impl FromStr for LookEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            _ if text == "0" => Ok(LookEvery(None)),
+            Ok(time) if time.is_zero() => Ok(LookEvery(None)),
+            Ok(time) if time >= SHORTEST_LOOK => Ok(LookEvery(Some(time))),
+            Ok(_) => Err(format!("\"{text}\" is shorter than one second; \"0\" turns it off")),
+            Err(_) => Err(format!("\"{text}\" is neither a time such as \"15s\" nor \"0\" for never")),
+        }
+    }
+}
+
+impl fmt::Display for LookEvery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => humantime::format_duration(time).fmt(f),
+            None => f.write_str("0"),
         }
     }
 }

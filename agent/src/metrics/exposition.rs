@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
+use crate::offload::OffloadCounts;
 use crate::plan::{LINKS, NICS, OPENFLOW, OVSDB};
 use crate::status::{HostStatus, Phase};
 
@@ -53,6 +54,20 @@ pub(super) fn host(text: &mut String, status: &HostStatus, today: SystemTime) {
     family(text, "vifd_vif_phase_seconds", "gauge", "How long the VIF has been in its phase.");
     for (id, vif) in &status.vifs {
         line(text, format_args!("vifd_vif_phase_seconds{{vif=\"{id}\"}} {:.3}", vif.age(today).as_secs_f64()));
+    }
+    family(
+        text,
+        "vifd_vif_flows",
+        "gauge",
+        "Flows of the VIF in the datapath, by where they are; of VIFs alone whose flows are to be in hardware.",
+    );
+    for (id, vif) in &status.vifs {
+        let Some(OffloadCounts { offloaded_flows, software_flows, .. }) = vif.facts.offload.as_deref() else {
+            continue;
+        };
+        for (state, flows) in [("offloaded", offloaded_flows), ("software", software_flows)] {
+            line(text, format_args!("vifd_vif_flows{{vif=\"{id}\",state=\"{state}\"}} {flows}"));
+        }
     }
     family(text, "vifd_holds", "gauge", "Operations that were refused and wait to be tried again.");
     for backend in [OVSDB, LINKS, NICS, OPENFLOW] {

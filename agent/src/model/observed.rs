@@ -96,6 +96,8 @@ pub struct OvsState {
     /// `other_config:flow-restore-wait`: somebody is about to put back the flows of before a restart, and until then
     /// ovs-vswitchd forwards by what it had in the datapath.
     pub restoring: bool,
+    /// `other_config` of table Open_vSwitch: settings of the whole switch.
+    pub other_config: Pairs,
     /// Bridges that OVN says are its own (`external_ids:ovn-bridge`).
     pub ovn_bridges: BTreeSet<Text>,
     /// Bridges by name.

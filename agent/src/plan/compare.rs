@@ -22,6 +22,7 @@ use crate::backend::openflow::FlowOp;
 use crate::backend::ovs::OvsOp;
 use crate::backend::{Attributed, Party};
 use crate::model::{Interface, Link, Port, Table, Vif, VifId, VifKind};
+use crate::offload::Expectation;
 
 /// A plan in the making.
 pub(super) struct Work<'a> {
@@ -74,6 +75,8 @@ pub(super) struct Findings {
     /// Where its flows are, once it is known which they are.
     pub(super) place: Option<Place>,
     pub(super) vhost_connected: Option<bool>,
+    /// What proves that its flows are in hardware, where they are to be.
+    pub(super) offload: Option<Expectation>,
     pub(super) facts: Facts,
 }
 
@@ -211,6 +214,7 @@ impl<'a> Work<'a> {
             flows_ready: None,
             vhost_connected: None,
             plugged: false,
+            offload: None,
             facts: Arc::new(facts),
         };
         self.plan.judgements.insert(id, Arc::new(judgement));
@@ -557,6 +561,7 @@ impl<'a> Work<'a> {
             flows_ready: found.flows_ready,
             vhost_connected: found.vhost_connected,
             plugged,
+            offload: found.offload.map(Box::new),
             facts: Arc::new(found.facts),
         };
         self.plan.judgements.insert(id, Arc::new(judgement));

@@ -16,6 +16,7 @@ use crate::model::{
     DriverBefore, LinkState, MacAddr, Nic, NicFunction, NicState, PciFunction, Representor, Undo, VfChange, VfSettings,
     VifId,
 };
+use crate::offload::Expectation;
 
 /// Drivers whose functions read their address when they are probed, and not again.
 const PROBED_ONCE: [&str; 1] = ["mlx5_core"];
@@ -198,6 +199,12 @@ impl Work<'_> {
                 }
                 if let Some(port) = built.ports.first_mut() {
                     name_port(port, &representor.name);
+                    found.offload = Some(Expectation {
+                        port: port.name.clone(),
+                        bridge: port.bridge.clone(),
+                        tc_offload: representor.tc_offload,
+                        switchdev: Some(nic.is_switchdev()),
+                    });
                 }
             }
             FunctionWay::DpdkRepresentor => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holds::{Cause, Hold};
 use crate::model::MacAddr;
+use crate::offload::{Expectation, OffloadCounts};
 
 /// Name of a backend, as in metrics: `ovsdb`, `links`, `nics`, `openflow`.
 pub type BackendName = &'static str;
@@ -141,6 +142,8 @@ pub struct Judgement {
     pub vhost_connected: Option<bool>,
     /// Whether all that vifd itself can do is done.
     pub plugged: bool,
+    /// Where its flows are to be in hardware: by which port, and what is known of that; `None` when they need not be.
+    pub offload: Option<Box<Expectation>>,
     /// What was seen.
     pub facts: Arc<Facts>,
 }
@@ -220,6 +223,9 @@ pub struct Facts {
     /// Connection tracking zone of its rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<u16>,
+    /// How many of its flows are in hardware; known after the datapath was looked at, and not to the planner.
+    #[serde(flatten)]
+    pub offload: Option<Box<OffloadCounts>>,
     /// Which of `bridge`, `port`, `netdev`, `guest_device`, `linux_bridge` and `uplink` are wanted and were not seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Cow<'static, str>>,

@@ -12,6 +12,7 @@ use crate::backend::Attributed;
 use crate::metrics;
 use crate::model::table::{pack, worth_packing};
 use crate::model::{Desired, Observed, Policy, Table, Vif, VifId};
+use crate::offload::{Expectations, Proof, Proofs};
 use crate::plan::pipeline::{Cookie, NetworkKey, OwnerTag};
 use crate::plan::{BackendName, Facts, Holds, Judgement, LINKS, Missing, NICS, OPENFLOW, OVSDB, Orders, Plan, Verdict};
 use crate::source::{Intake, Rejection};
@@ -25,6 +26,7 @@ pub(super) struct Scene<'a> {
     pub(super) holds: &'a Holds,
     pub(super) orders: &'a Orders,
     pub(super) enforce: bool,
+    pub(super) proofs: Arc<Proofs>,
     pub(super) sessions: Vec<SessionStatus>,
 }
 
@@ -34,6 +36,7 @@ struct Told {
     rejection: Option<Box<Rejection>>,
     judgement: Option<Arc<Judgement>>,
     enforce: bool,
+    proof: Option<Arc<Proof>>,
     status: Arc<VifStatus>,
     /// Since when the record in force is known; taken away when its VIF first gets ready.
     wanted_since: Option<Instant>,
@@ -50,6 +53,9 @@ pub(super) struct Teller {
     intake: Intake,
     judgements: Table<VifId, Judgement>,
     enforce: bool,
+    proofs: Arc<Proofs>,
+    /// Where those are told whose flows are to be in hardware.
+    expected: watch::Sender<Arc<Expectations>>,
     /// The statuses of `told`.
     statuses: Table<VifId, VifStatus>,
     conflicts: BTreeSet<VifId>,
@@ -66,13 +72,15 @@ pub(super) struct Changed {
 }
 
 impl Teller {
-    pub(super) fn new(status: watch::Sender<Arc<HostStatus>>) -> Self {
+    pub(super) fn new(status: watch::Sender<Arc<HostStatus>>, expected: watch::Sender<Arc<Expectations>>) -> Self {
         Teller {
             status,
             told: BTreeMap::new(),
             intake: Intake::default(),
             judgements: Table::default(),
             enforce: false,
+            proofs: Arc::default(),
+            expected,
             statuses: Table::default(),
             conflicts: BTreeSet::new(),
             unseen: BTreeSet::new(),
@@ -113,6 +121,7 @@ impl Teller {
             intake.rejections.iter().filter_map(|rejection| Some((rejection.vif?, rejection))).collect();
         for id in ids {
             let (vif, judgement) = (intake.desired.vifs.get(&id), plan.judgements.get(&id));
+            self.expect(id, judgement.map(AsRef::as_ref));
             note(&mut self.conflicts, id, judgement.is_some_and(|of| matches!(of.verdict, Verdict::Conflict { .. })));
             note(&mut self.unseen, id, judgement.is_some_and(|of| is_unseen(of)));
             let rejection = rejections.get(&id).copied();
@@ -121,7 +130,8 @@ impl Teller {
                 self.statuses.remove(&id);
                 continue;
             }
-            self.tell_vif(id, (vif, rejection, judgement), scene.enforce, (now, today));
+            let proof = scene.proofs.get(&id);
+            self.tell_vif(id, (vif, rejection, judgement, proof), scene.enforce, (now, today));
         }
         if worth_packing(news, self.told.len()) {
             pack(&mut self.told);
@@ -164,16 +174,45 @@ impl Teller {
         if self.enforce != *enforce {
             ids.extend(self.told.keys());
         }
+        if !Arc::ptr_eq(&self.proofs, &scene.proofs) {
+            // Those that are expected and no others, so few of a host's.
+            ids.extend(
+                self.proofs.keys().chain(scene.proofs.keys()).filter(|id| self.proofs.get(id) != scene.proofs.get(id)),
+            );
+            self.proofs = Arc::clone(&scene.proofs);
+        }
         self.judgements = plan.judgements.clone();
         self.intake = (*intake).clone();
         self.enforce = *enforce;
         ids
     }
 
+    /// Has the flows of a VIF looked at that is ready, where they are to be in hardware.
+    fn expect(&mut self, id: VifId, judgement: Option<&Judgement>) {
+        let judgement = judgement.filter(|of| of.verdict == Verdict::Ready);
+        let expectation = judgement.and_then(|of| of.offload.as_deref());
+        self.expected.send_if_modified(|known| {
+            if known.get(&id) == expectation {
+                return false;
+            }
+            let known = Arc::make_mut(known);
+            match expectation {
+                Some(expectation) => known.insert(id, expectation.clone()),
+                None => known.remove(&id),
+            };
+            true
+        });
+    }
+
     fn tell_vif(
         &mut self,
         id: VifId,
-        (vif, rejection, judgement): (Option<&Arc<Vif>>, Option<&Rejection>, Option<&Arc<Judgement>>),
+        (vif, rejection, judgement, proof): (
+            Option<&Arc<Vif>>,
+            Option<&Rejection>,
+            Option<&Arc<Judgement>>,
+            Option<&Arc<Proof>>,
+        ),
         enforce: bool,
         (now, today): (Instant, SystemTime),
     ) {
@@ -192,13 +231,15 @@ impl Teller {
             same_record
                 && told.rejection.as_deref() == rejection
                 && told.judgement.as_ref() == judgement
+                && told.proof.as_ref() == proof
                 && told.enforce == enforce
         });
         if unchanged {
             return;
         }
         let (record, word) = (vif.map(AsRef::as_ref), judgement.map(AsRef::as_ref));
-        let subject = Subject { id, vif: record, rejection, judgement: word, enforce };
+        let proof_told = proof.map(AsRef::as_ref);
+        let subject = Subject { id, vif: record, rejection, judgement: word, enforce, proof: proof_told };
         let status = VifStatus::render(subject, before.map(|told| told.status.as_ref()), now, today);
         let was_ready = before.is_some_and(|told| told.status.phase == Phase::Ready);
         let is_ready = status.phase == Phase::Ready;
@@ -227,6 +268,7 @@ impl Teller {
             rejection: rejection.cloned().map(Box::new),
             judgement: judgement.cloned(),
             enforce,
+            proof: proof.cloned(),
             status: Arc::new(status),
             wanted_since,
             drifted_since,
@@ -350,7 +392,7 @@ mod tests {
             json!({"vif": {"type": "generic", "id": "dc065497-3c8d-4f44-8fb4-e1d33c16a536", "vif_name": "tap1"}});
         let vif = Arc::new(decode(record.to_string().as_bytes()).unwrap().vif);
         let id = vif.id;
-        let mut teller = Teller::new(watch::channel(Arc::default()).0);
+        let mut teller = Teller::new(watch::channel(Arc::default()).0, watch::channel(Arc::default()).0);
         let vifs = [(id, vif)].into_iter().collect();
         teller.intake.desired = Arc::new(Desired { vifs, ..Desired::default() });
         assert_eq!(teller.changed(&Desired::default(), OwnerTag(7)).vifs, [id]);

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{Condition, ConditionKind, Phase, Truth, VifStatus, Word};
 use crate::model::{Vif, VifId};
+use crate::offload::Proof;
 use crate::plan::{Cause, Facts, Judgement, Missing, Verdict};
 use crate::source::Rejection;
 
@@ -24,6 +25,8 @@ pub struct Subject<'a> {
     pub judgement: Option<&'a Judgement>,
     /// Whether the agent carries out what it plans; otherwise it only observes (`agent.mode`).
     pub enforce: bool,
+    /// What was seen of its flows in the datapath, where they are to be in hardware and were looked at.
+    pub proof: Option<&'a Proof>,
 }
 
 /// Phase, reason and sentence.
@@ -67,10 +70,19 @@ impl VifStatus {
             },
             addresses: subject.vif.map(addresses).unwrap_or_default(),
             conditions,
-            facts: subject.judgement.map(|judgement| Arc::clone(&judgement.facts)).unwrap_or_default(),
+            facts: subject.judgement.map(|judgement| facts(judgement, subject.proof)).unwrap_or_default(),
             since: previous.filter(|status| status.phase == phase).map_or(today, |status| status.since),
         }
     }
+}
+
+/// What the planner saw, and what the datapath told.
+fn facts(judgement: &Judgement, proof: Option<&Proof>) -> Arc<Facts> {
+    let mut facts = Arc::clone(&judgement.facts);
+    if let (Some(_), Some(counts)) = (&judgement.offload, proof.and_then(|proof| proof.counts.as_ref())) {
+        Arc::make_mut(&mut facts).offload = Some(Box::new(counts.clone()));
+    }
+    facts
 }
 
 fn addresses(vif: &Vif) -> Vec<IpAddr> {
@@ -280,7 +292,7 @@ fn missing_words(missing: &Missing) -> (&'static str, String) {
 }
 
 fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: SystemTime) -> Vec<Condition> {
-    use ConditionKind::{Accepted, FlowsReady, LinkReady, Plugged, PortReady, VhostConnected};
+    use ConditionKind::{Accepted, FlowsReady, LinkReady, Offloaded, Plugged, PortReady, VhostConnected};
     let condition = |kind, status, reason: &'static str, message: &str| Condition {
         kind,
         status,
@@ -291,7 +303,9 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
     let verdict = subject.judgement.map(|judgement| &judgement.verdict);
     let facts = subject.judgement.map(|of| [of.link_ready, of.port_ready, of.flows_ready, of.vhost_connected]);
     // Thousands of VIFs keep theirs: no more room than for what follows.
-    let mut conditions = Vec::with_capacity(2 + facts.iter().flatten().flatten().count());
+    let offload = subject.judgement.and_then(|of| of.offload.as_ref());
+    let room = 2 + facts.iter().flatten().flatten().count() + usize::from(offload.is_some());
+    let mut conditions = Vec::with_capacity(room);
     match (subject.rejection, verdict, subject.vif) {
         (Some(rejection), ..) => {
             conditions.push(condition(Accepted, Truth::False, "RecordRejected", &refused(rejection)));
@@ -321,6 +335,16 @@ fn conditions(subject: Subject<'_>, reason: &'static str, message: &str, since: 
             conditions.push(condition(VhostConnected, Truth::False, "NoGuest", "the guest is not connected"));
         }
         fact => observed(VhostConnected, fact, "Connected"),
+    }
+    if offload.is_some() {
+        conditions.push(match subject.proof {
+            _ if judgement.verdict != Verdict::Ready => condition(Offloaded, Truth::Unknown, reason, message),
+            Some(proof) => condition(Offloaded, proof.truth, proof.reason, &proof.message),
+            None => {
+                let message = "nobody has looked yet (offload.look_every of the configuration)";
+                condition(Offloaded, Truth::Unknown, "NotLookedAt", message)
+            }
+        });
     }
     conditions
 }

@@ -51,6 +51,7 @@ fn judgement(verdict: Verdict) -> Judgement {
         flows_ready: None,
         vhost_connected: None,
         plugged,
+        offload: None,
         facts: facts().into(),
     }
 }
@@ -131,6 +132,7 @@ fn every_verdict() {
             rejection: None,
             judgement: Some(&judgement),
             enforce: true,
+            proof: None,
         };
         told.insert(name, VifStatus::render(subject, None, now, day(0)));
     }
@@ -145,7 +147,14 @@ fn vhost_user_is_ready_without_its_guest_and_says_so() {
         judgement.vhost_connected = Some(connected);
         judgement.facts = Facts { socket: Some("/run/openvswitch/vhu1".into()), ..facts() }.into();
         let status = render(
-            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true },
+            Subject {
+                id: vif.id,
+                vif: Some(&vif),
+                rejection: None,
+                judgement: Some(&judgement),
+                enforce: true,
+                proof: None,
+            },
             None,
             day(0),
         );
@@ -167,6 +176,7 @@ fn a_rejected_update_keeps_the_phase_of_the_last_good_record() {
         rejection: Some(&rejection),
         judgement: Some(&judgement),
         enforce: true,
+        proof: None,
     };
     let status = render(subject, None, day(0));
     assert_eq!(status.phase, Phase::Ready);
@@ -179,7 +189,8 @@ fn a_rejected_update_keeps_the_phase_of_the_last_good_record() {
 #[test]
 fn a_record_that_was_never_good_fails() {
     let rejection = rejection();
-    let subject = Subject { id: vif().id, vif: None, rejection: Some(&rejection), judgement: None, enforce: true };
+    let subject =
+        Subject { id: vif().id, vif: None, rejection: Some(&rejection), judgement: None, enforce: true, proof: None };
     let status = render(subject, None, day(0));
     assert_eq!((status.phase, &*status.reason), (Phase::Failed, "RecordRejected"));
     assert!(status.message.contains("vif.network.mtu"), "{}", status.message);
@@ -191,8 +202,14 @@ fn a_vif_of_a_linux_bridge_is_called_by_the_guests_device() {
     let vif = vif();
     let told = |facts: Facts| {
         let judgement = Judgement { facts: facts.into(), ..judgement(Verdict::Ready) };
-        let subject =
-            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+        let subject = Subject {
+            id: vif.id,
+            vif: Some(&vif),
+            rejection: None,
+            judgement: Some(&judgement),
+            enforce: true,
+            proof: None,
+        };
         render(subject, None, day(0)).message
     };
     let (guest_device, linux_bridge) = (Some("tap1".to_owned()), Some("brqblue".to_owned()));
@@ -210,8 +227,14 @@ fn what_did_not_change_keeps_its_time() {
     let vif = vif();
     let of = |verdict, previous: Option<&VifStatus>, at| {
         let judgement = judgement(verdict);
-        let subject =
-            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+        let subject = Subject {
+            id: vif.id,
+            vif: Some(&vif),
+            rejection: None,
+            judgement: Some(&judgement),
+            enforce: true,
+            proof: None,
+        };
         render(subject, previous, day(at))
     };
     let first = of(Verdict::Working, None, 0);
@@ -239,6 +262,7 @@ fn who_only_observes_does_not_claim_to_work() {
             rejection: None,
             judgement: Some(&judgement),
             enforce: false,
+            proof: None,
         };
         let status = render(subject, None, day(0));
         assert_eq!((status.phase, &*status.reason), (phase, "Observing"));
@@ -250,7 +274,14 @@ fn who_only_observes_does_not_claim_to_work() {
 fn a_status_reads_back_as_it_was_written() {
     let vif = vif();
     let judgement = judgement(Verdict::Ready);
-    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+    let subject = Subject {
+        id: vif.id,
+        vif: Some(&vif),
+        rejection: None,
+        judgement: Some(&judgement),
+        enforce: true,
+        proof: None,
+    };
     let status = render(subject, None, day(0));
     let text = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<VifStatus>(&text).unwrap(), status);
@@ -260,7 +291,14 @@ fn a_status_reads_back_as_it_was_written() {
 fn a_port_that_is_usable_by_a_guest_that_may_not_is_called_so() {
     let vif = Vif { active: false, ..vif() };
     let judgement = judgement(Verdict::Ready);
-    let subject = Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+    let subject = Subject {
+        id: vif.id,
+        vif: Some(&vif),
+        rejection: None,
+        judgement: Some(&judgement),
+        enforce: true,
+        proof: None,
+    };
     let status = render(subject, None, day(0));
     assert!(status.phase == Phase::Ready && status.message.contains("not active"), "{}", status.message);
 }

@@ -266,6 +266,7 @@ fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
         vswitchd_behind,
         letting_go,
         restoring,
+        other_config,
         ovn_bridges,
         bridges,
         ports,
@@ -273,7 +274,8 @@ fn nudge_ovs(ovs: &mut OvsState, host: &Host, names: &[String], nudge: &Nudge) {
         qos,
     } = ovs;
     let value = nudge.value;
-    match nudge.row.index(19) {
+    match nudge.row.index(20) {
+        19 => set(other_config, value, [Pairs::default(), Pairs::from([("hw-offload", "true")])]),
         18 => {
             let name = format!("tap{}", nudge.fact.index(9));
             if !letting_go.remove(name.as_str()) {

@@ -131,7 +131,12 @@ fn touched(observed: &Observed, round: u32) -> Observed {
     if let Some(row) = ovs.interfaces.get_mut("tap0") {
         Arc::make_mut(row).status.insert("round".to_owned(), round.to_string());
     }
-    Observed { ovs: View::Ready(Arc::new(ovs)), links: observed.links.clone(), flows: Arc::clone(&observed.flows) }
+    Observed {
+        ovs: View::Ready(Arc::new(ovs)),
+        links: observed.links.clone(),
+        nics: observed.nics.clone(),
+        flows: Arc::clone(&observed.flows),
+    }
 }
 
 const FLOOR: &str = "floor";

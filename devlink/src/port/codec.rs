@@ -1,8 +1,8 @@
 //! Ports as octets: the attributes of `DEVLINK_CMD_PORT_NEW` and its like, both ways.
 
 use super::{
-    Capabilities, Flavour, FunctionChange, FunctionOpState, FunctionState, Netdev, Port, PortFunction, PortHandle,
-    PortType, Split,
+    Capabilities, Flavour, FunctionChange, FunctionOpState, FunctionState, Netdev, NewSubFunction, Port, PortFunction,
+    PortHandle, PortType, Split,
 };
 use crate::device::Device;
 use crate::wire::numbers::{attr, flavour, function};
@@ -271,6 +271,19 @@ impl FunctionChange {
         }
         if self.caps != Capabilities::default() {
             writer.bitfield(function::CAPS, self.caps.value, self.caps.selector);
+        }
+    }
+}
+
+impl NewSubFunction {
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        self.device.encode(writer);
+        writer.u16(attr::PORT_FLAVOUR, flavour::PCI_SF).u16(attr::PORT_PCI_PF_NUMBER, self.pf);
+        if let Some(sf) = self.sf {
+            writer.u32(attr::PORT_PCI_SF_NUMBER, sf);
+        }
+        if let Some(controller) = self.controller {
+            writer.u32(attr::PORT_CONTROLLER_NUMBER, controller);
         }
     }
 }

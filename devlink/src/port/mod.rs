@@ -7,6 +7,8 @@ use crate::device::Device;
 
 mod behind;
 mod codec;
+#[cfg(test)]
+mod tests;
 
 pub use behind::{Capabilities, Capability, FunctionChange, FunctionOpState, FunctionState, PortFunction};
 

@@ -10,6 +10,7 @@ use crate::link_request::each;
 
 use super::{Abandoned, PortProfile, Request, Response, State};
 
+const IFLA_IFNAME: u16 = 3;
 const IFLA_VF_PORTS: u16 = 24;
 const IFLA_PORT_SELF: u16 = 25;
 const IFLA_VF_PORT: u16 = 1;
@@ -157,12 +158,14 @@ pub(super) fn state(attributes: &[u8], place: Place, instance: Option<[u8; 16]>)
     }
 }
 
-/// What lldpad says by itself when the bridge gives a VSI up.
-pub(super) fn abandoned(index: u32, attributes: &[u8]) -> Vec<Abandoned> {
+/// What lldpad says by itself when the bridge gives a VSI up. It says the link's name; the index it may leave 0.
+pub(super) fn abandoned(attributes: &[u8]) -> Vec<Abandoned> {
+    let name = each(attributes).find(|(kind, _)| *kind == IFLA_IFNAME).map(|(_, name)| name);
+    let name = String::from_utf8_lossy(name.unwrap_or_default()).trim_end_matches('\0').to_owned();
     let (_, ports) = read(attributes);
     ports
         .into_iter()
-        .filter_map(|port| Some(Abandoned { index, instance: port.instance?, request: port.request? }))
+        .filter_map(|port| Some(Abandoned { link: name.clone(), instance: port.instance?, request: port.request? }))
         .collect()
 }
 
@@ -301,8 +304,9 @@ mod tests {
             attribute(1, &[&n(u32::MAX)]),                       // IFLA_PORT_VF
             attribute(6, &[&3u16.to_ne_bytes()]),                // IFLA_PORT_REQUEST, in two octets
         ];
-        let told = attribute(24, &[&attribute(1, &[&port.concat()])]);
-        assert_eq!(abandoned(4, &told), [Abandoned { index: 4, instance: INSTANCE, request: 3 }]);
+        // IFLA_IFNAME; IFLA_VF_PORTS with IFLA_VF_PORT
+        let told = [attribute(3, &[b"eth0\0"]), attribute(24, &[&attribute(1, &[&port.concat()])])].concat();
+        assert_eq!(abandoned(&told), [Abandoned { link: "eth0".into(), instance: INSTANCE, request: 3 }]);
     }
 
     proptest! {
@@ -317,7 +321,7 @@ mod tests {
             for octets in [octets.as_slice(), &nearly, &nearly[..at], &inside] {
                 state(octets, Place::Own, None);
                 state(octets, Place::Vf(1), Some(INSTANCE));
-                abandoned(1, octets);
+                abandoned(octets);
             }
         }
     }

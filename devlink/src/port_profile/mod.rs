@@ -195,10 +195,10 @@ pub enum State {
 }
 
 /// A VSI that the bridge gave up by itself, as lldpad tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Abandoned {
-    /// The link.
-    pub index: u32,
+    /// The name of the link.
+    pub link: String,
     /// Which VSI.
     pub instance: [u8; 16],
     /// What became of it, a `PORT_REQUEST_…`: 3 is disassociated.
@@ -328,14 +328,14 @@ pub async fn state(
 
 /// Waits until lldpad tells that the bridge gave up VSIs that were asked for through this very socket. May be dropped at any time.
 ///
-/// It is told when a bridge says so. Of a bridge that went away, and of lldpad itself being started again, nobody tells: [`state`]
-/// is to be asked now and then.
+/// It is told when a bridge says so, and only for a VSI whose [`state`] was asked for since the request: until then lldpad takes it
+/// that somebody will ask. Of a bridge that went away, and of lldpad itself being started again, nobody tells: the state is to be
+/// asked for now and then.
 ///
 /// # Errors
 /// That the socket failed.
 pub async fn abandoned(socket: &mut LinkSocket, lldpad: Peer) -> Result<Vec<Abandoned>, PortProfileError> {
-    let message = socket.unasked(lldpad).await?;
-    Ok(message.index().map(|index| codec::abandoned(index, message.attributes())).unwrap_or_default())
+    Ok(codec::abandoned(socket.unasked(lldpad).await?.attributes()))
 }
 
 fn place(to: Peer, port: &StationPort) -> Place {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::FunctionPart;
-use crate::function::{number, numbered};
+use crate::function::{number, numbered, shown};
 
 /// Which port a netdev is, by the name that its driver gives the port.
 ///
@@ -45,7 +45,7 @@ impl FromStr for PortName {
     type Err = UnknownPortName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).ok_or_else(|| UnknownPortName(text.to_owned()))
+        parse(text).ok_or_else(|| UnknownPortName(shown(text)))
     }
 }
 

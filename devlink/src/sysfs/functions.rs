@@ -95,7 +95,7 @@ pub(super) fn folder(address: PciAddress) -> String {
 pub(super) fn device_folder(device: &Device) -> Result<String, SysfsError> {
     for name in [&device.bus, &device.dev] {
         if !crate::function::is_sysfs_name(name) {
-            return Err(SysfsError::BadName(name.clone()));
+            return Err(SysfsError::BadName(crate::function::shown(name)));
         }
     }
     Ok(format!("bus/{}/devices/{}", device.bus, device.dev))

@@ -36,7 +36,7 @@ impl Sysfs {
     /// [`SysfsError::BadName`] for what cannot be a name; otherwise what could not be read.
     pub fn netdev(&self, name: &str) -> Result<Option<NetdevFacts>, SysfsError> {
         if !function::is_sysfs_name(name) {
-            return Err(SysfsError::BadName(name.to_owned()));
+            return Err(SysfsError::BadName(function::shown(name)));
         }
         let at = |attribute: &str| format!("class/net/{name}/{attribute}");
         let Some(ifindex) = self.number(&at("ifindex"))? else { return Ok(None) };

@@ -117,5 +117,5 @@ impl Sysfs {
 }
 
 fn checked(driver: &str) -> Result<&str, SysfsError> {
-    if function::is_sysfs_name(driver) { Ok(driver) } else { Err(SysfsError::BadName(driver.to_owned())) }
+    if function::is_sysfs_name(driver) { Ok(driver) } else { Err(SysfsError::BadName(function::shown(driver))) }
 }

@@ -19,16 +19,13 @@ mod codec;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_ACK;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use serde::{Deserialize, Serialize};
 
-use crate::link_request::{LinkError, LinkSocket, Peer, RTM_GETLINK, RTM_SETLINK, Refusal};
-
-/// `errno.h`. Refusals of the request as a whole: there is no such link, and nobody may change it.
-const EPERM: i32 = 1;
-const ENODEV: i32 = 19;
-const EMSGSIZE: i32 = 90;
+use crate::error::Extack;
+use crate::link_request::{LinkError, LinkSocket, Peer, RTM_GETLINK, RTM_SETLINK};
 
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_8021AD: u16 = 0x88a8;
@@ -195,8 +192,8 @@ pub enum VfError {
     /// The request as a whole came to nothing.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// There are more VFs than the kernel can tell of: their descriptions share one attribute of at most 64 KiB, which about 300
-    /// VFs fill. Old kernels cut them off, newer ones refuse (`EMSGSIZE`).
+    /// There are more VFs than the kernel can tell of: their descriptions share one attribute of at most 64 KiB, which 330 VFs fill.
+    /// Linux 6.1 cuts them off; a kernel that checks refuses (`EMSGSIZE`).
     #[error("the kernel cannot tell of so many VFs in one message")]
     TooMany,
     /// The physical function has no such VF.
@@ -208,11 +205,11 @@ pub enum VfError {
         /// The VF.
         vf: u32,
         /// What was refused, and how, in the order in which the kernel takes settings.
-        refused: Vec<(VfField, Refusal)>,
+        refused: Vec<(VfField, Extack)>,
     },
 }
 
-fn list(refused: &[(VfField, Refusal)]) -> String {
+fn list(refused: &[(VfField, Extack)]) -> String {
     let each: Vec<String> = refused.iter().map(|(field, refusal)| format!("{field} is refused: {refusal}")).collect();
     each.join("; ")
 }
@@ -256,7 +253,7 @@ pub async fn read(socket: &mut LinkSocket, index: u32) -> Result<BTreeMap<u32, V
     match socket.ask(Peer::Kernel, RTM_GETLINK, 0, &question).await {
         Ok(Some(answer)) => codec::read(answer.attributes()).ok_or(VfError::TooMany),
         Ok(None) => Err(LinkError::Malformed(Peer::Kernel, "a question without an answer").into()),
-        Err(LinkError::Refused { refusal, .. }) if refusal.errno == EMSGSIZE => Err(VfError::TooMany),
+        Err(LinkError::Refused { refusal, .. }) if refusal.errno == Errno::EMSGSIZE as i32 => Err(VfError::TooMany),
         Err(error) => Err(error.into()),
     }
 }
@@ -312,18 +309,18 @@ fn settings(change: &VfChange, rates: Option<(u32, u32)>) -> Vec<Setting> {
 }
 
 /// Sends one message with these; `Some` when it was refused for what it sets.
-async fn send(
-    socket: &mut LinkSocket,
-    index: u32,
-    vf: u32,
-    settings: &[Setting],
-) -> Result<Option<Refusal>, LinkError> {
+async fn send(socket: &mut LinkSocket, index: u32, vf: u32, settings: &[Setting]) -> Result<Option<Extack>, LinkError> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes.push(LinkAttribute::VfInfoList(vec![codec::write(vf, settings)]));
     match socket.ask(Peer::Kernel, RTM_SETLINK, NLM_F_ACK, &message).await {
         Ok(_) => Ok(None),
-        Err(LinkError::Refused { refusal, .. }) if ![EPERM, ENODEV].contains(&refusal.errno) => Ok(Some(refusal)),
+        // Those are of the request as a whole: there is no such link, or nobody may change it.
+        Err(LinkError::Refused { refusal, .. })
+            if ![Errno::EPERM as i32, Errno::ENODEV as i32].contains(&refusal.errno) =>
+        {
+            Ok(Some(refusal))
+        }
         Err(error) => Err(error),
     }
 }
@@ -334,14 +331,13 @@ mod tests {
 
     #[test]
     fn refusals_are_told_by_name() {
-        let refused = vec![
-            (VfField::Rate, Refusal { errno: 95, text: Some("Not here".into()) }),
-            (VfField::Trust, Refusal { errno: 22, text: None }),
-        ];
+        let invalid = Extack { errno: 22, text: None, attribute: None, missing: None };
+        let unsupported = Extack { errno: 95, text: Some("Not here.".into()), ..invalid.clone() };
+        let refused = vec![(VfField::Rate, unsupported), (VfField::Trust, invalid)];
         assert_eq!(
             VfError::Refused { vf: 3, refused }.to_string(),
-            "VF 3: rate is refused: Operation not supported (os error 95): Not here; \
-             trust is refused: Invalid argument (os error 22)"
+            "VF 3: rate is refused: Not here (EOPNOTSUPP: Operation not supported on transport endpoint); \
+             trust is refused: EINVAL: Invalid argument"
         );
     }
 
@@ -351,10 +347,7 @@ mod tests {
         let loopback = 1;
         assert_eq!(read(&mut socket, loopback).await.unwrap(), BTreeMap::new());
         let error = read(&mut socket, u32::MAX >> 1).await.unwrap_err();
-        assert!(
-            matches!(&error, VfError::Link(LinkError::Refused { refusal, .. }) if refusal.errno == ENODEV),
-            "{error}"
-        );
+        assert!(matches!(&error, VfError::Link(LinkError::Refused { refusal, .. }) if refusal.is_absent()), "{error}");
         // One of the two rates asks for the other.
         let change = VfChange { max_tx_rate_mbps: Some(1), ..VfChange::default() };
         assert!(matches!(set(&mut socket, loopback, 0, &change).await, Err(VfError::NoSuchVf(0))));

@@ -112,7 +112,7 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 impl<'a> Payload<'a> {
-    fn read(kind: u16, flags: u16, body: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(kind: u16, flags: u16, body: &'a [u8]) -> Result<Self, Malformed> {
         Ok(match kind {
             NOOP => Payload::Noop,
             OVERRUN => Payload::Overrun,
@@ -200,4 +200,153 @@ pub(crate) fn attribute_at(request: &[u8], offset: u32) -> Option<u16> {
     let at = usize::try_from(offset).ok().filter(|at| *at >= HEADER + GENERIC_HEADER)?;
     let attribute = Attributes::new(request.get(at..)?).next()?.ok()?;
     Some(attribute.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn only(datagram: &[u8]) -> Result<Payload<'_>, Malformed> {
+        let mut messages = Messages::new(datagram);
+        let message = messages.next().unwrap();
+        assert!(messages.next().is_none());
+        message.map(|message| message.payload)
+    }
+
+    #[test]
+    fn a_request_as_the_kernel_takes_it() {
+        let mut attributes = Writer::default();
+        attributes.u16(25, 1);
+        let octets = request(21, ACK, 7, 30, 1, &attributes);
+        #[rustfmt::skip]
+        let expected = [
+            28, 0, 0, 0, // length
+            21, 0, // type: the family
+            5, 0, // NLM_F_REQUEST | NLM_F_ACK
+            7, 0, 0, 0, // sequence number
+            0, 0, 0, 0, // port: the kernel knows whose the socket is
+            30, // command: DEVLINK_CMD_ESWITCH_SET
+            1, // version: DEVLINK_GENL_VERSION
+            0, 0, // reserved
+            6, 0, 25, 0, // length, DEVLINK_ATTR_ESWITCH_MODE
+            1, 0, 0, 0, // DEVLINK_ESWITCH_MODE_SWITCHDEV; padding
+        ];
+        assert_eq!(octets, expected);
+        let Ok(Payload::Generic { family: 21, command: 30, attributes }) = only(&octets) else { panic!("{octets:?}") };
+        assert_eq!(attributes.need(25).unwrap().u16(), Ok(1));
+        assert_eq!(attribute_at(&octets, 20), Some(25));
+        // Not in the headers, not behind the end, and not where no attribute begins.
+        assert_eq!([0, 16, 22, 28, u32::MAX].map(|offset| attribute_at(&octets, offset)), [None; 5]);
+    }
+
+    /// What Linux 6.1 says of capabilities, which it does not know.
+    #[test]
+    fn a_refusal_with_its_text() {
+        #[rustfmt::skip]
+        let octets = [
+            &[100, 0, 0, 0][..], // length
+            &[2, 0], // NLMSG_ERROR
+            &[0, 3], // NLM_F_CAPPED | NLM_F_ACK_TLVS
+            &[13, 0, 0, 0], // sequence number
+            &[0x80, 0, 0, 0], // port
+            &[0xea, 0xff, 0xff, 0xff], // -EINVAL
+            &[76, 0, 0, 0, 21, 0, 5, 0, 13, 0, 0, 0, 0, 0, 0, 0], // the header of the request
+            &[53, 0, 1, 0], // NLMSGERR_ATTR_MSG
+            b"leftover: Fail to parse port function attributes\0", &[0; 3], // padding
+            &[8, 0, 2, 0], // NLMSGERR_ATTR_OFFS
+            &[64, 0, 0, 0],
+        ]
+        .concat();
+        let expected = Outcome {
+            errno: 22,
+            text: Some("leftover: Fail to parse port function attributes".to_owned()),
+            offset: Some(64),
+            missing: None,
+        };
+        let Ok(Payload::Outcome(outcome)) = only(&octets) else { panic!("no outcome") };
+        assert_eq!(outcome, expected);
+        let message = Messages::new(&octets).next().unwrap().unwrap();
+        assert_eq!((message.sequence, message.interrupted), (13, false));
+
+        // The same with the request in it, as a kernel answers that was not asked to leave it out.
+        let mut whole = octets;
+        whole.splice(36..36, [0xaa; 60]);
+        whole[0] += 60;
+        whole[7] = 2; // NLM_F_ACK_TLVS
+        let Ok(Payload::Outcome(outcome)) = only(&whole) else { panic!("no outcome") };
+        assert_eq!(outcome, expected);
+        // The request's length is what the kernel says it is: one that lies leads nowhere.
+        whole[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert!(only(&whole).is_err());
+    }
+
+    #[test]
+    fn dumps_end_with_an_outcome() {
+        #[rustfmt::skip]
+        let octets = [
+            &[20, 0, 0, 0][..], // length
+            &[3, 0], // NLMSG_DONE
+            &[0x12, 0], // NLM_F_MULTI | NLM_F_DUMP_INTR
+            &[5, 0, 0, 0], // sequence number
+            &[0x80, 0, 0, 0], // port
+            &[0, 0, 0, 0], // no error
+        ]
+        .concat();
+        let message = Messages::new(&octets).next().unwrap().unwrap();
+        assert!(message.interrupted);
+        assert!(matches!(message.payload, Payload::Done(outcome) if outcome == Outcome::default()));
+        let mut failed = octets.clone();
+        failed[16..].copy_from_slice(&(-11i32).to_ne_bytes());
+        assert!(matches!(only(&failed), Ok(Payload::Done(Outcome { errno: 11, .. }))));
+        assert!(only(&octets[..18]).is_err(), "cut");
+        let cut = [&[18, 0, 0, 0][..], &octets[4..18]].concat();
+        assert!(only(&cut).is_err(), "half of an error number");
+        // What cannot be an error is none.
+        failed[16..].copy_from_slice(&i32::MIN.to_ne_bytes());
+        assert!(matches!(only(&failed), Ok(Payload::Done(Outcome { errno: i32::MAX, .. }))));
+    }
+
+    #[test]
+    fn lengths_that_lie_end_it() {
+        for said in [0u32, 15, 17, u32::MAX] {
+            let mut octets = overrun();
+            octets[..4].copy_from_slice(&said.to_ne_bytes());
+            let said = usize::try_from(said).unwrap();
+            assert_eq!(only(&octets).unwrap_err(), Malformed::Length { what: "a message", said, there: 16 });
+        }
+        let generic = message(21, 0, 0, &[1, 1]);
+        assert!(only(&generic).is_err(), "half of struct genlmsghdr");
+        assert!(only(&message(ERROR, 0, 0, &[0; 19])).is_err(), "a part of struct nlmsgerr");
+        assert!(matches!(only(&message(15, 0, 0, &[])), Ok(Payload::Noop)));
+    }
+
+    proptest! {
+        /// Octets that are messages as far as their headers go.
+        #[test]
+        fn any_octets_are_read_to_an_end(
+            parts in prop::collection::vec((0u16..24, any::<u16>(), prop::collection::vec(any::<u8>(), 0..60)), 0..6),
+            cut in 0usize..8,
+        ) {
+            let mut octets: Vec<u8> = Vec::new();
+            for (kind, flags, body) in &parts {
+                octets.extend(message(*kind, *flags, 1, body));
+                octets.resize(octets.len().next_multiple_of(4), 0);
+            }
+            octets.truncate(octets.len().saturating_sub(cut));
+            let mut seen = 0;
+            for message in Messages::new(&octets) {
+                seen += 1;
+                if let Ok(Message { payload: Payload::Generic { attributes, .. }, .. }) = message {
+                    prop_assert!(attributes.count() <= octets.len());
+                }
+            }
+            prop_assert!(seen <= parts.len());
+        }
+
+        #[test]
+        fn noise_is_read_to_an_end(octets: Vec<u8>) {
+            prop_assert!(Messages::new(&octets).count() <= 1 + octets.len() / HEADER);
+        }
+    }
 }

@@ -255,3 +255,24 @@ fn nics_with_functions_are_listed() {
         ]
     );
 }
+
+#[test]
+fn errors_of_the_kernel_have_their_names_and_paths() {
+    for (number, told) in [
+        (1, "EPERM, this process may not"),
+        (2, "ENOENT, there is no such function"),
+        (13, "EACCES, this process may not"),
+        (16, "EBUSY, it is in use"),
+        (18, "EXDEV, a link leads out"),
+        (19, "ENODEV, there is no such device"),
+        (30, "EROFS, sysfs is mounted read-only"),
+        (95, "EOPNOTSUPP, the driver has no such thing"),
+        (5, "(os error 5)"),
+    ] {
+        let source = std::io::Error::from_raw_os_error(number);
+        let error = SysfsError::Write { path: "/sys/x/bind".into(), value: PF.to_owned(), source };
+        let text = error.to_string();
+        assert!(text.starts_with("cannot write \"10000:03:00.0\" to /sys/x/bind: ") && text.contains(told), "{text}");
+        assert_eq!(error.errno(), Some(number));
+    }
+}

@@ -37,6 +37,8 @@ targets! {
     agent_marks 1024,
     agent_orders 2048,
     agent_record 16384,
+    devlink_function 128,
+    devlink_message 4096,
     devlink_pci 64,
     flows_frames 4096,
     flows_message 4096,

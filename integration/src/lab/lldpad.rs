@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 
 use super::namespace::{Namespace, private_directory};
 use super::process::{Daemon, Lifetime};
@@ -52,11 +54,11 @@ impl Lldpad {
                 r#"tlvid001b3f00 : {{ enableTx = true; fmode = "bridge"; capabilities = "rte,ecp,vdp"; }};
                    vdp : {{ enableTx = true; role = "{role}"; }};"#
             ),
-            // Times are 10 us to the power of two: 0.16 s until a frame is sent again, 10 s until a VSI is given up.
+            // Times are 10 us to the power of two: 0.16 s until a frame is sent again, 1.3 s until a VSI is spoken of again.
             Qbg::Standard => format!(
                 r#"tlvid0080c20d : {{
                      enableTx = true; evbmode = "{role}"; evbrrcap = false; evbrrreq = false; evbgpid = false;
-                     ecpretries = 3; ecprte = 14; vdprwd = 20; vdprka = 20;
+                     ecpretries = 3; ecprte = 14; vdprwd = 20; vdprka = 17;
                    }};"#
             ),
         };
@@ -90,6 +92,16 @@ impl Lldpad {
         content.resize(32, 0);
         fs::write(&path, content)?;
         Ok(path)
+    }
+
+    /// Keeps it from doing anything for a while.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        self.daemon.signal(Signal::SIGSTOP)?;
+        std::thread::sleep(time);
+        self.daemon.signal(Signal::SIGCONT)
     }
 
     /// The end of what it logged.

@@ -7,4 +7,5 @@ mod macvtaps;
 mod nic_backend;
 mod nics;
 mod openvswitch;
+mod sysfs;
 mod vf_settings;

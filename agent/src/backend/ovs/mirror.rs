@@ -106,6 +106,7 @@ impl Mirror {
         state.vswitchd_behind = vswitchd_alive && cur_cfg < next_cfg;
         state.restoring =
             root.is_some_and(|root| root.other_config.get("flow-restore-wait").is_some_and(|value| value == "true"));
+        state.other_config = root.map(|root| root.other_config.clone()).unwrap_or_default();
         state.ovn_bridges = root.map(|root| ovn_bridges(&root.external_ids)).unwrap_or_default();
         show(&mut state.bridges, &bridges, |row| row.name.clone());
         show(&mut state.ports, &ports, |row| row.name.clone());

@@ -33,11 +33,18 @@ fn owners() -> Owners {
             flows_ready: Some(true),
             vhost_connected: None,
             plugged: true,
+            offload: None,
             facts: facts.into(),
             verdict: Verdict::Ready,
         };
-        let subject =
-            Subject { id: vif.id, vif: Some(&vif), rejection: None, judgement: Some(&judgement), enforce: true };
+        let subject = Subject {
+            id: vif.id,
+            vif: Some(&vif),
+            rejection: None,
+            judgement: Some(&judgement),
+            enforce: true,
+            proof: None,
+        };
         let told = VifStatus::render(subject, None, Instant::now(), SystemTime::UNIX_EPOCH);
         if number != 10 {
             status.vifs.insert(vif.id, Arc::new(told));
@@ -61,11 +68,13 @@ fn a_receiver_out_of_reach_is_told_of() {
             flows_ready: None,
             vhost_connected: None,
             plugged: false,
+            offload: None,
             facts: facts.into(),
             verdict: Verdict::Working,
         };
         let id = VifId(Uuid::from_u128(7));
-        let subject = Subject { id, vif: None, rejection: None, judgement: Some(&judgement), enforce: true };
+        let subject =
+            Subject { id, vif: None, rejection: None, judgement: Some(&judgement), enforce: true, proof: None };
         out_of_reach(&VifStatus::render(subject, None, Instant::now(), SystemTime::UNIX_EPOCH), "br0")
     };
     let on = |bridge: &str, ofport| Facts {

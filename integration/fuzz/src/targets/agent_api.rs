@@ -78,7 +78,7 @@ impl Stage {
             handles: Box::new(|_| None),
             states: watch::channel(View::Syncing).1,
             sessions: watch::channel(BTreeMap::new()).1,
-            control: watch::channel(Control { settings, enforce: true, resync: None }).1,
+            control: watch::channel(Control { settings, enforce: true, resync: None, look_every: None }).1,
             records: source.observe(),
             status: statuses.clone(),
             commands: commands.clone(),

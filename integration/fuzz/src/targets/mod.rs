@@ -6,6 +6,8 @@ pub(crate) mod agent_links;
 pub(crate) mod agent_marks;
 pub(crate) mod agent_orders;
 pub(crate) mod agent_record;
+pub(crate) mod devlink_function;
+pub(crate) mod devlink_message;
 pub(crate) mod devlink_pci;
 pub(crate) mod flows_frames;
 pub(crate) mod flows_message;

@@ -8,6 +8,9 @@ use crate::wire::messages::{Messages, Payload, notification, overrun};
 use crate::wire::numbers::command;
 use crate::wire::{Attributes, Malformed, Writer};
 
+#[cfg(test)]
+mod tests;
+
 /// A notification. There is none of a change of an eswitch's mode, which shows in its ports. A reload shows in its ports too, and
 /// ends with [`Event::DeviceNew`], whose [`DeviceStatus`] has counted it or says that it failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
