@@ -23,7 +23,7 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 /// A configuration in which every list has an element, so that every key is there.
 fn full() -> Config {
-    let text = "[[bridge]]\nname = 'br-int'\nuplinks = [{ port = 'eth1' }]\n[[nic]]\ndevice = 'pci/0000:03:00.0'\n";
+    let text = "[[bridge]]\nname = 'br-int'\nuplinks = [{ port = 'eth1' }]\n[[nic]]\ndevice = 'pci/0000:03:00.0'\nvfs = 4\ninline_mode = 'none'\nencap = true\n";
     parse(text).unwrap()
 }
 
