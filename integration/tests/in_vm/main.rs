@@ -5,6 +5,7 @@ mod devlink;
 mod links;
 mod macvtaps;
 mod nics;
+mod offload;
 mod openvswitch;
 mod sysfs;
 mod vf_settings;
