@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     pub(super) interface_types: BTreeSet<&'static str>,
     /// Whether there are vhost-user VIFs.
     pub(super) vhost_user: bool,
+    /// Whether there are VIFs whose flows may be in hardware.
+    pub(super) offload: bool,
 }
 
 pub(super) struct Records {
@@ -63,6 +65,7 @@ fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
                         VhostUserMode::Server => "dpdkvhostuserclient",
                     });
                 }
+                wanted.offload |= matches!(record.vif.kind, VifKind::HostDevice { .. });
                 vifs.insert(record.vif.id, Arc::new(record.vif));
             }
             Err(why) => bad.push(format!("{file_name} ({why})")),

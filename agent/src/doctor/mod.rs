@@ -89,6 +89,9 @@ pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> 
     let records = files::records(&config);
     findings.extend(openvswitch::examine(&config, &records.wanted).await);
     findings.push(kernel::tun());
+    if records.wanted.offload {
+        findings.push(kernel::tc_modules());
+    }
     findings.push(records.finding);
     findings.push(files::state(&config));
     findings.extend(files::sockets(&config, &records.wanted));

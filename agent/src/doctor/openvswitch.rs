@@ -1,10 +1,13 @@
 //! Open vSwitch: the database, its schema, the switch itself, and the interface types that the records need.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ovsdb::pairs::Pairs;
 use ovsdb::session::{Session, SessionError, SessionState};
 use ovsdb::text::Text;
 use ovsdb::vswitch::{OpenVSwitch, Snapshot};
@@ -12,7 +15,9 @@ use ovsdb::vswitch::{OpenVSwitch, Snapshot};
 use super::files::Wanted;
 use super::{Finding, chain};
 use crate::backend::ovs::control_sockets;
+use crate::backend::unixctl;
 use crate::config::Config;
+use crate::offload::{Datapath, DatapathFlow, LONGEST_LINE};
 use crate::run::session_config;
 
 /// For the database to be connected to and read.
@@ -30,6 +35,11 @@ pub(super) async fn examine(config: &Config, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = vec![database(&endpoint, root.as_deref()), switch(config, root.as_deref())];
     if let Some(root) = &root {
         findings.extend(interface_types(&root.iface_types, root.dpdk_initialized, wanted));
+        if wanted.offload {
+            let is_set = root.other_config.get("hw-offload") == Some("true");
+            let in_effect = if is_set { flows_in_tc(&config.rundir()).await } else { None };
+            findings.push(offload(&root.other_config, in_effect));
+        }
     }
     findings
 }
@@ -106,9 +116,64 @@ fn interface_types(offered: &BTreeSet<Text>, dpdk: Option<bool>, wanted: &Wanted
     Some(Finding::ok(name, format!("{} can be had", kinds.join(", "))))
 }
 
+/// Whether a flow is in tc, as proof that ovs-vswitchd offloads; `None` where none is, or nobody says.
+async fn flows_in_tc(rundir: &Path) -> Option<bool> {
+    let arguments = ["-m", Datapath::Kernel.name(), "type=tc"];
+    let mut found = false;
+    let mut look = |line: Option<&str>| {
+        found |= line.and_then(DatapathFlow::parse).is_some_and(|flow| flow.layer == Some("tc"));
+        if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let asked = unixctl::ask_for_lines(rundir, "dpctl/dump-flows", &arguments, PATIENCE, LONGEST_LINE, &mut look);
+    asked.await.ok()?;
+    found.then_some(true)
+}
+
+/// What Open vSwitch has to have for flows to be in hardware. What the database says, a running ovs-vswitchd may have been
+/// started without.
+fn offload(other_config: &Pairs, in_effect: Option<bool>) -> Finding {
+    let name = "hw-offload";
+    let setting = |key| other_config.get(key);
+    let restart = "and start ovs-vswitchd again";
+    if setting("hw-offload") != Some("true") {
+        let remedy = format!("run `ovs-vsctl set Open_vSwitch . other_config:hw-offload=true`, {restart}");
+        let message = "other_config:hw-offload is not true: all flows are in software";
+        return Finding::warn(name, message, remedy);
+    }
+    let (policy, idle) = (setting("tc-policy").unwrap_or("none"), setting("max-idle").unwrap_or("10000"));
+    let told = format!("other_config:hw-offload is true, tc-policy {policy}, max-idle {idle} ms");
+    if policy == "skip_hw" {
+        let remedy = format!("run `ovs-vsctl remove Open_vSwitch . other_config tc-policy`, {restart}");
+        return Finding::warn(name, format!("{told}: flows are in tc and never in hardware"), remedy);
+    }
+    if in_effect == Some(true) {
+        return Finding::ok(name, format!("{told}; flows are in tc"));
+    }
+    // It is not to be had from ovs-vswitchd: its log alone has "netdev: Flow API Enabled".
+    Finding::ok(name, format!("{told}; whether ovs-vswitchd was started since is not known while no flow is in tc"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offloading_is_told_with_what_has_to_be_done() {
+        let found = |settings: &[(&'static str, &'static str)], in_effect| {
+            let settings = settings.iter().copied().collect();
+            let Finding { verdict, message, remedy, .. } = offload(&settings, in_effect);
+            (verdict, format!("{message} → {remedy}"))
+        };
+        let on = ("hw-offload", "true");
+        let (level, text) = found(&[("hw-offload", "false")], None);
+        assert!(level == Level::Warn && text.contains("hw-offload=true`, and start ovs-vswitchd again"), "{text}");
+        let (level, text) = found(&[on, ("tc-policy", "skip_hw")], Some(true));
+        assert!(level == Level::Warn && text.contains("never in hardware"), "{text}");
+        let (level, text) = found(&[on, ("max-idle", "30000")], Some(true));
+        assert!(level == Level::Ok && text.contains("tc-policy none, max-idle 30000 ms; flows are in tc"), "{text}");
+        let (level, text) = found(&[on], None);
+        assert!(level == Level::Ok && text.contains("not known"), "{text}");
+    }
     use crate::doctor::Level;
 
     #[test]

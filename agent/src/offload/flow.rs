@@ -136,20 +136,17 @@ impl<'a> DatapathFlow<'a> {
 
     /// `packets:7` and the like.
     fn fact(&mut self, part: &'a str) {
-        let known = match part.split_once(':') {
-            Some(("ufid", ufid)) => Some(self.ufid = Some(ufid)),
-            Some(("packets", number)) => number.parse().ok().map(|number| self.packets = number),
-            Some(("bytes", number)) => number.parse().ok().map(|number| self.bytes = number),
-            Some(("used", "never")) => Some(()),
-            Some(("used", ago)) => seconds(ago).map(|ago| self.used = Some(ago)),
-            Some(("offloaded", "yes")) => Some(self.offloaded = Offloaded::Yes),
-            Some(("offloaded", "partial")) => Some(self.offloaded = Offloaded::Partial),
-            Some(("offloaded", "no")) => Some(self.offloaded = Offloaded::No),
-            Some(("dp", layer)) => Some(self.layer = Some(layer)),
-            _ => None,
-        };
-        if known.is_none() {
-            self.rest.push(part);
+        match part.split_once(':') {
+            Some(("ufid", ufid)) => self.ufid = Some(ufid),
+            Some(("packets", text)) if let Ok(number) = text.parse() => self.packets = number,
+            Some(("bytes", text)) if let Ok(number) = text.parse() => self.bytes = number,
+            Some(("used", "never")) => self.used = None,
+            Some(("used", text)) if let Some(ago) = seconds(text) => self.used = Some(ago),
+            Some(("offloaded", "yes")) => self.offloaded = Offloaded::Yes,
+            Some(("offloaded", "partial")) => self.offloaded = Offloaded::Partial,
+            Some(("offloaded", "no")) => self.offloaded = Offloaded::No,
+            Some(("dp", layer)) => self.layer = Some(layer),
+            _ => self.rest.push(part),
         }
     }
 

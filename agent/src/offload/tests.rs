@@ -36,22 +36,30 @@ fn ground(settings: &[(&'static str, &'static str)], expected: &Expectations) ->
     Ground::survey(&ovs, Some(&links), expected)
 }
 
-const ON: [(&str, &str); 1] = [("hw-offload", "true")];
+const ON: &[(&str, &str)] = &[("hw-offload", "true")];
+
+/// What it is, the dump, `other_config`, and whether `hw-tc-offload` of eth1 is on.
+type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], bool);
 
 #[test]
 fn what_is_told_of_real_dumps() {
     let in_hardware = include_str!("dumps/in-hardware.txt");
-    let cases: [(&str, &str, &[(&str, &str)], bool); 10] = [
-        ("in hardware", in_hardware, &ON, true),
-        ("in hardware, with tc-policy skip_sw", include_str!("dumps/skip-sw.txt"), &ON, true),
-        ("a NIC that takes nothing", include_str!("dumps/in-tc.txt"), &ON, true),
+    let cases: [Case; 10] = [
+        ("in hardware", in_hardware, ON, true),
+        ("in hardware, with tc-policy skip_sw", include_str!("dumps/skip-sw.txt"), ON, true),
+        ("a NIC that takes nothing", include_str!("dumps/in-tc.txt"), ON, true),
         ("hw-offload is not set", include_str!("dumps/hw-offload-late.txt"), &[], true),
-        ("hw-offload was set while ovs-vswitchd ran", include_str!("dumps/hw-offload-late.txt"), &ON, true),
-        ("tc-policy skip_hw", include_str!("dumps/in-tc.txt"), &[ON[0], ("tc-policy", "skip_hw")], true),
-        ("hw-tc-offload of eth1 is off", include_str!("dumps/hw-tc-offload-off.txt"), &ON, false),
-        ("to a controller, and sFlow", include_str!("dumps/actions.txt"), &ON, true),
-        ("connection tracking", include_str!("dumps/connection-tracking.txt"), &ON, true),
-        ("no traffic", "", &ON, true),
+        ("hw-offload was set while ovs-vswitchd ran", include_str!("dumps/hw-offload-late.txt"), ON, true),
+        (
+            "tc-policy skip_hw",
+            include_str!("dumps/in-tc.txt"),
+            &[("hw-offload", "true"), ("tc-policy", "skip_hw")],
+            true,
+        ),
+        ("hw-tc-offload of eth1 is off", include_str!("dumps/hw-tc-offload-off.txt"), ON, false),
+        ("to a controller, and sFlow", include_str!("dumps/actions.txt"), ON, true),
+        ("connection tracking", include_str!("dumps/connection-tracking.txt"), ON, true),
+        ("no traffic", "", ON, true),
     ];
     let told: Vec<_> = cases
         .into_iter()
@@ -74,7 +82,7 @@ fn what_is_told_of_real_dumps() {
 #[test]
 fn counts_are_those_of_the_dump() {
     let (dump, expected) = (include_str!("dumps/in-hardware.txt"), expected(true));
-    let proofs = prove(dump, &ground(&ON, &expected), &expected);
+    let proofs = prove(dump, &ground(ON, &expected), &expected);
     for (id, port) in [(id(1), "eth1"), (id(2), "eth2")] {
         let word = |line: &str| line.split([',', ':', '(', ')', ' ']).any(|word| word == port);
         let of = |line: &&str| word(line);
@@ -88,7 +96,7 @@ fn counts_are_those_of_the_dump() {
 #[test]
 fn what_was_proved_stands_until_there_is_traffic_again() {
     let expected = expected(true);
-    let ground = ground(&ON, &expected);
+    let ground = ground(ON, &expected);
     let proof = |dump: &str| prove(dump, &ground, &expected).remove(&id(1)).unwrap();
     let busy = proof(include_str!("dumps/in-hardware.txt"));
     let idle = proof("").after(Some(&busy));
@@ -105,7 +113,7 @@ fn what_was_proved_stands_until_there_is_traffic_again() {
 #[test]
 fn a_dump_that_was_cut_is_called_so() {
     let expected = expected(true);
-    let ground = ground(&ON, &expected);
+    let ground = ground(ON, &expected);
     let mut tally = Tally::new(&ground, expected.iter().map(|(id, wanted)| (id, wanted.port.as_str())));
     include_str!("dumps/in-hardware.txt").lines().take(3).for_each(|line| tally.line(line));
     assert_eq!(tally.flows(), 3);

@@ -131,7 +131,7 @@ impl Teller {
                 continue;
             }
             let proof = scene.proofs.get(&id);
-            self.tell_vif(id, (vif, rejection, judgement, proof), scene.enforce, (now, today));
+            self.tell_vif(id, (vif, rejection, judgement), proof, scene.enforce, (now, today));
         }
         if worth_packing(news, self.told.len()) {
             pack(&mut self.told);
@@ -207,12 +207,8 @@ impl Teller {
     fn tell_vif(
         &mut self,
         id: VifId,
-        (vif, rejection, judgement, proof): (
-            Option<&Arc<Vif>>,
-            Option<&Rejection>,
-            Option<&Arc<Judgement>>,
-            Option<&Arc<Proof>>,
-        ),
+        (vif, rejection, judgement): (Option<&Arc<Vif>>, Option<&Rejection>, Option<&Arc<Judgement>>),
+        proof: Option<&Arc<Proof>>,
         enforce: bool,
         (now, today): (Instant, SystemTime),
     ) {
@@ -383,7 +379,69 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::offload::{Expectation, OffloadCounts};
     use crate::record::decode;
+    use crate::status::{ConditionKind, Truth};
+
+    /// A VIF is looked at while it is ready, and what is seen of it is told although nothing was planned anew.
+    #[test]
+    fn what_the_datapath_shows_is_told_of_those_that_are_ready() {
+        let record = json!({
+            "vif": {"type": "generic", "id": "dc065497-3c8d-4f44-8fb4-e1d33c16a536", "vif_name": "rep0"},
+        });
+        let vif = Arc::new(decode(record.to_string().as_bytes()).unwrap().vif);
+        let id = vif.id;
+        let (status, told) = watch::channel(Arc::default());
+        let (expect, expected) = watch::channel(Arc::new(Expectations::new()));
+        let mut teller = Teller::new(status, expect);
+        let vifs = [(id, vif)].into_iter().collect();
+        let intake = Intake { desired: Arc::new(Desired { vifs, ..Desired::default() }), ..Intake::default() };
+        let mut tell = |verdict: Verdict, proofs: &Arc<Proofs>| {
+            let expectation = Expectation { port: "rep0".into(), bridge: "br-int".into(), ..Expectation::default() };
+            let judgement = Judgement {
+                verdict,
+                link_ready: None,
+                port_ready: Some(true),
+                flows_ready: None,
+                vhost_connected: None,
+                plugged: true,
+                offload: Some(Box::new(expectation)),
+                facts: Arc::default(),
+            };
+            let mut plan = Plan::default();
+            plan.judgements.insert(id, Arc::new(judgement));
+            let scene = Scene {
+                intake: &intake,
+                observed: &Observed::default(),
+                plan: &plan,
+                holds: &Holds::default(),
+                orders: &Orders::default(),
+                enforce: true,
+                proofs: Arc::clone(proofs),
+                sessions: Vec::new(),
+            };
+            teller.tell(&scene, Instant::now(), SystemTime::now());
+            let status = told.borrow().vifs.get(&id).cloned().unwrap();
+            let condition = status.condition(ConditionKind::Offloaded).cloned().unwrap();
+            let (condition, flows) = ((condition.status, condition.reason), status.facts.offload.clone());
+            (condition.0, condition.1.into_owned(), flows, expected.borrow().len())
+        };
+        let nothing = Arc::default();
+        assert_eq!(tell(Verdict::Working, &nothing), (Truth::Unknown, "Applying".into(), None, 0));
+        assert_eq!(tell(Verdict::Ready, &nothing), (Truth::Unknown, "NotLookedAt".into(), None, 1));
+        let counts = OffloadCounts { offloaded_flows: 3, software_flows: 0, offload_reason: None };
+        let proof = Proof {
+            counts: Some(counts.clone()),
+            truth: Truth::True,
+            reason: "InHardware",
+            message: "3 flows are in hardware".into(),
+            is_earlier: false,
+        };
+        let proofs = Arc::new(Proofs::from([(id, Arc::new(proof))]));
+        let flows = Some(Box::new(counts));
+        assert_eq!(tell(Verdict::Ready, &proofs), (Truth::True, "InHardware".into(), flows, 1));
+        assert_eq!(tell(Verdict::Working, &proofs), (Truth::Unknown, "Applying".into(), None, 0));
+    }
 
     /// What was refused for a record says nothing of what is to be done without it.
     #[test]

@@ -79,7 +79,8 @@ impl VifStatus {
 /// What the planner saw, and what the datapath told.
 fn facts(judgement: &Judgement, proof: Option<&Proof>) -> Arc<Facts> {
     let mut facts = Arc::clone(&judgement.facts);
-    if let (Some(_), Some(counts)) = (&judgement.offload, proof.and_then(|proof| proof.counts.as_ref())) {
+    let counts = proof.filter(|_| judgement.verdict == Verdict::Ready).and_then(|proof| proof.counts.as_ref());
+    if let (Some(_), Some(counts)) = (&judgement.offload, counts) {
         Arc::make_mut(&mut facts).offload = Some(Box::new(counts.clone()));
     }
     facts

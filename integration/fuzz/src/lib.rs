@@ -33,6 +33,7 @@ macro_rules! targets {
 targets! {
     agent_api 4096,
     agent_config 4096,
+    agent_datapath 4096,
     agent_links 4096,
     agent_marks 1024,
     agent_orders 2048,

@@ -6,6 +6,7 @@ mod links;
 mod macvtaps;
 mod nic_backend;
 mod nics;
+mod offload;
 mod openvswitch;
 mod sysfs;
 mod vf_settings;

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent_api;
 pub(crate) mod agent_config;
+pub(crate) mod agent_datapath;
 pub(crate) mod agent_links;
 pub(crate) mod agent_marks;
 pub(crate) mod agent_orders;
