@@ -125,7 +125,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn values_are_understood() {
     let config = parse(
-        "[agent]\nmode = 'observe'\nresync = 'off'\nmax_removals = 20\n\
+        "[agent]\nmode = 'observe'\nresync = 'off'\nmax_removals = 20\n[offload]\nlook_every = '0'\n\
          [ovsdb]\nendpoint = ['tcp:10.0.0.1:6640', 'unix:/tmp/ovs/db.sock']\n\
          [metrics]\nlisten = ''\n[vhostuser]\nowner = '107'\nmode = '2775'\n\
          [macvtap]\nowner = 'root'\nmode = '0660'\n",
@@ -133,6 +133,7 @@ fn values_are_understood() {
     .unwrap();
     assert_eq!(config.agent.mode, Mode::Observe);
     assert_eq!(config.agent.resync, Resync(None));
+    assert_eq!(config.offload.look_every.0, None);
     assert_eq!(config.agent.max_removals, MaxRemovals::Count(20));
     let endpoints: Vec<_> = config.ovsdb.endpoint.0.iter().map(ToString::to_string).collect();
     assert_eq!(endpoints, ["tcp:10.0.0.1:6640", "unix:/tmp/ovs/db.sock"]);
@@ -178,6 +179,8 @@ fn an_unknown_owner_is_named() {
 )]
 #[case::mode("[agent]\n\n\nmode = 'enforced'\n", "agent.mode", 4, "expected `observe` or `enforce`")]
 #[case::resync("[agent]\nresync = 'often'\n", "agent.resync", 2, "neither a time")]
+#[case::look_every("[offload]\nlook_every = 'now'\n", "offload.look_every", 2, "nor \"0\" for never")]
+#[case::look_every_short("[offload]\nlook_every = '10ms'\n", "offload.look_every", 2, "shorter than one second")]
 #[case::resync_short("[agent]\nresync = '1ms'\n", "agent.resync", 2, "shorter than one second")]
 #[case::adopt("[agent]\nadopt = 'always'\n", "agent.adopt", 2, "expected `never` or `os-vif`")]
 #[case::removals("[agent]\nmax_removals = '101%'\n", "agent.max_removals", 2, "expected a share")]

@@ -78,11 +78,11 @@ impl Watch {
             tokio::select! {
                 changed = self.expected.changed() => {
                     if changed.is_err() { return }
-                    due = due.min(earliest.max(Instant::now() + SOON));
+                    due = sooner(due, every, earliest);
                 }
                 changed = self.control.changed() => {
                     if changed.is_err() { return }
-                    due = due.min(earliest.max(Instant::now() + SOON));
+                    due = sooner(due, every, earliest);
                 }
                 () = time_to_look => {
                     let begun = Instant::now();
@@ -160,6 +160,12 @@ impl Watch {
     }
 }
 
+/// When to look after something changed: soon, and in its turn at the latest.
+fn sooner(due: Instant, every: Option<Duration>, earliest: Instant) -> Instant {
+    let soon = earliest.max(Instant::now() + SOON);
+    if every.is_some() { due.min(soon) } else { soon }
+}
+
 /// Tells what is new.
 fn publish(proofs: &watch::Sender<Arc<Proofs>>, seen: Proofs) {
     proofs.send_if_modified(|known| {
@@ -169,4 +175,65 @@ fn publish(proofs: &watch::Sender<Arc<Proofs>>, seen: Proofs) {
         }
         differs
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::model::Bridge;
+
+    fn id() -> VifId {
+        "00000001-0000-4000-8000-000000000000".parse().unwrap()
+    }
+
+    /// Answers one question, and tells what it was.
+    async fn answer(listener: &UnixListener, answer: &serde_json::Value) -> serde_json::Value {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut question = vec![0; 1000];
+        let length = stream.read(&mut question).await.unwrap();
+        stream.write_all(answer.to_string().as_bytes()).await.unwrap();
+        serde_json::from_slice(&question[..length]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_while_nothing_is_expected() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("ovs-vswitchd.7.ctl")).unwrap();
+        let mut state =
+            OvsState { other_config: [("hw-offload", "true")].into_iter().collect(), ..OvsState::default() };
+        state.bridges.insert("br0".into(), Bridge { name: "br0".into(), ..Bridge::default() }.into());
+        let (expect, expected) = watch::channel(Arc::new(Expectations::new()));
+        let (_state, ovs) = watch::channel(View::Ready(Arc::new(state)));
+        let (_links, links) = watch::channel(View::Syncing);
+        let look_every = Some(Duration::from_secs(1));
+        let settings = Config::default().settings().unwrap();
+        let (_control, control) = watch::channel(Control { settings, enforce: true, resync: None, look_every });
+        let watch = Watch { expected, ovs, links, control, rundir: directory.path().to_owned() };
+        let mut proofs = watch.spawn();
+        let quiet = tokio::time::timeout(SOON + SOON / 5, listener.accept()).await;
+        assert!(quiet.is_err(), "somebody asked");
+
+        let expectation = Expectation { port: "eth1".into(), bridge: "br0".into(), ..Expectation::default() };
+        expect.send_replace(Arc::new([(id(), expectation)].into()));
+        let dump = "recirc_id(0),in_port(eth1),eth_type(0x0800), packets:1, bytes:98, used:0.1s, offloaded:yes, dp:tc, \
+                    actions:eth2\n";
+        let question = answer(&listener, &serde_json::json!({"id": 0, "error": null, "result": dump})).await;
+        assert_eq!(question["method"], "dpctl/dump-flows");
+        assert_eq!(question["params"], serde_json::json!(["-m", "--names", "system@ovs-system"]));
+        let told = proofs.wait_for(|proofs| proofs.contains_key(&id())).await.unwrap()[&id()].clone();
+        assert_eq!((told.truth, told.reason), (crate::status::Truth::True, "InHardware"));
+
+        // The next one comes in its turn, and a refusal is told.
+        answer(&listener, &serde_json::json!({"id": 0, "result": null, "error": "no such datapath"})).await;
+        proofs.changed().await.unwrap();
+        let told = proofs.borrow_and_update()[&id()].clone();
+        assert!(told.reason == "CannotBeRead" && told.message.ends_with("no such datapath"), "{}", told.message);
+
+        expect.send_replace(Arc::default());
+        proofs.wait_for(|proofs| proofs.is_empty()).await.unwrap();
+    }
 }
