@@ -28,15 +28,20 @@ enum Before {
     Unbound,
     /// There are none.
     None,
+    /// There are some.
+    Some,
 }
 
 impl Before {
-    /// By the documentation of the drivers: `ice` refuses the change while there are functions
-    /// (Documentation/networking/device_drivers/ethernet/intel/ice.rst); `mlx5` refuses it while a driver has one of them.
+    /// As the drivers have it: `ice` refuses the change while there are functions (`ice_eswitch_mode_set`,
+    /// `drivers/net/ethernet/intel/ice/ice_eswitch.c`); of `mlx5` NVIDIA's documentation says to unbind them first; `bnxt_en`
+    /// refused it without functions before Linux 6.4 ("Enable VFs before setting switchdev mode"), and any release makes
+    /// representors for those that are there.
     fn of(driver: Option<&str>) -> Self {
         match driver {
-            Some("ice" | "bnxt_en" | "i40e") => Before::None,
+            Some("ice") => Before::None,
             Some("mlx5_core") => Before::Unbound,
+            Some("bnxt_en") => Before::Some,
             _ => Before::Nothing,
         }
     }
@@ -85,15 +90,17 @@ impl Work<'_> {
         let device = &nic.device;
         let transition = nics.transitions.get(device);
         let made = nic.vfs.map_or(0, |vfs| vfs.made);
-        if wanted.switchdev && !nic.is_switchdev() && !refused {
+        let before = Before::of(nic.driver.as_deref());
+        let functions_first = before == Before::Some && made == 0 && wanted.vfs.is_some_and(|count| count > 0);
+        if wanted.switchdev && !nic.is_switchdev() && !refused && !functions_first {
             let Some(Eswitch { mode: Some(_), .. }) = nic.eswitch else {
                 let driver = nic.driver.as_deref().unwrap_or("of the NIC");
                 return Err(format!("driver {driver} offers no eswitch mode"));
             };
             self.nobody_lives_on(nics, nic, "its eswitch")?;
             let bound: BTreeSet<PciAddress> = bound(nics, nic).collect();
-            let in_the_way = match Before::of(nic.driver.as_deref()) {
-                Before::Nothing => false,
+            let in_the_way = match before {
+                Before::Nothing | Before::Some => false,
                 Before::Unbound => !bound.is_empty(),
                 Before::None => made > 0,
             };
@@ -106,7 +113,7 @@ impl Work<'_> {
                     unbound: bound,
                 }))]);
             }
-            return Ok(match Before::of(nic.driver.as_deref()) {
+            return Ok(match before {
                 Before::None if in_the_way => vec![NicOp::SetVfCount { nic: device.clone(), count: 0 }],
                 Before::Unbound if in_the_way => bound.into_iter().map(unbind).collect(),
                 _ => {

@@ -94,6 +94,14 @@ fn a_driver_that_wants_functions_unbound_gets_them_unbound_and_bound_again() {
 }
 
 #[test]
+fn a_driver_that_wants_functions_first_gets_them_first() {
+    let mut case = Case::new([offloaded(A, 0, None)]);
+    offloading(&mut case, "bnxt_en", 2);
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+#[test]
 fn nothing_is_changed_under_those_who_live_on_a_nic() {
     let mut case = Case::new([legacy(A, 0, &json!({}))]);
     let device = nic(&mut case, "ice");
