@@ -17,7 +17,7 @@ use devlink::{Device, InlineMode};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use value::{DeviceMode, Endpoints, FileMode, Level, Listen, LookEvery, QosType, Resync};
+pub use value::{DeviceMode, Endpoints, FileMode, Level, Listen, LookEvery, MaxIdle, QosType, Resync};
 
 use crate::model::AgentId;
 use crate::plan::{IdRange, MaxRemovals};
@@ -301,6 +301,40 @@ impl Default for OpenFlow {
 pub struct Offload {
     /// How often the datapath is looked at for flows that are to be in hardware, while there are VIFs of which they are.
     pub look_every: LookEvery,
+    /// `other_config:hw-offload` of Open vSwitch.
+    pub hw_offload: HwOffload,
+    /// `other_config:tc-policy` of Open vSwitch.
+    pub tc_policy: TcPolicy,
+    /// `other_config:max-idle` of Open vSwitch.
+    pub max_idle: MaxIdle,
+}
+
+/// `offload.hw_offload`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HwOffload {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// Open vSwitch gives flows to NICs.
+    On,
+    /// It gives none.
+    Off,
+}
+
+/// `offload.tc_policy` (ovs-vswitchd.conf.db(5), `tc-policy`)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TcPolicy {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// A flow is in software and, where the NIC takes it, in hardware.
+    None,
+    /// In hardware alone.
+    SkipSw,
+    /// In software alone.
+    SkipHw,
 }
 
 /// `[[bridge]]`

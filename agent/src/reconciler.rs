@@ -377,6 +377,7 @@ impl<S: Source> Reconciler<S> {
             if self.holds.of_peer(OVSDB, now).is_none() && self.ovs.takes(&ovs) {
                 self.repairs.ovs(&ovs, drifted);
                 tell_takeovers(&ovs, &observed);
+                tell_configuration(&ovs);
                 self.ovs.hand(ovs);
                 self.waited_for_links = false;
             }
@@ -582,6 +583,23 @@ fn tell_takeovers(batch: &[Attributed<OvsOp>], observed: &Observed) {
             "takes over a bridge of somebody else (takeover = true): its fail_mode is set to secure, by which Open \
              vSwitch drops all flows on it"
         );
+    }
+}
+
+/// Says what is set of the whole switch, and when it takes effect.
+fn tell_configuration(batch: &[Attributed<OvsOp>]) {
+    for op in batch {
+        let OvsOp::ConfigureSwitch { other_config } = &op.op else { continue };
+        let entries: Vec<String> = other_config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let entries = entries.join(" ");
+        if other_config.contains_key("hw-offload") || other_config.contains_key("tc-policy") {
+            tracing::warn!(
+                "sets other_config of Open vSwitch: {entries}; all of it is in force when ovs-vswitchd has been started \
+                 again, which vifd leaves to you"
+            );
+        } else {
+            tracing::info!("sets other_config of Open vSwitch: {entries}");
+        }
     }
 }
 

@@ -104,6 +104,7 @@ impl World {
                     self.secure(name)?;
                 }
             }
+            OvsOp::ConfigureSwitch { other_config } => self.ovs.other_config.extend(other_config.clone()),
             OvsOp::SecureBridge { uuid, name, marks } => {
                 let bridge = self.bridge(name)?;
                 if bridge.uuid != *uuid || !has(&bridge.external_ids, marks) {

@@ -1,12 +1,13 @@
 //! What the keys mean on this host: users and groups by number, the host's name, derived directories.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use devlink::Device;
 use nix::unistd::{Group, User};
 
-use super::{Adopt, Bridge, Config, ConfigError, Eswitch, Flows, Nic};
+use super::{Adopt, Bridge, Config, ConfigError, Eswitch, Flows, HwOffload, Nic, Offload, TcPolicy};
 use crate::model::{DeviceAccess, FileOwner};
 use crate::plan::{ManagedBridge, NicSettings, Settings, Uplink};
 use crate::record::Limits;
@@ -70,6 +71,7 @@ impl Config {
                 gid: group("macvtap.group", &self.macvtap.group)?,
                 mode: self.macvtap.mode.0,
             },
+            switch_config: switch_config(&self.offload),
             nics: self.nic.iter().map(nic).collect(),
             bridges: self.bridge.iter().filter(|bridge| bridge.flows == Flows::Managed).map(managed).collect(),
             groups: self.openflow.groups,
@@ -77,6 +79,28 @@ impl Config {
             zones: self.openflow.zones,
         })
     }
+}
+
+/// What of `other_config` of table Open_vSwitch is vifd's to keep.
+fn switch_config(offload: &Offload) -> BTreeMap<String, String> {
+    let Offload { look_every: _, hw_offload, tc_policy, max_idle } = offload;
+    let hw_offload = match hw_offload {
+        HwOffload::Keep => None,
+        HwOffload::On => Some("true"),
+        HwOffload::Off => Some("false"),
+    };
+    let tc_policy = match tc_policy {
+        TcPolicy::Keep => None,
+        TcPolicy::None => Some("none"),
+        TcPolicy::SkipSw => Some("skip_sw"),
+        TcPolicy::SkipHw => Some("skip_hw"),
+    };
+    let entries = [
+        ("hw-offload", hw_offload.map(str::to_owned)),
+        ("tc-policy", tc_policy.map(str::to_owned)),
+        ("max-idle", max_idle.0.map(|time| time.as_millis().to_string())),
+    ];
+    entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 fn nic(nic: &Nic) -> (Device, NicSettings) {

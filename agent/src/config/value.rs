@@ -116,6 +116,36 @@ impl fmt::Display for LookEvery {
     }
 }
 
+/// After how long without a packet a flow of the datapath goes; `keep` leaves Open vSwitch's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MaxIdle(pub Option<Duration>);
+
+text_value!(MaxIdle);
+
+impl FromStr for MaxIdle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            _ if text == "keep" => Ok(MaxIdle(None)),
+            // ovs-vswitchd.conf.db(5): at least 500 milliseconds.
+            Ok(time) if time >= Duration::from_millis(500) => Ok(MaxIdle(Some(time))),
+            Ok(_) => Err(format!("\"{text}\" is shorter than Open vSwitch's least, \"500ms\"")),
+            Err(_) => Err(format!("\"{text}\" is neither a time such as \"30s\" nor \"keep\"")),
+        }
+    }
+}
+
+impl fmt::Display for MaxIdle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => humantime::format_duration(time).fmt(f),
+            None => f.write_str("keep"),
+        }
+    }
+}
+
 /// Permission bits, written as octal digits in quotation marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -203,7 +203,7 @@ impl Work<'_> {
                         port: port.name.clone(),
                         bridge: port.bridge.clone(),
                         tc_offload: representor.tc_offload,
-                        switchdev: Some(nic.is_switchdev()),
+                        switchdev: Some(true),
                     });
                 }
             }
@@ -279,7 +279,8 @@ impl Work<'_> {
 
     fn in_switchdev(&self, seen: &Seen<'_>) -> Result<(), Hitch> {
         let nic = seen.nic;
-        if nic.is_switchdev() {
+        // Where nobody can ask devlink, a representor says it.
+        if nic.is_switchdev() || (nic.eswitch.is_none() && seen.function.representor != Representor::None) {
             return Ok(());
         }
         let device = &nic.device;

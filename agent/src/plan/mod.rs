@@ -173,6 +173,7 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
         conclude(&mut work, memo, half);
     }
     work.configured_nics();
+    work.configured_switch();
     work.managed_bridges();
     work.plan.unmanaged = work.switches.unmanaged();
     memo.leaving = removal::remove(&mut work, &inventory, |share| memo.is_wanted(share));
@@ -238,7 +239,7 @@ impl Plan {
         let waits = |op: &OvsOp| links_to_come && matches!(op, OvsOp::InsertBridge { .. } | OvsOp::InsertPort(_));
         let mut ovs: Vec<_> = self.ovs.iter().filter(|op| !waits(&op.op)).cloned().collect();
         ovs.sort_by_key(|op| match op.op {
-            OvsOp::InsertBridge { .. } | OvsOp::SecureBridge { .. } => 0,
+            OvsOp::InsertBridge { .. } | OvsOp::SecureBridge { .. } | OvsOp::ConfigureSwitch { .. } => 0,
             // A sub-port's mark may come off a port that goes as well.
             OvsOp::Unmark { .. } => 1,
             OvsOp::DeletePort { .. } => 2,

@@ -22,7 +22,7 @@ pub(super) fn entries(map: &Pairs, wanted: &StringMap) -> StringMap {
 }
 
 /// The entries of `wanted` that `map` lacks or has otherwise.
-fn differences(map: &Pairs, wanted: &StringMap) -> StringMap {
+pub(super) fn differences(map: &Pairs, wanted: &StringMap) -> StringMap {
     wanted
         .iter()
         .filter(|(key, value)| map.get(key) != Some(value.as_str()))

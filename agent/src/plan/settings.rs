@@ -53,6 +53,8 @@ pub struct Settings {
     pub device_dir: PathBuf,
     /// Who is to get at them.
     pub device_access: DeviceAccess,
+    /// Entries of `other_config` of table Open_vSwitch that are kept as they are here.
+    pub switch_config: BTreeMap<String, String>,
     /// NICs of the configuration, by devlink handle.
     pub nics: BTreeMap<Device, NicSettings>,
     /// Bridges on which vifd makes the flows, by name. On no other is there ever one of ours.

@@ -122,6 +122,10 @@ impl fmt::Display for OvsOp {
             OvsOp::SecureBridge { name, .. } => {
                 write!(f, "set fail_mode of bridge {name} to secure, without in-band control")
             }
+            OvsOp::ConfigureSwitch { other_config } => {
+                f.write_str("set other_config of Open vSwitch:")?;
+                other_config.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
+            }
             OvsOp::DeleteBridge { name, .. } => write!(f, "delete bridge {name}"),
             OvsOp::InsertPort(port) => {
                 write!(f, "insert port {} into bridge {}", port.name, port.bridge)?;

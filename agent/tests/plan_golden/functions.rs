@@ -273,3 +273,20 @@ fn no_mode_is_put_back() {
     case.converge();
     insta::assert_snapshot!(case.text);
 }
+
+/// What the configuration says of the whole switch is set, and set again when somebody changes it; the rest is not vifd's.
+#[test]
+fn settings_of_the_whole_switch() {
+    let mut case = Case::new([]);
+    case.world.ovs.other_config.extend([("max-idle".to_owned(), "30000".to_owned())]);
+    case.converge();
+    let wanted = [("hw-offload", "true"), ("tc-policy", "none")];
+    case.settings.switch_config = wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    case.say("configured");
+    case.converge();
+    case.say("somebody changes it");
+    case.world.ovs.other_config.extend([("hw-offload".to_owned(), "false".to_owned())]);
+    case.converge();
+    case.say(&format!("{:?}", case.world.ovs.other_config));
+    insta::assert_snapshot!(case.text);
+}

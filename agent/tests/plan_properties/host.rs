@@ -183,7 +183,7 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             let host = |dev_type| VifKind::HostDevice { dev_type, dev_address: address.clone() };
             match *function {
                 Function::Representor { named } => {
-                    let representor_name = named.then(|| vif_name);
+                    let representor_name = named.then_some(vif_name);
                     let kind =
                         ProfileKind::OvsRepresentor { ovs: profile, representor_name, representor_address: None };
                     (host(None), Some(kind), "br-int")

@@ -15,6 +15,7 @@ use ovsdb::text::Text;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
+use vifd::backend::ovs::StringMap;
 use vifd::model::{
     AgentId, Bridge, BridgeConfig, Desired, DeviceAccess, DeviceOwner, DirectMode, FileOwner, FlowSet, FlowState,
     Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, NicState, Observed, OvsState, Port, Qos, Representor,
@@ -506,6 +507,7 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         socket_owner,
         device_dir,
         device_access,
+        switch_config,
         nics,
         bridges,
         groups,
@@ -513,7 +515,7 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         zones,
     } = &mut host.settings;
     let few = [IdRange { first: 1, last: 2 }, IdRange { first: 2, last: 900 }];
-    match nudge.fact.index(33) {
+    match nudge.fact.index(34) {
         0 => *synced = !*synced,
         1 => drop(vifs.remove(&id)),
         2 => drop(vifs.insert(id, vif)),
@@ -542,7 +544,7 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
             host.clashes.insert(id, clash);
         }
         12 => {
-            host.holds.refused(Some(id), ["ovsdb", "links", "openflow", "nics"][value.index(4)], "no".into(), host.now)
+            host.holds.refused(Some(id), ["ovsdb", "links", "openflow", "nics"][value.index(4)], "no".into(), host.now);
         }
         13 => host.holds.refused(None, ["ovsdb", "openflow"][value.index(2)], "no".into(), host.now),
         14 => host.now += Duration::from_millis(700),
@@ -557,6 +559,10 @@ fn nudge_word(host: &mut Host, nudge: &Nudge) {
         31 => {
             let owned = DeviceAccess { uid: Some(107), gid: Some(107), mode: Some(0o660) };
             set(device_access, value, [DeviceAccess::default(), owned, DeviceAccess { uid: None, ..owned }]);
+        }
+        33 => {
+            let on = StringMap::from([("hw-offload".to_owned(), "true".to_owned())]);
+            set(switch_config, value, [StringMap::new(), on]);
         }
         32 => {
             for nic in nics.values_mut() {

@@ -54,6 +54,11 @@ pub enum OvsOp {
         /// Entries that `external_ids` must still hold.
         marks: StringMap,
     },
+    /// Sets entries of `other_config` of table Open_vSwitch and leaves the others as they are.
+    ConfigureSwitch {
+        /// The entries.
+        other_config: StringMap,
+    },
     /// Inserts a port with one interface into a bridge.
     InsertPort(Box<NewPort>),
     /// Deletes a port, provided that `bridge` still has it and its interface still holds `marks`.

@@ -99,6 +99,7 @@ impl Batch {
                 );
                 txn.mutate(root, [OpenVSwitch::BRIDGES.remove(*uuid)]);
             }
+            OvsOp::ConfigureSwitch { other_config } => txn.mutate(root, OpenVSwitch::OTHER_CONFIG.put(other_config)),
             OvsOp::InsertPort(port) => {
                 if !ovs.bridges.contains_key(port.bridge.as_str()) && !sets.new_bridges.contains_key(&port.bridge) {
                     // Its bridge is still to come: planned again when it is there.

@@ -11,6 +11,7 @@ use super::super::compare::Work;
 use super::super::inventory::Inventory;
 use super::super::pipeline::{self, Cookie, tables};
 use super::super::removal::without;
+use super::super::rows::differences;
 use super::super::settings::Owner;
 use super::super::{Inputs, OPENFLOW, OVSDB};
 use super::usage::{Usage, groups_of};
@@ -182,6 +183,19 @@ impl Work<'_> {
             }
         }
         self.emit(None, Vec::new(), ops);
+    }
+
+    /// What the configuration says of the whole switch.
+    pub(in crate::plan) fn configured_switch(&mut self) {
+        let Inputs { observed, settings, orders, holds, .. } = self.inputs;
+        let Some(ovs) = observed.ovs.ready() else { return };
+        if orders.paused || holds.in_force(Party::All, OVSDB, self.now).is_some() {
+            return;
+        }
+        let other_config = differences(&ovs.other_config, &settings.switch_config);
+        if !other_config.is_empty() {
+            self.emit(None, Vec::new(), vec![OvsOp::ConfigureSwitch { other_config }]);
+        }
     }
 
     /// The flows that a bridge has whatever is on it, and those of the members of groups; answers what of it is there.
