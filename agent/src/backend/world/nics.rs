@@ -211,7 +211,7 @@ impl World {
                 match name_of(port.index) {
                     Some(name) if name == port.name => {}
                     Some(name) => {
-                        news.push((device.clone(), *number, Representor::Is(NicPort { name, ..port.clone() })))
+                        news.push((device.clone(), *number, Representor::Is(NicPort { name, ..port.clone() })));
                     }
                     None => news.push((device.clone(), *number, Representor::None)),
                 }
