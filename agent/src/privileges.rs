@@ -17,10 +17,15 @@ const LINKS: CapabilitySet = CapabilitySet::NET_ADMIN;
 /// Directories and devices that are to belong to somebody else, and putting them right afterwards.
 const FOREIGN_FILES: CapabilitySet = CapabilitySet::CHOWN.union(CapabilitySet::FOWNER);
 
+/// Attributes of PCI functions in sysfs, which are root's: how many virtual ones there are, and which driver has one.
+const DRIVERS: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+
 /// The capabilities that the features of a configuration take.
 pub(crate) fn needed(config: &Config) -> CapabilitySet {
     let sockets = !config.vhostuser.owner.is_empty() || !config.vhostuser.group.is_empty();
-    if sockets || config.macvtap.changes_devices() { LINKS.union(FOREIGN_FILES) } else { LINKS }
+    let foreign = if sockets || config.macvtap.changes_devices() { FOREIGN_FILES } else { CapabilitySet::empty() };
+    let drivers = if config.nic.is_empty() { CapabilitySet::empty() } else { DRIVERS };
+    LINKS.union(foreign).union(drivers)
 }
 
 /// The names of capabilities as systemd and capsh write them.
@@ -94,12 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_and_devices_of_somebody_else_take_more() {
+    fn what_is_somebody_elses_takes_more() {
         let needs = |text: &str| names(needed(&Config::parse(text, Path::new("vifd.toml")).unwrap()));
         assert_eq!(needs(""), "CAP_NET_ADMIN");
         assert_eq!(needs("[vhostuser]\nmode = '0700'"), "CAP_NET_ADMIN");
         assert_eq!(needs("[vhostuser]\ngroup = 'kvm'"), "CAP_CHOWN CAP_FOWNER CAP_NET_ADMIN");
         assert_eq!(needs("[macvtap]\ndir = '/dev'"), "CAP_NET_ADMIN");
         assert_eq!(needs("[macvtap]\nmode = '0660'"), "CAP_CHOWN CAP_FOWNER CAP_NET_ADMIN");
+        assert_eq!(needs("[[nic]]\ndevice = 'pci/0000:03:00.0'"), "CAP_DAC_OVERRIDE CAP_NET_ADMIN");
     }
 }

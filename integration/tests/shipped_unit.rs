@@ -356,6 +356,7 @@ fn the_sandbox_is_as_tight_as_the_documentation_says() -> Result<()> {
         (None, "| `deploy/vifd.service` | "),
         (Some("vhost-user.conf"), "| with `vifd.service.d/vhost-user.conf` | "),
         (Some("macvtap.conf"), "| with `vifd.service.d/macvtap.conf` | "),
+        (Some("nics.conf"), "| with `vifd.service.d/nics.conf` | "),
     ] {
         // systemd-analyze takes the drop-ins beside a unit with it.
         let unit = format!("/tmp/{}/vifd.service", drop_in.unwrap_or("alone"));

@@ -106,6 +106,7 @@ fn capabilities(has: CapabilitySet, agent: &Agent, config: &Config) -> Finding {
         let taken: Vec<(&str, &str)> = [
             (of_sockets, "[vhostuser] owner and group", "vhost-user"),
             (config.macvtap.changes_devices(), "[macvtap] owner, group and mode", "macvtap"),
+            (!config.nic.is_empty(), "[[nic]]", "nics"),
         ]
         .into_iter()
         .filter_map(|(is, keys, drop_in)| is.then_some((keys, drop_in)))

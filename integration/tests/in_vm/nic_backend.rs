@@ -2,9 +2,11 @@
 //! outlive the agent. netdevsim has the eswitch and the representors, QEMU's igb functions on the PCI bus.
 
 use std::fs::{self, OpenOptions};
+use std::io::Read as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use devlink::{Device, EswitchMode, FunctionNumber, PciAddress};
@@ -81,6 +83,19 @@ fn representors(state: &NicState) -> Vec<String> {
     let functions = nic(state, SIMULATED).into_iter().flat_map(|nic| nic.functions.values());
     functions.filter_map(|function| Some(function.representor.netdev()?.name.clone())).collect()
 }
+
+/// Has a function open as a hypervisor does, until its input ends (`linux/vfio.h`).
+const GUEST: &str = r#"
+import fcntl, os, struct, sys
+group, function = sys.argv[1:]
+container = os.open("/dev/vfio/vfio", os.O_RDWR)
+group = os.open("/dev/vfio/" + group, os.O_RDWR)
+fcntl.ioctl(group, 0x3b68, struct.pack("i", container))  # VFIO_GROUP_SET_CONTAINER
+fcntl.ioctl(container, 0x3b66, 1)  # VFIO_SET_IOMMU, to VFIO_TYPE1_IOMMU
+device = fcntl.ioctl(group, 0x3b6a, function.encode() + b"\0")  # VFIO_GROUP_GET_DEVICE_FD
+print("has it", end="", flush=True)
+sys.stdin.read()
+"#;
 
 fn undo(function: &str) -> Result<Undo> {
     Ok(Undo {
@@ -210,7 +225,7 @@ fn functions_on_the_pci_bus_are_made_set_and_bound() -> Result<()> {
     in_vm(|| {
         let scene = played(async |state| {
             let mut nics = Nics::spawn(NicsConfig::new(state))?;
-            script("modprobe igb; modprobe vfio-pci")?;
+            script("modprobe igb; modprobe vfio-pci; modprobe vfio_iommu_type1")?;
             let is_igb = |nic: &&Arc<Nic>| nic.driver.as_deref() == Some("igb") && !nic.uplinks.is_empty();
             let seen = until(&nics, "the igb", |state| state.nics.values().any(|nic| is_igb(&nic))).await?;
             let igb = seen.nics.values().find(is_igb).context("igb")?.clone();
@@ -283,6 +298,31 @@ fn functions_on_the_pci_bus_are_made_set_and_bound() -> Result<()> {
             }
             let netdev = |state: &NicState| !state.pci[&second].netdevs.is_empty();
             until(&nics, "the function's netdev", netdev).await?;
+
+            // A guest that cannot be seen to have it: the kernel waits for the guest, and nobody else waits for the kernel.
+            done(&mut nics, bind(Some("vfio-pci"), Some("vfio-pci"))).await?;
+            drop(nics);
+            let mut nics = Nics::spawn(NicsConfig { vfio: "/nowhere".into(), ..NicsConfig::new(state) })?;
+            until(&nics, "vfio-pci", |state| state.pci[&second].driver == vfio()).await?;
+            let mut hypervisor = Command::new("python3");
+            hypervisor.args(["-c", GUEST, &group.to_string(), &second.to_string()]);
+            let mut guest = hypervisor.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+            let mut said = [0; 6];
+            guest.stdout.take().context("stdout")?.read_exact(&mut said)?;
+            let begun = Instant::now();
+            refused(&mut nics, bind(None, None), "a guest still has a function").await?;
+            let waited = begun.elapsed();
+            refused(&mut nics, bind(None, None), "was begun before and is not done yet").await?;
+            let change = VfChange { vlan: Some((101, 0)), ..VfChange::default() };
+            let seen =
+                done(&mut nics, NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: 0, change }).await?;
+            let has = seen.nics[&device].functions[&numbers[0]].settings.context("settings")?;
+            ensure!(has.vlan == 101 && seen.pci[&second].driver == vfio(), "{has:?}");
+            println!("a guest was waited for {waited:?}, and after that {:?} for the rest", begun.elapsed() - waited);
+            drop(guest.stdin.take());
+            guest.wait()?;
+            let free = until(&nics, "that the guest let go", |state| state.pci[&second].driver.is_none()).await?;
+            ensure!(free.nics[&device].functions.len() == 2);
 
             let seen = done(&mut nics, count(0)).await?;
             ensure!(all(0)(&seen));

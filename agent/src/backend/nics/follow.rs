@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::drivers::UnderWay;
 use super::hear::{Ears, Heard, Interest};
 use super::look::{Eyes, LookError, Seen};
 use super::notes::{Noted, Notes};
@@ -54,6 +55,7 @@ pub(super) struct Follower {
     sysfs: Option<Sysfs>,
     /// `None` while they are looked with, and after a look that broke off.
     eyes: Option<Eyes>,
+    under_way: UnderWay,
     notes: Arc<Mutex<Notes>>,
     interest: Interest,
     view: watch::Sender<View<NicState>>,
@@ -69,14 +71,27 @@ impl Follower {
         ears: Ears,
         receive_buffer: usize,
         sysfs: Option<Sysfs>,
+        under_way: UnderWay,
         notes: Arc<Mutex<Notes>>,
         view: watch::Sender<View<NicState>>,
         counters: Arc<Counters>,
     ) -> Self {
-        let eyes = Some(Eyes::open(sysfs.clone()));
+        let eyes = Some(Eyes::open(sysfs.clone(), under_way.clone()));
         let rest_until = Instant::now();
         let interest = Interest::default();
-        Follower { ears, receive_buffer, sysfs, eyes, notes, interest, view, counters, look_at: None, rest_until }
+        Follower {
+            ears,
+            receive_buffer,
+            sysfs,
+            eyes,
+            under_way,
+            notes,
+            interest,
+            view,
+            counters,
+            look_at: None,
+            rest_until,
+        }
     }
 
     /// Follows until nobody can ask any more.
@@ -91,6 +106,8 @@ impl Follower {
                     self.counters.event();
                     self.look().await;
                 }
+                // What nobody waits for any more came to an end.
+                () = self.under_way.ended_late() => self.heard(Heard::Change),
                 request = requests.recv() => {
                     let Some(Settle { resync, done }) = request else { return };
                     if let Some(reason) = resync {
@@ -153,7 +170,7 @@ impl Follower {
     }
 
     async fn try_look(&mut self) -> Result<(Seen, Noted), Broken> {
-        let mut eyes = self.eyes.take().unwrap_or_else(|| Eyes::open(self.sysfs.clone()));
+        let mut eyes = self.eyes.take().unwrap_or_else(|| Eyes::open(self.sysfs.clone(), self.under_way.clone()));
         let (notes, runtime) = (Arc::clone(&self.notes), Handle::current());
         let looked = blocking(move || {
             let seen = runtime.block_on(eyes.look());

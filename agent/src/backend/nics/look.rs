@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 
 use devlink::{
-    Device, Devlink, Eswitch, Ethtool, HW_TC_OFFLOAD, LinkRef, LinkSocket, PciAddress, Sysfs, SysfsError, vf,
+    Device, Devlink, Eswitch, Ethtool, HW_TC_OFFLOAD, LinkRef, LinkSocket, PciAddress, Role, Sysfs, SysfsError, vf,
 };
 use nix::net::if_::if_nametoindex;
 
+use super::drivers::UnderWay;
 use super::hear::Interest;
-use super::view::{Facts, OffBus};
+use super::view::{Facts, Function, OffBus};
 use crate::model::{MacAddr, Nic, NicPort, PciFunction, Representor, VfCount, VfSettings};
 
 /// Class of network controllers (`PCI_BASE_CLASS_NETWORK`, `linux/pci_ids.h`).
@@ -44,6 +46,11 @@ pub(super) struct Eyes {
     devlink: Option<Devlink>,
     ethtool: Option<Ethtool>,
     links: Option<LinkSocket>,
+    /// What somebody is writing to. A function whose driver does not let go keeps its lock, and whoever reads of it would wait, too
+    /// (`driver_override_show`, `drivers/pci/pci-sysfs.c`; `sriov_numvfs_show`, `drivers/pci/iov.c`).
+    under_way: UnderWay,
+    /// The functions as they were seen last; what is known of those meanwhile.
+    last: BTreeMap<PciAddress, Function>,
     /// The index of a netdev of this network namespace.
     index: fn(&str) -> Option<u32>,
     /// What was complained of, so that it is said once.
@@ -52,15 +59,8 @@ pub(super) struct Eyes {
 
 impl Eyes {
     /// Opens what there is to open.
-    pub(super) fn open(sysfs: Option<Sysfs>) -> Self {
-        let mut eyes = Eyes {
-            sysfs,
-            devlink: None,
-            ethtool: None,
-            links: None,
-            index: |name| if_nametoindex(name).ok(),
-            said: BTreeSet::new(),
-        };
+    pub(super) fn open(sysfs: Option<Sysfs>, under_way: UnderWay) -> Self {
+        let mut eyes = Eyes { under_way, ..Eyes::blind(sysfs) };
         match Devlink::open() {
             Ok(devlink) => eyes.devlink = Some(devlink),
             Err(error) => complain(&mut eyes.said, "devlink", &error),
@@ -74,6 +74,20 @@ impl Eyes {
             Err(error) => complain(&mut eyes.said, "the settings of virtual functions", &error),
         }
         eyes
+    }
+
+    /// With sysfs alone.
+    fn blind(sysfs: Option<Sysfs>) -> Self {
+        Eyes {
+            sysfs,
+            devlink: None,
+            ethtool: None,
+            links: None,
+            under_way: UnderWay::default(),
+            last: BTreeMap::new(),
+            index: |name| if_nametoindex(name).ok(),
+            said: BTreeSet::new(),
+        }
     }
 
     /// Looks at everything. It blocks.
@@ -137,13 +151,43 @@ impl Eyes {
             complain(&mut self.said, "PCI functions", &error);
             BTreeSet::new()
         });
+        // Which number a virtual function has is told by the physical one, for all of them at once.
+        let (mut virtual_ones, mut numbers) = (Vec::new(), BTreeMap::new());
         for address in addresses.into_iter().filter(|address| is_network(sysfs, *address)) {
-            match sysfs.pci_function(address) {
+            if let Some(pf) = link(sysfs, address, "physfn").and_then(|name| name.parse().ok()) {
+                virtual_ones.push((address, pf));
+                continue;
+            }
+            let function = match self.known(address) {
+                Some(function) => function,
+                None => match sysfs.pci_function(address) {
+                    Ok(function) => physical(function),
+                    Err(SysfsError::NoFunction(_)) => continue,
+                    Err(error) => {
+                        complain(&mut self.said, "a PCI function", &error);
+                        continue;
+                    }
+                },
+            };
+            if let Role::Physical { sriov: Some(sriov) } = &function.role {
+                numbers.extend(sriov.vfs.iter().map(|(index, vf)| (*vf, *index)));
+            }
+            facts.functions.insert(address, function);
+        }
+        for (address, pf) in virtual_ones {
+            let Some(vendor) = facts.functions.get(&pf).map(|pf| pf.vendor) else { continue };
+            let role = Role::Virtual { pf, index: numbers.get(&address).copied() };
+            match self.known(address).map_or_else(|| virtual_one(sysfs, address, vendor, role), Ok) {
                 Ok(function) => drop(facts.functions.insert(address, function)),
-                Err(SysfsError::NoFunction(_)) => {}
-                Err(error) => complain(&mut self.said, "a PCI function", &error),
+                Err(error) => complain(&mut self.said, "a virtual function", &error),
             }
         }
+        self.last.clone_from(&facts.functions);
+    }
+
+    /// What is known of a function that is being written to.
+    fn known(&self, address: PciAddress) -> Option<Function> {
+        self.under_way.is_about(&address.into()).then(|| self.last.get(&address).cloned()).flatten()
     }
 
     /// The indices of the netdevs that are spoken of. sysfs may be that of another network namespace: a name is taken only where
@@ -221,9 +265,38 @@ fn settings(told: &vf::VfSettings) -> VfSettings {
     }
 }
 
+fn physical(function: devlink::PciFunction) -> Function {
+    let devlink::PciFunction { vendor, driver, driver_override, iommu, role, netdevs, .. } = function;
+    Function { vendor, driver, driver_override, iommu_group: iommu.map(|iommu| iommu.group), role, netdevs }
+}
+
+/// What is to be known of a virtual function. [`Sysfs::pci_function`] would read the list of all its siblings for each.
+fn virtual_one(sysfs: &Sysfs, address: PciAddress, vendor: u16, role: Role) -> Result<Function, SysfsError> {
+    let text = fs::read_to_string(folder(sysfs, address).join("driver_override")).unwrap_or_default();
+    Ok(Function {
+        vendor,
+        driver: sysfs.driver(address)?,
+        // What is not set is shown so by `driver_override_show` (`drivers/pci/pci-sysfs.c`).
+        driver_override: Some(text.trim().to_owned()).filter(|name| !name.is_empty() && name != "(null)"),
+        iommu_group: link(sysfs, address, "iommu_group").and_then(|name| name.parse().ok()),
+        role,
+        netdevs: sysfs.netdevs_of(&address.into())?,
+    })
+}
+
+fn folder(sysfs: &Sysfs, address: PciAddress) -> PathBuf {
+    sysfs.root().join("bus/pci/devices").join(address.to_string())
+}
+
+/// The last name in a link of a function's.
+fn link(sysfs: &Sysfs, address: PciAddress, name: &str) -> Option<String> {
+    let target = fs::read_link(folder(sysfs, address).join(name)).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
+}
+
 /// By its class, which is all that is read of functions that are not for the network.
 fn is_network(sysfs: &Sysfs, address: PciAddress) -> bool {
-    let read = fs::read_to_string(sysfs.root().join(format!("bus/pci/devices/{address}/class")));
+    let read = fs::read_to_string(folder(sysfs, address).join("class"));
     let class = read.ok().and_then(|text| u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok());
     class.is_some_and(|class| class >> 16 == NETWORK)
 }
@@ -269,7 +342,7 @@ mod tests {
         }
     }
 
-    fn link(root: &Path, at: &str, to: &str) {
+    fn lead(root: &Path, at: &str, to: &str) {
         symlink(to, root.join("bus/pci/devices").join(at)).unwrap();
     }
 
@@ -286,8 +359,7 @@ mod tests {
             "eth9" => Some(1 << 21),
             _ => None,
         };
-        let sysfs = Sysfs::at(root).ok();
-        let mut eyes = Eyes { sysfs, devlink: None, ethtool: None, links: None, index, said: BTreeSet::new() };
+        let mut eyes = Eyes { index, ..Eyes::blind(Sysfs::at(root).ok()) };
         eyes.look().await.unwrap()
     }
 
@@ -298,20 +370,20 @@ mod tests {
         function(root, "0000:00:02.0", "0x030000", &[]);
         function(root, PF, "0x020000", &[("sriov_numvfs", "2"), ("sriov_totalvfs", "7")]);
         fs::create_dir_all(root.join("bus/pci/drivers/igb")).unwrap();
-        link(root, &format!("{PF}/driver"), "../../drivers/igb");
+        lead(root, &format!("{PF}/driver"), "../../drivers/igb");
         netdev(root, PF, "eth0", 1 << 20);
         symlink(format!("../../../bus/pci/devices/{PF}"), root.join("class/net/eth0/device")).unwrap();
-        link(root, &format!("{PF}/subsystem"), "../../../pci");
+        lead(root, &format!("{PF}/subsystem"), "../../../pci");
         for (number, vf) in ["0000:03:10.1", "0000:03:10.3"].into_iter().enumerate() {
             function(root, vf, "0x020000", &[("driver_override", "vfio-pci")]);
-            link(root, &format!("{PF}/virtfn{number}"), &format!("../{vf}"));
-            link(root, &format!("{vf}/physfn"), &format!("../{PF}"));
+            lead(root, &format!("{PF}/virtfn{number}"), &format!("../{vf}"));
+            lead(root, &format!("{vf}/physfn"), &format!("../{PF}"));
         }
         fs::create_dir_all(root.join("kernel/iommu_groups/17/devices")).unwrap();
-        link(root, "0000:03:10.3/iommu_group", "../../../../kernel/iommu_groups/17");
+        lead(root, "0000:03:10.3/iommu_group", "../../../../kernel/iommu_groups/17");
         // A function that comes or goes, one that is all that a guest sees of a NIC, and one of another namespace.
         function(root, "0000:03:10.5", "0x020000", &[]);
-        link(root, "0000:03:10.5/physfn", &format!("../{PF}"));
+        lead(root, "0000:03:10.5/physfn", &format!("../{PF}"));
         function(root, "0000:09:00.0", "0x020000", &[]);
         netdev(root, "0000:09:00.0", "eth9", 9);
 

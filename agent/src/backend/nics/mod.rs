@@ -111,8 +111,15 @@ impl Nics {
         let counters = Arc::new(Counters::default());
         let (sender, view) = watch::channel(View::Syncing);
         let (settle, requests) = mpsc::channel(1);
-        let follower =
-            Follower::new(ears, config.receive_buffer, sysfs, Arc::clone(&notes), sender, Arc::clone(&counters));
+        let follower = Follower::new(
+            ears,
+            config.receive_buffer,
+            sysfs,
+            drivers.under_way(),
+            Arc::clone(&notes),
+            sender,
+            Arc::clone(&counters),
+        );
         tokio::spawn(follower.run(requests));
         Ok(Nics { view, settle, hands: Hands { notes, drivers }, counters })
     }

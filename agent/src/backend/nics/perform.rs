@@ -45,7 +45,7 @@ impl OpError {
     /// Whether what the operation is about is gone, or is not as it was when it was planned.
     fn is_conflict(&self) -> bool {
         match self {
-            OpError::Guard(_) | OpError::Driver(DriverError::Another(_)) => true,
+            OpError::Guard(_) | OpError::Driver(DriverError::Gone(_)) => true,
             OpError::Devlink(error) => error.refusal().is_some_and(devlink::Extack::is_absent),
             OpError::Vf { source: vf::VfError::NoSuchVf(_), .. } => true,
             OpError::Vf { source: vf::VfError::Link(LinkError::Refused { refusal, .. }), .. } => {

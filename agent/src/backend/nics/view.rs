@@ -22,13 +22,25 @@ pub(super) struct Facts {
     /// devlink's ports, of all instances.
     pub(super) ports: Vec<Port>,
     /// Network functions on the PCI bus.
-    pub(super) functions: BTreeMap<PciAddress, devlink::PciFunction>,
+    pub(super) functions: BTreeMap<PciAddress, Function>,
     /// devlink's instances that are not on the PCI bus.
     pub(super) others: BTreeMap<Device, OffBus>,
     /// Indices of the netdevs that are named above and are in this network namespace, by name.
     pub(super) indices: BTreeMap<String, u32>,
     /// Netdevs, where it takes them to find representors; see [`Facts::need_netdevs`].
     pub(super) netdevs: Vec<NetdevFacts>,
+}
+
+/// What sysfs shows of a network function on the PCI bus.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    /// The vendor's number; a virtual function has its physical one's.
+    pub(super) vendor: u16,
+    pub(super) driver: Option<String>,
+    pub(super) driver_override: Option<String>,
+    pub(super) iommu_group: Option<u32>,
+    pub(super) role: Role,
+    pub(super) netdevs: BTreeSet<String>,
 }
 
 /// What sysfs shows of a device that is not on the PCI bus.
@@ -87,9 +99,9 @@ impl Facts {
             let of_vfs = |(number, _): &(&FunctionNumber, _)| matches!(number.part, FunctionPart::Vf(_));
             ports.of(device).map_or(0, |ports| ports.iter().filter(of_vfs).count()) < vfs
         };
-        self.functions.values().any(|function| {
+        self.functions.iter().any(|(address, function)| {
             let vfs = vfs_of(function).map_or(0, BTreeMap::len);
-            let device = Device::from(function.address);
+            let device = Device::from(*address);
             let switch = self.instances.get(&device).copied().flatten();
             let is_switchdev = match switch.and_then(|switch| switch.mode) {
                 Some(mode) => mode != EswitchMode::Legacy,
@@ -109,9 +121,9 @@ impl Facts {
                 nics.insert(device.clone(), self.nic(device.clone(), *switch, &ports));
             }
         }
-        for function in self.functions.values() {
+        for (address, function) in &self.functions {
             if let Role::Physical { sriov: Some(_) } = &function.role {
-                let device = Device::from(function.address);
+                let device = Device::from(*address);
                 nics.entry(device.clone()).or_insert_with(|| self.nic(device, None, &ports));
             }
         }
@@ -134,7 +146,7 @@ impl Facts {
                 of,
                 driver: function.driver.clone(),
                 driver_override: function.driver_override.clone(),
-                iommu_group: function.iommu.as_ref().map(|iommu| iommu.group),
+                iommu_group: function.iommu_group,
                 netdevs: function.netdevs.iter().filter(|name| self.indices.contains_key(*name)).cloned().collect(),
             };
             pci.insert(*address, seen);
@@ -142,23 +154,24 @@ impl Facts {
         (nics, pci)
     }
 
-    fn on_pci(&self, device: &Device) -> Option<&devlink::PciFunction> {
-        if device.bus == "pci" { self.functions.get(&device.dev.parse().ok()?) } else { None }
+    fn on_pci(&self, device: &Device) -> Option<(PciAddress, &Function)> {
+        let address = if device.bus == "pci" { device.dev.parse().ok()? } else { return None };
+        Some((address, self.functions.get(&address)?))
     }
 
     /// Whether this is the devlink instance of a virtual function's own driver.
     fn is_virtual(&self, device: &Device) -> bool {
-        self.on_pci(device).is_some_and(|function| matches!(function.role, Role::Virtual { .. }))
+        self.on_pci(device).is_some_and(|(_, function)| matches!(function.role, Role::Virtual { .. }))
     }
 
     fn nic(&self, device: Device, eswitch: Option<Eswitch>, ports: &Ports<'_>) -> Nic {
         let function = self.on_pci(&device);
         let other = self.others.get(&device);
         let (driver, vfs) = match (function, other) {
-            (Some(devlink::PciFunction { driver, role: Role::Physical { sriov: Some(sriov) }, .. }), _) => {
+            (Some((_, Function { driver, role: Role::Physical { sriov: Some(sriov) }, .. })), _) => {
                 (driver.clone(), Some(VfCount { made: sriov.num, most: sriov.total.unwrap_or(NUMBERED) }))
             }
-            (Some(function), _) => (function.driver.clone(), None),
+            (Some((_, function)), _) => (function.driver.clone(), None),
             (None, Some(other)) => (other.driver.clone(), other.vfs),
             (None, None) => (None, None),
         };
@@ -167,7 +180,7 @@ impl Facts {
             functions.insert(*number, self.by_port(of));
         }
         if let Some(function) = function {
-            self.pci_vfs(&device, function, ports, &mut functions);
+            self.pci_vfs(function, ports, &mut functions);
         } else if let Some(VfCount { made, .. }) = vfs {
             // Without ports nothing but their number is known.
             for vf in (0..made).filter_map(|vf| u16::try_from(vf).ok()) {
@@ -193,14 +206,14 @@ impl Facts {
     /// The virtual functions on the PCI bus, which have their number by their physical one and perhaps a port.
     fn pci_vfs(
         &self,
-        device: &Device,
-        pf: &devlink::PciFunction,
+        (pf, function): (PciAddress, &Function),
         ports: &Ports<'_>,
         functions: &mut BTreeMap<FunctionNumber, NicFunction>,
     ) {
-        let Some(vfs) = vfs_of(pf) else { return };
-        let own = ports.of(device);
-        let digit = u16::from(pf.address.function);
+        let Some(vfs) = vfs_of(function) else { return };
+        let device = Device::from(pf);
+        let own = ports.of(&device);
+        let digit = u16::from(pf.function);
         let number = |pf, vf| FunctionNumber { controller: None, pf, part: FunctionPart::Vf(vf) };
         // Physical functions of this host that ports of this device are for.
         let seen: BTreeSet<u16> = own
@@ -223,7 +236,7 @@ impl Facts {
                 doubtful.insert(*vf, (*address, Representor::None));
                 continue;
             }
-            let neighbours = neighbours.get_or_insert_with(|| self.neighbours(pf)).clone();
+            let neighbours = neighbours.get_or_insert_with(|| self.neighbours(pf, function.vendor)).clone();
             let sought = SoughtFunction {
                 device: device.clone(),
                 controller: None,
@@ -261,11 +274,11 @@ impl Facts {
     }
 
     /// The vendor's other physical functions that can have virtual ones: who else may be on the same switch.
-    fn neighbours(&self, of: &devlink::PciFunction) -> Vec<Neighbour> {
-        let others = self.functions.values().filter(|other| other.address != of.address && other.vendor == of.vendor);
+    fn neighbours(&self, pf: PciAddress, vendor: u16) -> Vec<Neighbour> {
+        let others = self.functions.iter().filter(|(address, other)| **address != pf && other.vendor == vendor);
         others
-            .filter_map(|other| match &other.role {
-                Role::Physical { sriov: Some(sriov) } => Some(Neighbour { address: other.address, num_vfs: sriov.num }),
+            .filter_map(|(address, other)| match &other.role {
+                Role::Physical { sriov: Some(sriov) } => Some(Neighbour { address: *address, num_vfs: sriov.num }),
                 _ => None,
             })
             .collect()
@@ -288,7 +301,7 @@ impl Facts {
         }
         let names = match eswitch.and_then(|eswitch| eswitch.mode) {
             None | Some(EswitchMode::Legacy) if self.netdevs.is_empty() => {
-                let on_pci = self.on_pci(device).map(|function| &function.netdevs);
+                let on_pci = self.on_pci(device).map(|(_, function)| &function.netdevs);
                 on_pci.or_else(|| Some(&self.others.get(device)?.netdevs)).cloned().unwrap_or_default()
             }
             _ => match uplink(device, &self.ports, &self.netdevs) {
@@ -308,7 +321,7 @@ impl Facts {
     }
 }
 
-fn vfs_of(function: &devlink::PciFunction) -> Option<&BTreeMap<u16, PciAddress>> {
+fn vfs_of(function: &Function) -> Option<&BTreeMap<u16, PciAddress>> {
     match &function.role {
         Role::Physical { sriov: Some(sriov) } => Some(&sriov.vfs),
         _ => None,
@@ -345,21 +358,10 @@ mod tests {
 
     use super::*;
 
-    fn pci(address: &str, role: Role) -> (PciAddress, devlink::PciFunction) {
-        let address = address.parse().unwrap();
-        let function = devlink::PciFunction {
-            address,
-            vendor: 0x15b3,
-            device: 0x101d,
-            class: 0x02_0000,
-            modalias: None,
-            driver: Some("mlx5_core".into()),
-            driver_override: None,
-            iommu: None,
-            role,
-            netdevs: BTreeSet::new(),
-        };
-        (address, function)
+    fn pci(address: &str, role: Role) -> (PciAddress, Function) {
+        let (driver, netdevs) = (Some("mlx5_core".into()), BTreeSet::new());
+        let function = Function { vendor: 0x15b3, driver, driver_override: None, iommu_group: None, role, netdevs };
+        (address.parse().unwrap(), function)
     }
 
     /// A physical function with one virtual one, behind devlink.
