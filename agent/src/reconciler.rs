@@ -11,6 +11,7 @@
 //!                     source, backends, operators ──────────────┘
 //! ```
 
+mod hindrances;
 pub mod orders;
 mod quarrels;
 mod repairs;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use self::hindrances::Hindrances;
 use self::orders::OrderBook;
 use self::quarrels::{Quarrels, Temper};
 use self::repairs::Repairs;
@@ -166,6 +168,7 @@ struct Reconciler<S> {
     newer_marks: usize,
     /// Bridges of somebody else that have been told of.
     unmanaged: BTreeSet<String>,
+    hindrances: Hindrances,
 }
 
 /// A release under way.
@@ -227,6 +230,7 @@ where
         waited_for_links: false,
         newer_marks: 0,
         unmanaged: BTreeSet::new(),
+        hindrances: Hindrances::default(),
     };
     // Half the time that is allowed, so that one late beat is not a death.
     let mut heartbeat = interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 2));
@@ -355,6 +359,9 @@ impl<S: Source> Reconciler<S> {
                 tracing::warn!(bridge, "vifd does not manage it, although it is configured to: {reason}");
             }
             self.unmanaged = plan.unmanaged.keys().cloned().collect();
+        }
+        if observed.nics.ready().is_some() {
+            self.hindrances.tell(&plan);
         }
         self.stopped.clone_from(&plan.stopped_removals);
         let verdict = |id: VifId| plan.judgements.get(&id).map(|of| &of.verdict);

@@ -32,6 +32,7 @@ fn no_agent_is_exit_code_4() -> Result<()> {
     for arguments in [
         &["status"][..],
         &["import"],
+        &["nics"],
         &["plan"],
         &["get"],
         &["get", id],

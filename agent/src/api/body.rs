@@ -45,6 +45,9 @@ pub struct HostSummary {
     pub holds: BTreeMap<String, usize>,
     /// Foreign objects in the way of a wanted VIF.
     pub foreign_conflicts: usize,
+    /// NICs that are not as they are configured to be, with a sentence on what is in the way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hindered: BTreeMap<String, String>,
 }
 
 /// `GET /v1/plan`: what would be done next, and why nothing is done where nothing is.

@@ -15,6 +15,7 @@ use super::body::{Confirmed, HostSummary, Paused, PlanView, Released, Unready};
 use super::parameters::Parameters;
 use super::vifs::known;
 use super::{Api, Error, host_info};
+use crate::inspect::NicLine;
 use crate::inspect::candidates::Candidates;
 use crate::reconciler::Command;
 use crate::status::{HostStatus, Phase};
@@ -30,8 +31,17 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
         *phases.entry(vif.phase).or_default() += 1;
     }
     let not_ready = status.unreadiness();
-    let HostStatus { revision, rejections, stopped_removals, paused, paused_vifs, mode, foreign_conflicts, .. } =
-        &*status;
+    let HostStatus {
+        revision,
+        rejections,
+        stopped_removals,
+        paused,
+        paused_vifs,
+        mode,
+        foreign_conflicts,
+        hindered,
+        ..
+    } = &*status;
     Json(HostSummary {
         agent: api.agent,
         host: api.host,
@@ -49,6 +59,7 @@ pub(super) async fn summary(State(api): State<Api>) -> Json<HostSummary> {
         sessions: status.sessions.clone(),
         holds: status.holds.iter().map(|(backend, holds)| ((*backend).to_owned(), *holds)).collect(),
         foreign_conflicts: *foreign_conflicts,
+        hindered: hindered.clone(),
     })
 }
 
@@ -86,6 +97,12 @@ pub(super) async fn host_info() -> Json<Value> {
 pub(super) async fn candidates(State(api): State<Api>, parameters: Parameters) -> Result<Json<Candidates>, Error> {
     let bridge = parameters.only(&["bridge"])?.text("bridge");
     Ok(Json(api.inspector.candidates(bridge.as_deref()).await?))
+}
+
+/// `GET /v1/nics`: the NICs, their functions, and who has these.
+pub(super) async fn nics(State(api): State<Api>, parameters: Parameters) -> Result<Json<Vec<NicLine>>, Error> {
+    parameters.only(&[])?;
+    Ok(Json(api.inspector.nics().await?))
 }
 
 /// Hands an order to the reconciler and waits for its answer.

@@ -76,6 +76,7 @@ impl Api {
             .route("/v1/networks/{network}/flows", get(flows::of_network))
             .route("/v1/bridges", get(flows::bridges))
             .route("/v1/bridges/{bridge}/flows", get(flows::of_bridge))
+            .route("/v1/nics", get(host::nics))
             .route("/v1/plan", get(host::plan))
             .route("/v1/candidates", get(host::candidates))
             .route("/v1/status", get(host::summary))

@@ -35,7 +35,7 @@ enum Burden {
 fn burden<B: HttpBody>(request: &Request<B>) -> Burden {
     let waits = request.uri().query().is_some_and(|query| query.contains("wait") || query.contains("watch"));
     match request.uri().path() {
-        "/metrics" | "/v1/plan" | "/v1/candidates" => Burden::Large,
+        "/metrics" | "/v1/plan" | "/v1/candidates" | "/v1/nics" => Burden::Large,
         // Switches are asked for these.
         path if path.ends_with("/flows") || path.ends_with("/trace") => Burden::Large,
         "/v1/vifs" => Burden::Long,

@@ -59,11 +59,12 @@ fn verdict(name: &str) -> Verdict {
     }
 }
 
-/// A host with a port of os-vif's, and these records.
+/// A host with a port of os-vif's and a NIC, and these records.
 fn with_a_port(intake: &Intake) -> Seen {
     let ids = [("iface-id", id(9).to_string()), ("attached-mac", "52:54:00:00:00:09".into()), ("vm-uuid", "i".into())];
     let mut world = World::new(true);
     world.add_bridge("br-int", "netdev", BTreeMap::new());
+    world.add_nic("0000:03:00.0".parse().unwrap(), "ice", 8);
     world.add_port("br-int", "tap00000009-00", "", ids.map(|(key, value)| (key.to_owned(), value)).into());
     Seen {
         desired: Arc::clone(&intake.desired),
@@ -195,6 +196,18 @@ impl Scene {
 
 fn settings(socket: PathBuf) -> config::Api {
     config::Api { socket, mode: config::FileMode(0o640), group: String::new() }
+}
+
+#[tokio::test]
+async fn nics_are_listed() {
+    let scene = Scene::start().await;
+    let nics = scene.ask(Method::GET, "/v1/nics", vec![]).await.unwrap();
+    let nic = json!({"nic": "pci/0000:03:00.0", "there": true, "driver": "ice", "mode": "legacy", "vfs": 0, "most_vfs": 8,
+        "uplinks": [{"name": "p0", "tc_offload": false}], "functions": [], "configured": false,
+        "switchdev_wanted": false});
+    assert_eq!(nics, json!([nic]));
+    let (status, body) = scene.ask(Method::GET, "/v1/nics?nic=x", vec![]).await.unwrap_err();
+    assert_eq!((status, &body["error"]["field"]), (StatusCode::BAD_REQUEST, &json!("nic")));
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ async fn from_agent(client: &Client, bundle: &mut Bundle) -> Result<(), Failure>
         ("plan.json", "/v1/plan"),
         ("host-info.json", "/v1/host-info"),
         ("bridges.json", "/v1/bridges"),
+        ("nics.json", "/v1/nics"),
         ("metrics.txt", "/metrics"),
     ];
     for (name, target) in wanted {

@@ -1,5 +1,6 @@
 //! `status`, `plan`, `pause`, `resume`, `release`, `confirm-removals`: the host as a whole.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ async fn draw_once(client: &Client, whole: bool, output: &Output) -> Result<(), 
     let canvas = Canvas { width: output.width, paint: output.paint, all: whole };
     // What an older agent does not know is not drawn.
     let bridges: Vec<BridgeFlows> = client.get("/v1/bridges").await.unwrap_or_default();
-    output.answer(&answer, || draw(&host, &vifs, canvas) + &of_others(&bridges, output.paint))
+    output.answer(&answer, || {
+        draw(&host, &vifs, canvas) + &of_others(&bridges, output.paint) + &of_nics(&host.hindered, output.paint)
+    })
 }
 
 /// Bridges that somebody else has, and flows of others by which packets may go although every VIF is ready.
@@ -66,6 +69,12 @@ fn of_others(bridges: &[BridgeFlows], paint: Paint) -> String {
         let _ = writeln!(text, "\n{} {bridge}: {foreign_above} {flows} above vifd's (`vifd doctor`)", paint.bad("✗"));
     }
     text
+}
+
+/// NICs that are not as they are configured to be.
+fn of_nics(hindered: &BTreeMap<String, String>, paint: Paint) -> String {
+    let line = |(nic, reason)| format!("\n{} NIC {nic} is not as configured: {reason}\n", paint.bad("✗"));
+    hindered.iter().map(line).collect()
 }
 
 pub(super) async fn plan(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -211,6 +220,14 @@ mod tests {
                         \n✗ br-b: 1 flow of somebody else stands above vifd's (`vifd doctor`)\n\
                         \n✗ br-c: 2 flows of somebody else stand above vifd's (`vifd doctor`)\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_nic_that_is_hindered_is_told_of() {
+        assert_eq!(of_nics(&BTreeMap::new(), Paint(false)), "");
+        let hindered = [("pci/0000:03:00.0".to_owned(), "it has no eswitch".to_owned())].into();
+        let expected = "\n✗ NIC pci/0000:03:00.0 is not as configured: it has no eswitch\n";
+        assert_eq!(of_nics(&hindered, Paint(false)), expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod flows;
 mod host;
 mod import;
 mod local;
+mod nics;
 mod output;
 mod picture;
 mod trace;
@@ -168,6 +169,13 @@ sentence: who gets the packet, or why and in which table it is dropped; docs/flo
         #[arg(long)]
         all: bool,
     },
+    /// List the NICs that can give functions to guests: mode, functions, who has these, what is in the way
+    #[command(after_help = "Examples:
+  vifd nics                               those that can switch in hardware, or have virtual functions
+  vifd nics -o json                       with every function, who has it or not
+
+docs/offload.md says how a host comes to VIFs whose flows are in hardware.")]
+    Nics,
     /// Show what would change next, and why; nothing is done
     #[command(after_help = "Example:
   vifd plan -o json                       operations, and why VIFs are not ready, for programs")]
@@ -525,6 +533,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Flows(flows) => flows::flows(&common.client()?, flows, output).await,
         Verb::Trace(args) => trace::trace(&common.client()?, args, output).await,
         Verb::Status { watch, all } => host::status(&common.client()?, watch, all, output).await,
+        Verb::Nics => nics::nics(&common.client()?, output).await,
         Verb::Plan => host::plan(&common.client()?, output).await,
         Verb::Import { bridge } => import::import(&common.client()?, bridge.as_deref(), output).await,
         Verb::Validate { files } => local::validate(&files, output),
@@ -639,6 +648,7 @@ mod tests {
             "vifd trace x --flow ip --to y",
             "vifd import x",
             "vifd import --bridge",
+            "vifd nics x",
             "vifd validate",
             "vifd completions tcl",
         ] {

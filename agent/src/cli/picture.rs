@@ -268,6 +268,7 @@ mod tests {
             ],
             holds: BTreeMap::new(),
             foreign_conflicts: 0,
+            hindered: BTreeMap::new(),
         }
     }
 

@@ -1,16 +1,18 @@
-//! What people ask of the switches of managed bridges: flows, traces, counters; and what is on the host that may be taken
-//! over. It reads what backends and planner know and asks switches for what is in no view; it changes nothing and decides
+//! What people ask of the switches of managed bridges: flows, traces, counters; of the NICs; and what is on the host that may
+//! be taken over. It reads what backends and planner know and asks switches for what is in no view; it changes nothing and decides
 //! nothing.
 //!
 //! * `owners`: whose a cookie is, and whose a port
 //! * `listing`: the flows of one owner, beside what is wanted; what there is on each bridge
 //! * `counters`: what flows have counted
+//! * `nics`: the NICs, their functions, and who has these
 //! * `candidates`: what os-vif and others left, and the records that it would need
 //! * `packet`: the packet that a trace is of; `trace`: the trace, explained
 
 pub mod candidates;
 mod counters;
 mod listing;
+mod nics;
 mod owners;
 mod packet;
 mod trace;
@@ -27,6 +29,7 @@ use self::candidates::{Candidates, candidates};
 use self::counters::Counters;
 pub use self::counters::{BridgeCounts, Count, FlowMetrics, Traffic};
 pub use self::listing::{BridgeFlows, FlowLine, FlowListing, Standing, TableListing};
+pub use self::nics::{FunctionLine, NetdevLine, NicLine};
 pub use self::owners::{Belongs, Owners};
 pub use self::packet::{Kind, Question, To};
 pub use self::trace::{Dropped, Sense, Sent, Step, Trace, explain};
