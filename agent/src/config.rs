@@ -45,6 +45,8 @@ pub struct Config {
     pub vhostuser: VhostUser,
     /// Character devices of macvtaps.
     pub macvtap: Macvtap,
+    /// Applications in containers that have functions.
+    pub nested_dpdk: NestedDpdk,
     /// What of OpenFlow's and conntrack's numbers is vifd's on managed bridges.
     pub openflow: OpenFlow,
     /// Flows in hardware.
@@ -267,6 +269,21 @@ impl Macvtap {
     #[must_use]
     pub fn changes_devices(&self) -> bool {
         !self.owner.is_empty() || !self.group.is_empty() || self.mode.0.is_some()
+    }
+}
+
+/// `[nested_dpdk]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NestedDpdk {
+    /// The directory in which a file for each VIF of that type, named by its id, holds the PCI address of its function.
+    #[serde(deserialize_with = "value::absolute")]
+    pub dir: PathBuf,
+}
+
+impl Default for NestedDpdk {
+    fn default() -> Self {
+        NestedDpdk { dir: "/run/vifd/pci-address".into() }
     }
 }
 
@@ -517,6 +534,7 @@ impl Config {
             defaults: _,
             vhostuser,
             macvtap,
+            nested_dpdk,
             openflow: _,
             offload: _,
             bridge: _,
@@ -530,6 +548,7 @@ impl Config {
         let Metrics { listen } = metrics;
         let VhostUser { dir, owner: _, group: _, mode: _, selinux_label: _ } = vhostuser;
         let Macvtap { dir: devices, owner: _, group: _, mode: _ } = macvtap;
+        let NestedDpdk { dir: hints } = nested_dpdk;
         let Log { level: _, format } = log;
         [
             ("agent.id", *id != new.agent.id),
@@ -549,6 +568,7 @@ impl Config {
             ("metrics.listen", *listen != new.metrics.listen),
             ("vhostuser.dir", *dir != new.vhostuser.dir),
             ("macvtap.dir", *devices != new.macvtap.dir),
+            ("nested_dpdk.dir", *hints != new.nested_dpdk.dir),
             ("log.format", *format != new.log.format),
         ]
         .into_iter()

@@ -69,7 +69,7 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         nursery: nursery(&config.agent.id),
         ..LinksConfig::default()
     })?;
-    let nics = Nics::spawn(NicsConfig::new(state_dir))?;
+    let nics = Nics::spawn(NicsConfig { hints: config.nested_dpdk.dir.clone(), ..NicsConfig::new(state_dir) })?;
     let (managed, bridges) = watch::channel(managed_bridges(&config.settings()?));
     let tag = OwnerTag::of(agent).0;
     let flows = OpenFlow::spawn(config.rundir(), tag, ovs.observe(), bridges);

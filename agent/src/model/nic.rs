@@ -20,6 +20,8 @@ pub struct NicState {
     pub undo: BTreeMap<VifId, Arc<Undo>>,
     /// What was noted down of NICs whose functions are away while their mode changes.
     pub transitions: BTreeMap<Device, Arc<Transition>>,
+    /// Which function applications in containers are told to have, by VIF.
+    pub hints: BTreeMap<VifId, PciAddress>,
     /// Notes of a later format: left alone and reported.
     pub newer: usize,
 }

@@ -135,7 +135,9 @@ impl Work<'_> {
             // A function that is nobody's virtual one, such as a physical one or all that a guest sees.
             (FunctionWay::Driver, Some(function)) => {
                 self.remember(undo, note.bound(wanted, Some(function)), found)?;
-                return self.driver(wanted, Some(function), found);
+                self.driver(wanted, Some(function), found)?;
+                hint(id, wanted, nics, found);
+                return Ok(());
             }
             (FunctionWay::Macvtap(_), Some(function)) => return stand_on(function, &wanted.address, built, false),
             _ => {}
@@ -263,6 +265,7 @@ impl Work<'_> {
             FunctionWay::Driver => {
                 self.remember(undo, note, found)?;
                 self.driver(wanted, seen.pci(), found)?;
+                hint(id, wanted, nics, found);
             }
         }
         Ok(())
@@ -395,6 +398,16 @@ impl Undo {
     }
 }
 
+/// Tells the application which function it has, once it is bound.
+fn hint(vif: VifId, wanted: &WantedFunction, nics: &NicState, found: &mut Findings) {
+    if let FunctionAddress::Pci(function) = wanted.address
+        && found.nics.is_empty()
+        && nics.hints.get(&vif) != Some(&function)
+    {
+        found.nics.push(NicOp::Hint { vif, function });
+    }
+}
+
 fn name_port(port: &mut super::blueprint::WantedPort, name: &str) {
     name.clone_into(&mut port.name);
     if let Some(qos) = &mut port.qos {
@@ -499,6 +512,9 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec
     {
         let DriverBefore { driver, driver_override } = before.clone();
         nic_ops.push(NicOp::Bind { function: address, driver, driver_override });
+    }
+    if nics.hints.contains_key(&undo.vif) {
+        nic_ops.push(NicOp::TakeHint(undo.vif));
     }
     if link_ops.is_empty() && nic_ops.is_empty() {
         nic_ops.push(NicOp::Forget(undo.vif));

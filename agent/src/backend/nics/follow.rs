@@ -18,20 +18,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use devlink::Sysfs;
+use devlink::{PciAddress, Sysfs};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::drivers::UnderWay;
 use super::hear::{Ears, Heard, Interest};
+use super::hints::Hints;
 use super::look::{Eyes, LookError, Seen};
 use super::notes::{Noted, Notes};
 use super::statistics::Counters;
 use super::view::keep_rows;
 use crate::backend::links::ResyncReason;
 use crate::blocking::blocking;
-use crate::model::{NicState, View};
+use crate::model::{NicState, View, VifId};
+
+/// Which function which VIF was told to have.
+type Given = BTreeMap<VifId, PciAddress>;
 
 /// For the events that come with one: 64 representors appear one by one.
 const SETTLE: Duration = Duration::from_millis(3);
@@ -57,6 +61,7 @@ pub(super) struct Follower {
     eyes: Option<Eyes>,
     under_way: UnderWay,
     notes: Arc<Mutex<Notes>>,
+    hints: Hints,
     interest: Interest,
     view: watch::Sender<View<NicState>>,
     counters: Arc<Counters>,
@@ -72,7 +77,7 @@ impl Follower {
         receive_buffer: usize,
         sysfs: Option<Sysfs>,
         under_way: UnderWay,
-        notes: Arc<Mutex<Notes>>,
+        (notes, hints): (Arc<Mutex<Notes>>, Hints),
         view: watch::Sender<View<NicState>>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -86,6 +91,7 @@ impl Follower {
             eyes,
             under_way,
             notes,
+            hints,
             interest,
             view,
             counters,
@@ -158,7 +164,7 @@ impl Follower {
             self.counters.looked(took);
             self.rest_until = Instant::now() + (took * REST).min(RETRY.1);
             match seen {
-                Ok((seen, noted)) => return self.publish(seen, noted),
+                Ok((seen, noted, hints)) => return self.publish(seen, noted, hints),
                 Err(error) => {
                     self.counters.resync(ResyncReason::NoAnswer);
                     tracing::info!(%error, "looking at the NICs again");
@@ -169,28 +175,32 @@ impl Follower {
         }
     }
 
-    async fn try_look(&mut self) -> Result<(Seen, Noted), Broken> {
+    async fn try_look(&mut self) -> Result<(Seen, Noted, Given), Broken> {
         let mut eyes = self.eyes.take().unwrap_or_else(|| Eyes::open(self.sysfs.clone(), self.under_way.clone()));
-        let (notes, runtime) = (Arc::clone(&self.notes), Handle::current());
+        let (notes, hints, runtime) = (Arc::clone(&self.notes), self.hints.clone(), Handle::current());
         let looked = blocking(move || {
             let seen = runtime.block_on(eyes.look());
             let noted = notes.lock().unwrap_or_else(PoisonError::into_inner).noted().clone();
-            (eyes, seen, noted)
+            (eyes, seen, noted, hints.all())
         });
-        let (eyes, seen, noted) = looked.await?;
+        let (eyes, seen, noted, hints) = looked.await?;
         // What failed once may be of no use any more.
         self.eyes = seen.is_ok().then_some(eyes);
-        Ok((seen?, noted))
+        let hints = hints.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read which function which VIF was told to have");
+            BTreeMap::new()
+        });
+        Ok((seen?, noted, hints))
     }
 
-    fn publish(&mut self, seen: Seen, noted: Noted) {
+    fn publish(&mut self, seen: Seen, noted: Noted, hints: Given) {
         let Seen { nics, pci, interest } = seen;
         self.interest = interest;
         self.view.send_if_modified(|view| {
             let before = view.ready();
             let nics = keep_rows(before.map_or(&BTreeMap::new(), |state| &state.nics), nics);
             let Noted { undo, transitions, newer } = noted;
-            let state = NicState { nics, pci, undo, transitions, newer };
+            let state = NicState { nics, pci, undo, transitions, hints, newer };
             if before.is_some_and(|before| *before == state) {
                 return false;
             }

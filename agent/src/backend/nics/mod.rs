@@ -2,7 +2,7 @@
 //!
 //! This file has the face, [`Nics`]. What happens is heard in `hear.rs`, everything is looked at in `look.rs` and made into one
 //! state in `view.rs`, by the task in `follow.rs`. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are
-//! kept in `notes.rs`.
+//! kept in `notes.rs`; `hints.rs` tells containers which function they have.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use crate::state_dir::StateDir;
 mod drivers;
 mod follow;
 mod hear;
+mod hints;
 mod look;
 mod notes;
 mod op;
@@ -35,6 +36,7 @@ pub use statistics::NicStatistics;
 use drivers::Drivers;
 use follow::{Follower, Settle};
 use hear::Ears;
+use hints::Hints;
 use notes::Notes;
 use perform::Hands;
 use statistics::Counters;
@@ -49,6 +51,8 @@ pub struct NicsConfig {
     pub state_dir: PathBuf,
     /// Where sysfs is, `/sys`. It need not be there.
     pub sysfs: PathBuf,
+    /// `[nested_dpdk] dir`: where it says which function which VIF has, an absolute path, made with the first of them.
+    pub hints: PathBuf,
     /// Where the devices of IOMMU groups are, `/dev/vfio`. It need not be there.
     pub vfio: PathBuf,
     /// Octets of kernel memory in which the notifications of one kind may wait (`SO_RCVBUF`). What does not fit costs one more
@@ -62,6 +66,7 @@ impl NicsConfig {
     pub fn new(state_dir: &Path) -> Self {
         NicsConfig {
             state_dir: state_dir.to_owned(),
+            hints: state_dir.join("pci-address"),
             sysfs: "/sys".into(),
             vfio: "/dev/vfio".into(),
             receive_buffer: 4 << 20,
@@ -108,6 +113,7 @@ impl Nics {
             .inspect_err(|error| tracing::warn!(%error, "functions of NICs are not to be seen"))
             .ok();
         let drivers = Drivers::new(sysfs.clone(), config.vfio);
+        let hints = Hints(config.hints);
         let counters = Arc::new(Counters::default());
         let (sender, view) = watch::channel(View::Syncing);
         let (settle, requests) = mpsc::channel(1);
@@ -116,12 +122,12 @@ impl Nics {
             config.receive_buffer,
             sysfs,
             drivers.under_way(),
-            Arc::clone(&notes),
+            (Arc::clone(&notes), hints.clone()),
             sender,
             Arc::clone(&counters),
         );
         tokio::spawn(follower.run(requests));
-        Ok(Nics { view, settle, hands: Hands { notes, drivers }, counters })
+        Ok(Nics { view, settle, hands: Hands { notes, hints, drivers }, counters })
     }
 
     /// What was counted since the start.

@@ -17,6 +17,15 @@ pub enum NicOp {
     RememberTransition(Box<Transition>),
     /// Strikes that out.
     ForgetTransition(Device),
+    /// Tells the application which function the VIF has.
+    Hint {
+        /// The VIF.
+        vif: VifId,
+        /// Its function.
+        function: PciAddress,
+    },
+    /// Tells it so no more.
+    TakeHint(VifId),
     /// Changes how the embedded switch of a NIC works.
     SetEswitch {
         /// Which NIC.
@@ -94,6 +103,8 @@ impl fmt::Display for NicOp {
             NicOp::Forget(vif) => write!(f, "strike out the note on the function of VIF {vif}"),
             NicOp::RememberTransition(of) => write!(f, "note down the functions of {}", of.nic),
             NicOp::ForgetTransition(nic) => write!(f, "strike out the note on the functions of {nic}"),
+            NicOp::Hint { vif, function } => write!(f, "tell the application that VIF {vif} has {function}"),
+            NicOp::TakeHint(vif) => write!(f, "tell the application no more which function VIF {vif} has"),
             NicOp::SetEswitch { nic, setting } => match setting {
                 EswitchSetting::Mode(mode) => write!(f, "set the eswitch of {nic} to {mode} mode"),
                 EswitchSetting::InlineMode(mode) => write!(f, "set the eswitch of {nic} to inline mode {mode}"),

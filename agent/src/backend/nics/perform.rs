@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 
 use super::drivers::{DriverError, Drivers};
+use super::hints::Hints;
 use super::notes::{NoteError, Notes};
 use super::{EswitchSetting, NicOp};
 use crate::backend::{Attributed, Outcome};
@@ -20,6 +21,7 @@ use crate::model::VfChange;
 #[derive(Clone)]
 pub(super) struct Hands {
     pub(super) notes: Arc<Mutex<Notes>>,
+    pub(super) hints: Hints,
     pub(super) drivers: Drivers,
 }
 
@@ -39,6 +41,8 @@ enum OpError {
     Driver(#[from] DriverError),
     #[error(transparent)]
     Note(#[from] NoteError),
+    #[error("cannot say which function the VIF has (nested_dpdk.dir): {0}")]
+    Hint(#[source] std::io::Error),
 }
 
 impl OpError {
@@ -54,7 +58,7 @@ impl OpError {
             OpError::Driver(DriverError::Sysfs(error)) => {
                 matches!(error, SysfsError::NoFunction(_) | SysfsError::NoDevice(_) | SysfsError::NotThroughZero { .. })
             }
-            OpError::Vf { .. } | OpError::Socket(_) | OpError::Driver(_) | OpError::Note(_) => false,
+            OpError::Vf { .. } | OpError::Socket(_) | OpError::Driver(_) | OpError::Note(_) | OpError::Hint(_) => false,
         }
     }
 }
@@ -113,6 +117,8 @@ async fn one(op: &NicOp, hands: &Hands, sockets: &mut Sockets) -> Result<(), OpE
         NicOp::Forget(vif) => notes().forget(*vif)?,
         NicOp::RememberTransition(transition) => notes().remember_transition(transition)?,
         NicOp::ForgetTransition(nic) => notes().forget_transition(nic)?,
+        NicOp::Hint { vif, function } => hands.hints.write(*vif, *function).map_err(OpError::Hint)?,
+        NicOp::TakeHint(vif) => hands.hints.remove(*vif).map_err(OpError::Hint)?,
         NicOp::SetEswitch { nic, setting } => {
             let change = match *setting {
                 EswitchSetting::Mode(mode) => EswitchChange { mode: Some(mode), ..EswitchChange::default() },

@@ -58,6 +58,8 @@ impl World {
         match op {
             NicOp::Remember(undo) => drop(self.state().undo.insert(undo.vif, Arc::new((**undo).clone()))),
             NicOp::Forget(vif) => drop(self.state().undo.remove(vif)),
+            NicOp::Hint { vif, function } => drop(self.state().hints.insert(*vif, *function)),
+            NicOp::TakeHint(vif) => drop(self.state().hints.remove(vif)),
             NicOp::RememberTransition(of) => {
                 let nic = of.nic.parse().map_err(|_| Outcome::Failed(format!("{} is no NIC", of.nic)))?;
                 self.state().transitions.insert(nic, Arc::new((**of).clone()));
