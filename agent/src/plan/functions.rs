@@ -127,6 +127,7 @@ impl Work<'_> {
         let mut note =
             undo.cloned().unwrap_or_else(|| Undo::new(self.inputs.settings.agent.clone(), id, &wanted.address));
         note.preserve = wanted.preserve;
+        let before = undo.and_then(|undo| undo.driver.as_ref());
         let is_plain = |address: &FunctionAddress| match address {
             FunctionAddress::Pci(pci) => nics.pci.get(pci).filter(|function| function.of.is_none()),
             FunctionAddress::Port { .. } => None,
@@ -135,7 +136,7 @@ impl Work<'_> {
             // A function that is nobody's virtual one, such as a physical one or all that a guest sees.
             (FunctionWay::Driver, Some(function)) => {
                 self.remember(undo, note.bound(wanted, Some(function)), found)?;
-                self.driver(wanted, Some(function), found)?;
+                self.driver(wanted, Some(function), before, found)?;
                 hint(id, wanted, nics, found);
                 return Ok(());
             }
@@ -175,13 +176,15 @@ impl Work<'_> {
                 if name.as_ref().is_some_and(|name| *name != representor.name) {
                     note.representor.get_or_insert_with(|| representor.name.clone());
                 }
+                // A name that is wanted no more goes back to what it was.
+                let name = name.clone().or_else(|| note.representor.clone());
                 self.remember(undo, note.addressed(wanted.mac, function), found)?;
                 self.address(wanted, &seen, sight, found);
                 if representor.tc_offload == Some(false) {
                     let (index, name) = (representor.index, representor.name.clone());
                     found.nics.push(NicOp::SetTcOffload { index, name, on: true });
                 }
-                self.driver(wanted, seen.pci(), found)?;
+                self.driver(wanted, seen.pci(), before, found)?;
                 if let Some(name) = name.as_ref().filter(|name| **name != representor.name) {
                     if sight.link(name).is_some() {
                         return Err(Hitch::Conflict(format!(
@@ -224,7 +227,7 @@ impl Work<'_> {
                 }
                 self.remember(undo, note.addressed(wanted.mac, function), found)?;
                 self.address(wanted, &seen, sight, found);
-                self.driver(wanted, seen.pci(), found)?;
+                self.driver(wanted, seen.pci(), before, found)?;
                 if let Some(port) = built.ports.first_mut() {
                     port.representor_of(&nic.device.dev, vf);
                 }
@@ -259,12 +262,12 @@ impl Work<'_> {
                     stand_on(pci, &wanted.address, built, true)?;
                 } else if found.nics.is_empty() {
                     // A guest that gets it by then reads what was set.
-                    self.driver(wanted, seen.pci(), found)?;
+                    self.driver(wanted, seen.pci(), before, found)?;
                 }
             }
             FunctionWay::Driver => {
                 self.remember(undo, note, found)?;
-                self.driver(wanted, seen.pci(), found)?;
+                self.driver(wanted, seen.pci(), before, found)?;
                 hint(id, wanted, nics, found);
             }
         }
@@ -335,10 +338,20 @@ impl Work<'_> {
         &self,
         wanted: &WantedFunction,
         function: Option<&PciFunction>,
+        before: Option<&DriverBefore>,
         found: &mut Findings,
     ) -> Result<(), Hitch> {
         found.facts.driver = function.and_then(|function| function.driver.clone());
-        let Some(driver) = &wanted.driver else { return Ok(()) };
+        let Some(driver) = &wanted.driver else {
+            // One that is wanted no more goes back to what it was.
+            if let (Some(before), Some(has), FunctionAddress::Pci(address)) = (before, function, &wanted.address)
+                && has.driver != before.driver
+            {
+                let DriverBefore { driver, driver_override } = before.clone();
+                found.nics.push(NicOp::Bind { function: *address, driver, driver_override });
+            }
+            return Ok(());
+        };
         let (Some(function), FunctionAddress::Pci(address)) = (function, &wanted.address) else {
             let reason =
                 format!("{} is not on the PCI bus of this host and cannot be bound to {driver}", wanted.address);

@@ -290,3 +290,25 @@ fn settings_of_the_whole_switch() {
     case.say(&format!("{:?}", case.world.ovs.other_config));
     insta::assert_snapshot!(case.text);
 }
+
+/// What a record wants no more goes back to what it was, while the VIF lives.
+#[test]
+fn a_record_that_wants_less_gives_back() {
+    let mut case = Case::new([legacy(A, 0, &json!({"dev_type": "generic"}))]);
+    let device = nic(&mut case, "igb");
+    case.settings.nics.insert(device, NicSettings { vfs: Some(1), ..NicSettings::default() });
+    case.converge();
+    case.say("no guest gets it whole any more");
+    let vif = legacy(A, 0, &json!({}));
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    insta::assert_snapshot!(case.text);
+    let mut case = Case::new([offloaded(A, 0, Some("nicdc065497-3c"))]);
+    offloading(&mut case, "ice", 1);
+    case.converge();
+    case.say("no name is wanted any more");
+    let vif = offloaded(A, 0, None);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    insta::assert_snapshot!("a_record_that_wants_no_name_any_more", case.text);
+}
