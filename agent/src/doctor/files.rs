@@ -11,6 +11,8 @@ use nix::unistd::{AccessFlags, access};
 use super::Finding;
 use crate::config::Config;
 use crate::model::{VhostUserMode, VifKind};
+use crate::plan::Settings;
+use crate::plan::blueprint::{Layout, WantedFunction, blueprint};
 use crate::record;
 
 /// What the records that are there will need of the host.
@@ -22,6 +24,8 @@ pub(super) struct Wanted {
     pub(super) vhost_user: bool,
     /// Whether there are VIFs whose flows may be in hardware.
     pub(super) offload: bool,
+    /// The functions of NICs that VIFs are to have.
+    pub(super) functions: Vec<WantedFunction>,
 }
 
 pub(super) struct Records {
@@ -33,11 +37,12 @@ pub(super) struct Records {
 pub(super) fn records(config: &Config) -> Records {
     let path = &config.source.path;
     let mut wanted = Wanted::default();
-    let finding = records_at(path, &mut wanted);
+    // What is not known is told elsewhere, and then there are no functions.
+    let finding = records_at(path, config.settings().ok().as_ref(), &mut wanted);
     Records { finding, wanted }
 }
 
-fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
+fn records_at(path: &Path, settings: Option<&Settings>, wanted: &mut Wanted) -> Finding {
     let name = "records";
     let shown = path.display();
     let make = format!("make it: install -d -m 0750 {shown}; or correct source.path in the configuration");
@@ -65,7 +70,11 @@ fn records_at(path: &Path, wanted: &mut Wanted) -> Finding {
                         VhostUserMode::Server => "dpdkvhostuserclient",
                     });
                 }
-                wanted.offload |= matches!(record.vif.kind, VifKind::HostDevice { .. });
+                let blueprint = settings.and_then(|of| blueprint(&record.vif, Layout::Plain, of).ok());
+                if let Some(function) = blueprint.and_then(|blueprint| blueprint.function) {
+                    wanted.offload |= function.way.is_represented();
+                    wanted.functions.push(function);
+                }
                 vifs.insert(record.vif.id, Arc::new(record.vif));
             }
             Err(why) => bad.push(format!("{file_name} ({why})")),

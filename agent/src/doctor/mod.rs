@@ -5,6 +5,7 @@ mod access;
 mod agent;
 mod files;
 mod kernel;
+mod nics;
 mod openvswitch;
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,7 @@ pub async fn examine(config_file: &Path, socket: Option<&Path>) -> Vec<Finding> 
         findings.push(kernel::capabilities());
     }
     findings.extend(user);
+    findings.extend(nics::examine(&config, socket, &records.wanted).await);
     findings.extend(agent::examine(&config, socket).await);
     findings
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, User, getgrouplist};
 use ovsdb::endpoint::Endpoint;
+use rustix::fs::StatVfsMountFlags;
 use rustix::thread::CapabilitySet;
 use tokio::net::UnixStream;
 
@@ -32,6 +33,8 @@ struct Agent {
     account: Account,
     /// Of the process, where it runs.
     capabilities: Option<CapabilitySet>,
+    /// What the process sees as `/`, where it runs.
+    root: Option<PathBuf>,
 }
 
 pub(super) async fn examine(config: &Config, socket: &Path, wanted: &Wanted) -> Vec<Finding> {
@@ -45,6 +48,7 @@ pub(super) async fn examine(config: &Config, socket: &Path, wanted: &Wanted) -> 
     };
     let mut findings = vec![user(&agent)];
     findings.extend(agent.capabilities.map(|has| capabilities(has, &agent, config)));
+    findings.extend(sysfs(config, &agent, wanted));
     findings.extend(state(config, &agent));
     findings.extend(records(config, &agent));
     findings.extend(open_vswitch(config, &agent));
@@ -64,7 +68,8 @@ async fn running(socket: &Path) -> Option<Agent> {
     let capabilities = u64::from_str_radix(field("CapEff:")?, 16).ok().map(CapabilitySet::from_bits_retain);
     let name = User::from_uid(peer.uid().into()).ok().flatten();
     let name = name.map_or_else(|| peer.uid().to_string(), |user| user.name);
-    Some(Agent { name, account: Account { uid: peer.uid(), gids }, capabilities })
+    let root = Some(format!("/proc/{}/root", peer.pid()?).into());
+    Some(Agent { name, account: Account { uid: peer.uid(), gids }, capabilities, root })
 }
 
 /// Who it would be.
@@ -79,7 +84,7 @@ fn expected(config: &Config) -> Result<Agent, Finding> {
         let remedy = "install deploy/sysusers.d/vifd.conf, then run `systemd-sysusers`";
         return Err(Finding::warn("user", message, remedy));
     };
-    Ok(Agent { name: name.to_owned(), account, capabilities: None })
+    Ok(Agent { name: name.to_owned(), account, capabilities: None, root: None })
 }
 
 fn user(agent: &Agent) -> Finding {
@@ -130,6 +135,28 @@ fn capabilities(has: CapabilitySet, agent: &Agent, config: &Config) -> Finding {
         return Finding::warn(name, message, remedy);
     }
     Finding::ok(name, names(needs))
+}
+
+/// Whether a running agent may make virtual functions and give them drivers, where that is asked of it.
+fn sysfs(config: &Config, agent: &Agent, wanted: &Wanted) -> Option<Finding> {
+    let drivers = wanted.functions.iter().any(|function| function.driver.is_some());
+    if config.nic.is_empty() && !drivers {
+        return None;
+    }
+    let name = "sysfs";
+    // The mount that it has there.
+    let mount = rustix::fs::statvfs(agent.root.as_ref()?.join("sys/bus/pci")).ok()?;
+    let is_roots = agent.account.uid != 0 && !agent.capabilities?.contains(CapabilitySet::DAC_OVERRIDE);
+    if !mount.f_flag.contains(StatVfsMountFlags::RDONLY) && !is_roots {
+        return Some(Finding::ok(name, format!("{} may make virtual functions and give them drivers", agent.name)));
+    }
+    let message = format!("{} may not write to sysfs: it makes no virtual functions and gives none a driver", agent.name);
+    let listed = if config.nic.is_empty() { "name the NIC in a [[nic]] of the configuration, " } else { "" };
+    let remedy = format!(
+        "{listed}install deploy/vifd.service.d/nics.conf into /etc/systemd/system/vifd.service.d, then run `systemctl \
+         daemon-reload && systemctl restart vifd`"
+    );
+    Some(Finding::fail(name, message, remedy))
 }
 
 /// What others could lay into the state directory.

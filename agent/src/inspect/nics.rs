@@ -92,24 +92,27 @@ impl Inspector {
     pub async fn nics(&self) -> Result<Vec<NicLine>, InspectError> {
         let seen = self.ask(Command::Seen).await?;
         let state = seen.observed.nics.ready().ok_or(InspectError::Unseen("NICs are"))?;
-        Ok(lines(state, &seen.settings.nics, &self.eyes.status.borrow()))
+        Ok(NicLine::all(state, &seen.settings.nics, &self.eyes.status.borrow()))
     }
 }
 
-fn lines(state: &NicState, settings: &BTreeMap<Device, NicSettings>, status: &HostStatus) -> Vec<NicLine> {
-    let vifs = vifs_by_function(state, status);
-    let devices: BTreeSet<&Device> = state.nics.keys().chain(settings.keys()).collect();
-    let line = |device: &Device| {
-        let nic = device.to_string();
-        NicLine {
-            configured: settings.contains_key(device),
-            switchdev_wanted: settings.get(device).is_some_and(|wanted| wanted.switchdev),
-            hindered: status.hindered.get(&nic).cloned().unwrap_or_default(),
-            nic,
-            ..state.nics.get(device).map(|nic| seen(state, nic, &vifs)).unwrap_or_default()
-        }
-    };
-    devices.into_iter().map(line).collect()
+impl NicLine {
+    /// Those that are seen, and those that are configured, by their handles.
+    pub(crate) fn all(state: &NicState, settings: &BTreeMap<Device, NicSettings>, status: &HostStatus) -> Vec<NicLine> {
+        let vifs = vifs_by_function(state, status);
+        let devices: BTreeSet<&Device> = state.nics.keys().chain(settings.keys()).collect();
+        let line = |device: &Device| {
+            let nic = device.to_string();
+            NicLine {
+                configured: settings.contains_key(device),
+                switchdev_wanted: settings.get(device).is_some_and(|wanted| wanted.switchdev),
+                hindered: status.hindered.get(&nic).cloned().unwrap_or_default(),
+                nic,
+                ..state.nics.get(device).map(|nic| seen(state, nic, &vifs)).unwrap_or_default()
+            }
+        };
+        devices.into_iter().map(line).collect()
+    }
 }
 
 /// Who has which function, by what was noted down, and who is told to get one.
@@ -179,7 +182,7 @@ mod tests {
         let settings = BTreeMap::from([(absent.clone(), switchdev)]);
         let hindered = format!("this host has no NIC {absent}");
         let status = HostStatus { hindered: [(absent.to_string(), hindered.clone())].into(), ..HostStatus::default() };
-        let [nic, missing] = &lines(&world.nics, &settings, &status)[..] else { panic!("two are told of") };
+        let [nic, missing] = &NicLine::all(&world.nics, &settings, &status)[..] else { panic!("two are told of") };
         assert_eq!((nic.nic.as_str(), nic.there, nic.configured), ("pci/0000:03:00.0", true, false));
         assert_eq!((nic.driver.as_deref(), nic.mode.as_deref()), (Some("mlx5_core"), Some("legacy")));
         assert_eq!((nic.vfs, nic.most_vfs, nic.functions.len()), (Some(0), Some(4), 0));
@@ -191,7 +194,7 @@ mod tests {
         let undo = json!({"agent": AgentId("vifd".into()), "vif": id, "function": address.to_string()});
         let undo: Undo = serde_json::from_value(undo).unwrap();
         world.apply_nic(&NicOp::Remember(Box::new(undo)));
-        let nic = &lines(&world.nics, &BTreeMap::new(), &HostStatus::default())[0];
+        let nic = &NicLine::all(&world.nics, &BTreeMap::new(), &HostStatus::default())[0];
         let [first, second] = &nic.functions[..] else { panic!("two functions") };
         assert_eq!((first.function.as_str(), &first.vifs), ("pf0vf0", &vec![]));
         assert_eq!((second.address.as_deref(), &second.vifs), (Some(address.to_string().as_str()), &vec![id]));

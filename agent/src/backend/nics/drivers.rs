@@ -29,7 +29,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(90);
 pub(super) enum DriverError {
     #[error("PCI function {0} is gone")]
     Gone(PciAddress),
-    #[error(transparent)]
+    #[error("{0}{}", if is_denied(.0) { TAKES_DROP_IN } else { "" })]
     Sysfs(#[from] SysfsError),
     #[error("PCI function {0} is not taken from vfio-pci: a guest still has it")]
     InUse(PciAddress),
@@ -49,6 +49,15 @@ pub(super) enum DriverError {
     Thread(#[source] std::io::Error),
     #[error("this host has no sysfs")]
     NoSysfs,
+}
+
+/// Behind an error that comes of running as the shipped unit has it: its sysfs is read-only, and its attributes are root's.
+const TAKES_DROP_IN: &str = "; vifd may do it with deploy/vifd.service.d/nics.conf (docs/deployment.md, NICs)";
+
+/// Whether it was not allowed, by the mode of a file or by a file system that is read-only.
+fn is_denied(error: &SysfsError) -> bool {
+    matches!(error, SysfsError::Write { .. })
+        && error.errno().map(Errno::from_raw).is_some_and(|errno| matches!(errno, Errno::EACCES | Errno::EROFS))
 }
 
 /// What operations are under way on, one for each function or NIC.
@@ -257,6 +266,19 @@ fn is_open(group: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_allowed_is_told_with_what_allows_it() {
+        let told = |errno: Errno| {
+            let source = std::io::Error::from_raw_os_error(errno as i32);
+            let path = "/sys/bus/pci/devices/0000:03:00.0/sriov_numvfs".into();
+            DriverError::from(SysfsError::Write { path, value: "4".into(), source }).to_string()
+        };
+        for errno in [Errno::EACCES, Errno::EROFS] {
+            assert!(told(errno).contains("sriov_numvfs") && told(errno).contains("nics.conf"), "{}", told(errno));
+        }
+        assert!(!told(Errno::EBUSY).contains("nics.conf"));
+    }
 
     #[tokio::test]
     async fn what_hangs_is_not_waited_for_and_not_begun_twice() {

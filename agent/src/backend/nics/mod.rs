@@ -4,6 +4,7 @@
 //! state in `view.rs`, by the task in `follow.rs`. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are
 //! kept in `notes.rs`; `hints.rs` tells containers which function they have.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -33,13 +34,15 @@ mod view;
 pub use op::{EswitchSetting, NicOp};
 pub use statistics::NicStatistics;
 
-use drivers::Drivers;
+use drivers::{Drivers, UnderWay};
 use follow::{Follower, Settle};
 use hear::Ears;
 use hints::Hints;
+use look::Eyes;
 use notes::Notes;
 use perform::Hands;
 use statistics::Counters;
+use view::keep_rows;
 
 /// For the view to show a batch. It takes milliseconds; longer while somebody else has a NIC's lock.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,6 +86,15 @@ pub enum NicsError {
     /// The notes cannot be read.
     #[error("the notes on functions of NICs: {0}")]
     Notes(#[source] io::Error),
+}
+
+/// Looks at the NICs of this host once, for whoever does not follow them. It blocks. There are no notes in the answer.
+///
+/// # Errors
+/// What is there cannot be read as a whole.
+pub async fn look(sysfs: &Path) -> Result<NicState, String> {
+    let seen = Eyes::open(Sysfs::at(sysfs).ok(), UnderWay::default()).look().await.map_err(|error| error.to_string())?;
+    Ok(NicState { nics: keep_rows(&BTreeMap::new(), seen.nics), pci: seen.pci, ..NicState::default() })
 }
 
 /// The NICs of this host whose devlink and netdevs are in the network namespace in which it was started, as a backend.

@@ -49,6 +49,14 @@ pub enum FunctionWay {
     Driver,
 }
 
+impl FunctionWay {
+    /// Whether a representor is a port, so that flows can be in the NIC.
+    #[must_use]
+    pub fn is_represented(&self) -> bool {
+        matches!(self, FunctionWay::Representor { .. } | FunctionWay::DpdkRepresentor)
+    }
+}
+
 /// What a physical function is to say of a virtual one, its address aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FunctionSettings {
