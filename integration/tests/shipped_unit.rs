@@ -10,6 +10,7 @@ use vifd_integration::lab::{Machine, Record};
 
 /// Bits of `linux/capability.h`.
 const CHOWN: u64 = 1 << 0;
+const DAC_OVERRIDE: u64 = 1 << 1;
 const FOWNER: u64 = 1 << 3;
 const NET_ADMIN: u64 = 1 << 12;
 
@@ -337,6 +338,56 @@ fn vhost_user_takes_its_drop_ins() -> Result<()> {
         machine.unplug(record)?;
     }
     assert!(left.symlink_metadata().is_err(), "the socket is left over");
+    Ok(())
+}
+
+/// Making virtual functions and giving them drivers is writing to files of root's, in a sysfs that is read-only without the
+/// drop-in.
+#[test]
+fn functions_of_nics_take_their_drop_in() -> Result<()> {
+    let machine = Machine::with_vifd()?;
+    machine.run(
+        "printf '\\n[[nic]]\\ndevice = \"pci/0000:7f:00.0\"\\nvfs = 2\\n' >>/etc/vifd/vifd.toml; systemctl restart vifd",
+    )?;
+    // With what the agent sees of the host and what it may: back to what is there already.
+    let attempt = |place: &str| {
+        let (pid, may) = (machine.main_pid("vifd")?, capabilities(&machine, "CapEff:")?);
+        let more = if may & DAC_OVERRIDE == 0 { "" } else { ",+dac_override" };
+        machine.output(&format!(
+            "nsenter --target={pid} --mount setpriv --reuid=vifd --regid=vifd --clear-groups \
+               --inh-caps=-all,+net_admin{more} --ambient-caps=-all,+net_admin{more} \
+               bash -c 'read -r is <{place} && echo $is >{place}' 2>&1"
+        ))
+    };
+    let places = ["/sys/bus/pci/drivers_autoprobe", "/sys/devices/virtual/net/lo/tx_queue_len"];
+    let closed = "/sys/module/tcp_cubic/parameters/beta";
+    for place in places {
+        let refused = attempt(place)?;
+        let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert!(!refused.status.success() && said.contains("Read-only file system"), "{place}: {refused:?}");
+    }
+    let said = complaints(&machine)?;
+    for (name, words) in [("capabilities", "nics.conf"), ("sysfs", "nics.conf"), ("nic", "devlink dev")] {
+        let found = said.iter().find(|one| one["name"] == name).with_context(|| format!("no {name} in {said:#?}"))?;
+        assert!(found["verdict"] == "fail" && found["remedy"].to_string().contains(words), "{found}");
+    }
+
+    machine.follow("## NICs")?;
+    assert_eq!(capabilities(&machine, "CapEff:")?, NET_ADMIN | DAC_OVERRIDE);
+    for place in places {
+        let done = attempt(place)?;
+        assert!(done.status.success(), "{place}: {done:?}");
+    }
+    if machine.output(&format!("test -e {closed}"))?.status.success() {
+        assert!(!attempt(closed)?.status.success(), "all of sysfs is open");
+    }
+    // The NIC is as absent as before, and nothing else is wrong.
+    let said = complaints(&machine)?;
+    assert_eq!(said.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["nic"], "{said:#?}");
+    let nics = machine.run("vifd nics")?;
+    assert!(nics.contains("this host has no NIC pci/0000:7f:00.0"), "{nics}");
+    let journal = machine.run("journalctl --no-pager --unit=vifd; vifd status")?;
+    assert_eq!(journal.matches("this host has no NIC pci/0000:7f:00.0").count(), 3, "once for each start: {journal}");
     Ok(())
 }
 

@@ -150,7 +150,8 @@ fn sysfs(config: &Config, agent: &Agent, wanted: &Wanted) -> Option<Finding> {
     if !mount.f_flag.contains(StatVfsMountFlags::RDONLY) && !is_roots {
         return Some(Finding::ok(name, format!("{} may make virtual functions and give them drivers", agent.name)));
     }
-    let message = format!("{} may not write to sysfs: it makes no virtual functions and gives none a driver", agent.name);
+    let message =
+        format!("{} may not write to sysfs: it makes no virtual functions and gives none a driver", agent.name);
     let listed = if config.nic.is_empty() { "name the NIC in a [[nic]] of the configuration, " } else { "" };
     let remedy = format!(
         "{listed}install deploy/vifd.service.d/nics.conf into /etc/systemd/system/vifd.service.d, then run `systemctl \

@@ -154,7 +154,7 @@ pub struct Foreign {
 #[must_use]
 pub fn candidates(seen: &Seen, bridge: Option<&str>, now: Instant) -> Option<Candidates> {
     let (links, ovs) = (seen.observed.links.ready()?, seen.observed.ovs.ready()?);
-    let Signs { mut found, mut foreign } = signs::read(links, ovs, &seen.settings);
+    let Signs { mut found, mut foreign } = signs::read(links, seen.observed.nics.ready(), ovs, &seen.settings);
     if let Some(bridge) = bridge {
         found.retain(|sign| sign.is_on(bridge));
         foreign.retain(|(_, on, _)| on == bridge);

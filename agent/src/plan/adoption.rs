@@ -154,6 +154,7 @@ impl Work<'_> {
             return;
         }
         found.links.clear();
+        found.nics.clear();
         found.ovs.clear();
         found.flows.clear();
         if ovs.is_empty() {

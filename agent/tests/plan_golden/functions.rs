@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use devlink::{Device, EswitchMode, FunctionNumber, FunctionPart};
 use serde_json::{Value, json};
+use vifd::backend::nics::{EswitchSetting, NicOp};
 use vifd::backend::world::World;
 use vifd::model::{Nic, NicFunction, Representor, VfSettings, Vif};
 use vifd::plan::NicSettings;
@@ -246,6 +247,43 @@ fn a_nested_application_gets_a_driver_and_the_driver_is_given_back() {
     let function = vifd::model::PciFunction { driver: Some("virtio-pci".into()), ..Default::default() };
     Arc::make_mut(&mut case.world.nics).pci.insert("0000:00:05.0".parse().unwrap(), function);
     insta::assert_snapshot!(whole_life(&mut case));
+}
+
+/// As os-vif and Nova leave it: in switchdev mode, the representor named and up, flows given to the NIC, the function's address
+/// set, and a port. Nothing of it is made anew or goes down; when the VIF goes, it goes as one that vifd made.
+#[test]
+fn a_representor_that_os_vif_plugged_is_taken_over_as_it_is() {
+    let mut case = Case::new([offloaded(A, 0, Some("nicdc065497-3c"))]);
+    let device = nic(&mut case, "ice");
+    let setting = EswitchSetting::Mode(EswitchMode::Switchdev);
+    case.world.apply_nic(&NicOp::SetEswitch { nic: device.clone(), setting });
+    case.world.apply_nic(&NicOp::SetVfCount { nic: device.clone(), count: 1 });
+    let netdev = |case: &Case| {
+        let function = case.world.nics.nics[&device].functions.values().next().unwrap();
+        function.representor.netdev().unwrap().name.clone()
+    };
+    let name = netdev(&case);
+    case.world.rename_link(&name, "nicdc065497-3c");
+    let link = Arc::make_mut(case.world.kernel.links.get_mut("nicdc065497-3c").unwrap());
+    (link.up, link.mtu) = (true, 1450);
+    function(&mut case, &device, 0, |of| {
+        let mac = Some("52:54:00:00:00:00".parse().unwrap());
+        of.settings = Some(VfSettings { mac, ..of.settings.unwrap() });
+        let Representor::Is(port) = &mut of.representor else { panic!("it has one") };
+        port.tc_offload = Some(true);
+    });
+    case.world.switch();
+    let ids =
+        [("iface-id", A), ("iface-status", "active"), ("attached-mac", "52:54:00:00:00:00"), ("vm-uuid", "guest")];
+    let ids = ids.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    case.world.add_port("br-int", "nicdc065497-3c", "", ids);
+    case.world.switch();
+    case.say("adoption is off");
+    case.converge();
+    case.say("adoption is on");
+    case.settings.adopt = true;
+    case.converge().show().unplug();
+    insta::assert_snapshot!(case.text);
 }
 
 #[test]

@@ -29,7 +29,7 @@ const COUNTED_WITHIN: Duration = Duration::from_secs(90);
 pub(super) enum DriverError {
     #[error("PCI function {0} is gone")]
     Gone(PciAddress),
-    #[error("{0}{}", if is_denied(.0) { TAKES_DROP_IN } else { "" })]
+    #[error("{0}{drop_in}", drop_in = if is_denied(.0) { TAKES_DROP_IN } else { "" })]
     Sysfs(#[from] SysfsError),
     #[error("PCI function {0} is not taken from vfio-pci: a guest still has it")]
     InUse(PciAddress),

@@ -93,7 +93,8 @@ pub enum NicsError {
 /// # Errors
 /// What is there cannot be read as a whole.
 pub async fn look(sysfs: &Path) -> Result<NicState, String> {
-    let seen = Eyes::open(Sysfs::at(sysfs).ok(), UnderWay::default()).look().await.map_err(|error| error.to_string())?;
+    let seen =
+        Eyes::open(Sysfs::at(sysfs).ok(), UnderWay::default()).look().await.map_err(|error| error.to_string())?;
     Ok(NicState { nics: keep_rows(&BTreeMap::new(), seen.nics), pci: seen.pci, ..NicState::default() })
 }
 

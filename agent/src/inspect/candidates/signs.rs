@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::MadeBy;
-use crate::model::{Interface, Link, LinkKind, LinkState, MacAddr, OvsState, Port, VifId, cut_name};
+use crate::model::{Interface, Link, LinkKind, LinkState, MacAddr, NicState, OvsState, Port, VifId, cut_name};
 use crate::plan::blueprint::is_trunk_bridge;
 use crate::plan::{Owner, Settings, port_owner, qos_id};
 
@@ -44,8 +44,8 @@ impl Sign {
 }
 
 /// Looks at everything.
-pub(super) fn read(links: &LinkState, ovs: &OvsState, settings: &Settings) -> Signs {
-    let eye = Eye { links, ovs, settings };
+pub(super) fn read(links: &LinkState, nics: Option<&NicState>, ovs: &OvsState, settings: &Settings) -> Signs {
+    let eye = Eye { links, nics, ovs, settings };
     let mut signs = Signs::default();
     for (name, port) in &ovs.ports {
         if *name == port.bridge {
@@ -82,6 +82,8 @@ enum What {
 
 struct Eye<'a> {
     links: &'a LinkState,
+    /// Not before they are seen.
+    nics: Option<&'a NicState>,
     ovs: &'a OvsState,
     settings: &'a Settings,
 }
@@ -223,12 +225,7 @@ impl Eye<'_> {
             "patch" if name.starts_with("spi-") => self.sub_port(interface, &mut sign, &mut draft),
             "patch" => self.per_port_bridge(interface, &mut sign, &mut draft),
             _ if name.starts_with("qvo") => self.hybrid(name, &mut sign, &mut draft),
-            _ if is_device(interface, self.link(name)) => {
-                sign.kind = Some("hostdevice");
-                sign.evidence.push(format!("{name} is a device of hardware, or stands for one"));
-                draft.tell("vif.dev_type", Some("ethernet"));
-                draft.tell("vif.dev_address", None::<String>);
-            }
+            _ if is_device(interface, self.link(name)) => self.host_device(name, &mut sign, &mut draft),
             _ => self.device(name, port, &mut sign, &mut draft),
         }
         sign.finish(draft)
@@ -310,6 +307,31 @@ impl Eye<'_> {
         draft.tell("vif.mode", Some(mode));
         draft.tell("vif.path", path);
         draft.tell("vif.network.mtu", interface.mtu_request.or(interface.mtu));
+    }
+
+    /// A netdev of hardware: a function's representor, where the NIC says of which.
+    fn host_device(&self, name: &str, sign: &mut Sign, draft: &mut Draft) {
+        sign.kind = Some("hostdevice");
+        draft.tell("vif.dev_type", Some("ethernet"));
+        let functions = self
+            .nics
+            .into_iter()
+            .flat_map(|nics| nics.nics.values())
+            .flat_map(|nic| nic.functions.iter().map(move |(number, function)| (&nic.device, number, function)));
+        let mut represented =
+            functions.filter(|(.., function)| function.representor.netdev().is_some_and(|netdev| netdev.name == name));
+        let Some((device, number, function)) = represented.next() else {
+            sign.evidence.push(format!("{name} is a device of hardware, or stands for one"));
+            draft.tell("vif.dev_address", None::<String>);
+            return;
+        };
+        sign.evidence.push(format!("{name} is the representor of {number} on NIC {device}"));
+        let address = function.pci.map_or_else(|| format!("{device}:{number}"), |pci| pci.to_string());
+        // With its name, so that it keeps it when it comes back.
+        let offload = json!({ "representor_name": name, "representor_address": address });
+        draft.tell("vif.dev_address", Some(address));
+        draft.tell("vif.port_profile.datapath_offload", Some(offload));
+        draft.tell("vif.network.mtu", self.link(name).map(|link| link.mtu));
     }
 
     /// The guest's port is on a bridge of its own, and this one leads there.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::backend::nics::{EswitchSetting, NicOp};
 use crate::backend::world::World;
 use crate::config::Config;
 use crate::model::{BridgeConfig, Link, LinkKind};
@@ -199,6 +200,40 @@ fn a_bridge_of_its_own_and_a_sub_ports_patch_are_one_vif_each() {
     assert_eq!(names, ["spi-dc065497-3c", "tapaa065497-3c"]);
     let record = all[0].record.as_ref().unwrap();
     assert_eq!((&record["parent"]["vif"], &record["parent"]["vlan"]), (&json!(parent), &json!(101)));
+}
+
+#[test]
+fn a_representors_port_tells_of_which_function_and_the_planner_would_take_it_over() {
+    let mut world = world();
+    let nic = world.add_nic("0000:03:00.0".parse().unwrap(), "ice", 4);
+    let setting = EswitchSetting::Mode(devlink::EswitchMode::Switchdev);
+    world.apply_nic(&NicOp::SetEswitch { nic: nic.clone(), setting });
+    world.apply_nic(&NicOp::SetVfCount { nic: nic.clone(), count: 2 });
+    let function = world.nics.nics[&nic].functions.values().nth(1).unwrap();
+    let name = function.representor.netdev().unwrap().name.clone();
+    world.rename_link(&name, "nicdc065497-3c");
+    world.switch();
+    world.add_port("br-int", "nicdc065497-3c", "", ids([("vm-uuid", "guest")]));
+    let one = only(&world);
+    assert_eq!((one.kind.as_deref(), one.made_by), (Some("hostdevice"), MadeBy::OsVif));
+    let address = World::function_address(&nic, 1).unwrap().to_string();
+    let vif = &one.record.as_ref().unwrap()["vif"];
+    assert_eq!(vif["dev_address"], address.as_str());
+    let offload = json!({"representor_name": "nicdc065497-3c", "representor_address": address});
+    assert_eq!(vif["port_profile"]["datapath_offload"], offload);
+    assert!(one.evidence.iter().any(|line| line.contains("representor of pf0vf1 on NIC")), "{:?}", one.evidence);
+    // The record as it is given is a good one.
+    let record = crate::record::decode(one.record.unwrap().to_string().as_bytes()).unwrap();
+    assert!(one.standing.message == "there is no record for it", "{:?}", one.standing);
+    let with = listed(&seen(&world, &[record.vif])).candidates.remove(0);
+    assert_ne!(with.standing.state, State::Conflict, "{:?}", with.standing);
+
+    // Of a netdev that represents nothing its address is not known.
+    world.add_link("eth9", LinkKind::Other(String::new()), None);
+    world.add_port("br-int", "eth9", "", ids([]));
+    let all = listed(&seen(&world, &[]));
+    let plain = all.candidates.iter().find(|one| one.name == "eth9").unwrap();
+    assert!(plain.unknown.contains(&"vif.dev_address".to_owned()), "{plain:?}");
 }
 
 #[test]
