@@ -329,7 +329,7 @@ impl<S: Source> Reconciler<S> {
             (plan.links, plan.nics) = (released.links, released.nics);
             (plan.ovs, plan.flows) = (released.ovs, released.flows);
         }
-        if observed.links.ready().is_some() && observed.ovs.ready().is_some() {
+        if observed.is_complete() {
             let leaving = |id: &VifId| plan.judgements.contains_key(id) && !intake.desired.vifs.contains_key(id);
             // While the set is not known to be whole, what is absent from it has not come back.
             let stopped = if intake.desired.synced {
@@ -443,9 +443,7 @@ impl<S: Source> Reconciler<S> {
     fn releasing(&mut self, observed: &Observed, settings: &Settings) -> Option<Plan> {
         let busy = self.links.is_busy() || self.nics.is_busy() || self.ovs.is_busy() || self.flows.is_busy();
         let release = self.release.as_mut()?;
-        let seen =
-            observed.links.ready().is_some() && observed.nics.ready().is_some() && observed.ovs.ready().is_some();
-        if busy || !seen {
+        if busy || !observed.is_complete() {
             return Some(Plan::default());
         }
         let plan = plan::release(observed, settings);
@@ -633,7 +631,7 @@ impl Clashes {
     /// Answers whether the records are others than before. Of two VIFs that want the same thing the one that had it
     /// keeps it: by the records before, and at the start by what is on the host.
     fn refresh(&mut self, intake: &Intake, observed: &Observed, settings: &Settings) -> bool {
-        let views_ready = observed.links.ready().is_some() && observed.ovs.ready().is_some();
+        let views_ready = observed.is_complete();
         let per_port_bridge = settings.per_port_bridge;
         let desired = &intake.desired;
         let same_records = self

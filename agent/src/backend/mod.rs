@@ -25,6 +25,8 @@ pub enum Party {
     Sharers(String, u64),
     /// Those VIFs' that have functions of a NIC, which its devlink handle names.
     Nic(String),
+    /// The same, where it is about the mode of the NIC's eswitch: what is refused of that says nothing of the rest.
+    NicMode(String),
     /// Several VIFs', or nobody's any more.
     All,
 }
@@ -35,7 +37,7 @@ impl Party {
     pub fn vif(&self) -> Option<VifId> {
         match self {
             Party::Vif(id) => Some(*id),
-            Party::Sharers(..) | Party::Nic(_) | Party::All => None,
+            Party::Sharers(..) | Party::Nic(_) | Party::NicMode(_) | Party::All => None,
         }
     }
 

@@ -170,6 +170,12 @@ pub struct Undo {
     /// `preserve_on_delete`: the function stays as it is when the VIF goes.
     #[serde(default)]
     pub preserve: bool,
+    /// The address that the VIF has given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<MacAddr>,
+    /// Whether its representor is the VIF's port.
+    #[serde(default)]
+    pub represented: bool,
     /// Name that its representor had, where it was to get another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub representor: Option<String>,
@@ -202,8 +208,8 @@ pub struct Transition {
     pub nic: String,
     /// Virtual functions there were.
     pub vfs: u32,
-    /// Functions that were taken off their drivers.
-    pub unbound: BTreeSet<PciAddress>,
+    /// Functions that were taken off their drivers, with these.
+    pub unbound: BTreeMap<PciAddress, DriverBefore>,
 }
 
 impl NicState {

@@ -53,6 +53,14 @@ pub struct Observed {
     pub flows: SwitchStates,
 }
 
+impl Observed {
+    /// Whether all is seen of what bears marks of VIFs. Until then an absence is no news.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.links.ready().is_some() && self.nics.ready().is_some() && self.ovs.ready().is_some()
+    }
+}
+
 /// What the kernel says of this network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {

@@ -43,6 +43,27 @@ pub struct Vif {
     pub parent: Option<Parent>,
 }
 
+impl Vif {
+    /// The function that it has, where it is to have one.
+    #[must_use]
+    pub fn function(&self) -> Option<FunctionAddress> {
+        match &self.kind {
+            VifKind::HostDevice { dev_address, .. } => Some(dev_address.clone()),
+            VifKind::Direct { dev_address, vlan_name: None, .. } => dev_address.clone(),
+            VifKind::NestedDpdk { pci_address, .. } => Some((*pci_address).into()),
+            _ => None,
+        }
+    }
+
+    /// Whether a representor of its function is to be a port of Open vSwitch.
+    #[must_use]
+    pub fn wants_representor(&self) -> bool {
+        let by_profile =
+            |profile: &PortProfile| profile.kind.openvswitch().is_some() || profile.datapath_offload.is_some();
+        matches!(self.kind, VifKind::HostDevice { .. }) && self.profile.as_ref().is_some_and(by_profile)
+    }
+}
+
 /// The VIF types of os-vif, by their object names without `VIF`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::adoption::Adoption;
 use super::blueprint::{Blueprint, Maker, Unbuildable, WantedPort};
 use super::flows::{Naming, Place, Switches, Zones};
+use super::functions::Holders;
 use super::inventory::{Inventory, Owned, port_owner};
 use super::rows::{Guard, change_rows, entries, new_port, usable};
 use super::sight::{Look, Sight};
@@ -38,6 +39,8 @@ pub(super) struct Work<'a> {
     pub(super) zones: Option<Zones>,
     /// QoS rows that os-vif made and no port refers to, by the ids it gave them, once somebody asked.
     pub(super) unused_qos: OnceCell<BTreeMap<String, Uuid>>,
+    /// Who has which function, once somebody asked.
+    pub(super) holders: OnceCell<Holders>,
     /// Bridges that this plan inserts.
     inserted_bridges: BTreeSet<String>,
     /// Disposable bridges and shared links that the VIFs planned here want, so that none of them is swept.
@@ -77,6 +80,8 @@ pub(super) struct Findings {
     pub(super) vhost_connected: Option<bool>,
     /// What proves that its flows are in hardware, where they are to be.
     pub(super) offload: Option<Expectation>,
+    /// What has to be done for its flows to be in hardware. It is ready without.
+    pub(super) offloads: Option<NicOp>,
     pub(super) facts: Facts,
 }
 
@@ -119,6 +124,7 @@ impl<'a> Work<'a> {
             foreign: BTreeMap::new(),
             zones: None,
             unused_qos: OnceCell::new(),
+            holders: OnceCell::new(),
             inserted_bridges: BTreeSet::new(),
             wanted_shares: BTreeSet::new(),
             touched_links: BTreeSet::new(),
@@ -484,6 +490,7 @@ impl<'a> Work<'a> {
             shared_missing = (!stands && found.conflict.is_none()).then_some(place);
         }
         let idle = !found.awaits_share
+            && found.offloads.is_none()
             && found.links.is_empty()
             && found.nics.is_empty()
             && found.ovs.is_empty()
@@ -515,6 +522,10 @@ impl<'a> Work<'a> {
             && held.is_none()
         {
             held = self.held_network(place);
+        }
+        if found.conflict.is_some() {
+            // A function may be just what is somebody else's.
+            found.nics.clear();
         }
         if found.conflict.is_some() || found.blocked.is_some() || waits_for_links {
             // What is there already is kept right; nothing new is built on what is missing.
@@ -551,6 +562,7 @@ impl<'a> Work<'a> {
         };
         if !paused {
             self.emit_nics(id, found.nics);
+            self.emit_offload(found.offloads);
             self.emit(Some(id), found.links, found.ovs);
             self.emit_flows(&id.into(), found.flows);
         }
@@ -576,6 +588,15 @@ impl<'a> Work<'a> {
     /// Adds operations on flows to the plan.
     pub(super) fn emit_flows(&mut self, party: &Party, flows: Vec<FlowOp>) {
         self.plan.flows.extend(flows.into_iter().map(|op| Attributed { party: party.clone(), op }));
+    }
+
+    /// Has a link hand its flows to its NIC, unless that was refused.
+    fn emit_offload(&mut self, op: Option<NicOp>) {
+        let Some(op) = op else { return };
+        let party = Party::Nic(op.to_string());
+        if self.inputs.holds.in_force(party.clone(), NICS, self.now).is_none() {
+            self.plan.nics.push(Attributed { party, op });
+        }
     }
 
     /// Adds operations on a VIF's function to the plan.

@@ -3,13 +3,16 @@
 //! A function bears no mark. What was noted down of it (`Undo`) is the mark: it is seen before anything of the function is
 //! changed, and it is struck out when the function is seen to be as it was.
 
-use devlink::FunctionAddress;
+use std::collections::BTreeMap;
 
-use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction};
+use devlink::{Device, FunctionAddress, FunctionNumber};
+
+use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
 use super::compare::{Findings, Work};
+use super::inventory::port_owner;
 use super::settings::qos_id;
 use super::sight::Sight;
-use super::{Missing, NICS};
+use super::{Missing, NICS, Owner};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::nics::NicOp;
 use crate::model::{
@@ -20,6 +23,9 @@ use crate::offload::Expectation;
 
 /// Drivers whose functions read their address when they are probed, and not again.
 const PROBED_ONCE: [&str; 1] = ["mlx5_core"];
+
+/// Who has which function, by the notes.
+pub(super) type Holders = BTreeMap<(Device, FunctionNumber), Vec<VifId>>;
 
 /// Why nothing can be built on a function now.
 enum Hitch {
@@ -37,7 +43,7 @@ struct Seen<'a> {
     nics: &'a NicState,
     nic: &'a Nic,
     function: &'a NicFunction,
-    number: devlink::FunctionNumber,
+    number: FunctionNumber,
 }
 
 impl Seen<'_> {
@@ -60,7 +66,10 @@ impl Work<'_> {
         sight: &mut Sight<'_>,
         found: &mut Findings,
     ) -> Blueprint {
-        let Some(wanted) = &blueprint.function else { return blueprint.clone() };
+        let Some(wanted) = &blueprint.function else {
+            self.without_function(id, blueprint, sight, found);
+            return blueprint.clone();
+        };
         let mut built = blueprint.clone();
         found.facts.function = Some(wanted.address.to_string());
         let Err(hitch) = self.function(id, wanted, &mut built, sight, found) else { return built };
@@ -118,15 +127,14 @@ impl Work<'_> {
         if let Some(before) = undo.filter(|undo| undo.function != wanted.address) {
             let ports = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
             if let (false, Some(links)) = (ports, self.inputs.observed.links.ready()) {
-                let (link_ops, nic_ops) = give_back(before, nics, links);
-                found.links.extend(link_ops);
-                found.nics.extend(nic_ops);
+                self.giving_back(before, nics, links, found);
             }
             return Err(Hitch::Working);
         }
         let mut note =
             undo.cloned().unwrap_or_else(|| Undo::new(self.inputs.settings.agent.clone(), id, &wanted.address));
         note.preserve = wanted.preserve;
+        note.given = wanted.mac;
         let before = undo.and_then(|undo| undo.driver.as_ref());
         let is_plain = |address: &FunctionAddress| match address {
             FunctionAddress::Pci(pci) => nics.pci.get(pci).filter(|function| function.of.is_none()),
@@ -135,6 +143,17 @@ impl Work<'_> {
         match (&wanted.way, is_plain(&wanted.address)) {
             // A function that is nobody's virtual one, such as a physical one or all that a guest sees.
             (FunctionWay::Driver, Some(function)) => {
+                if let Some((other, _)) =
+                    nics.undo.iter().find(|(other, undo)| **other != id && undo.function == wanted.address)
+                {
+                    return Err(Hitch::Missing(format!(
+                        "function {}, which still belongs to VIF {other}",
+                        wanted.address
+                    )));
+                }
+                if function.driver != wanted.driver {
+                    self.is_idle(&wanted.address, function, nics, sight)?;
+                }
                 self.remember(undo, note.bound(wanted, Some(function)), found)?;
                 self.driver(wanted, Some(function), before, found)?;
                 hint(id, wanted, nics, found);
@@ -146,8 +165,16 @@ impl Work<'_> {
         let (nic, number, function) = nics.function(&wanted.address).map_err(Hitch::Missing)?;
         let seen = Seen { nics, nic, function, number };
         found.facts.nic = Some(nic.device.to_string());
-        if let Some(other) = holder(&seen, id) {
-            return Err(Hitch::Missing(format!("function {} still belongs to VIF {other}", wanted.address)));
+        if let Some((other, before)) = self.holder(&seen, id) {
+            // What is left of a VIF that is to be preserved, of which no record is, makes room for one that has a record.
+            let left = before.preserve && !self.inputs.desired.vifs.contains_key(&other);
+            let bare =
+                self.inventory.by_vif.get(&other).is_none_or(|owned| owned.ports.is_empty() && owned.links.is_empty());
+            if let (true, true, Some(links)) = (left, bare, self.inputs.observed.links.ready()) {
+                self.giving_back(before, nics, links, found);
+                return Err(Hitch::Working);
+            }
+            return Err(Hitch::Missing(format!("function {}, which still belongs to VIF {other}", wanted.address)));
         }
         if nics.transitions.contains_key(&nic.device) {
             let what = format!("NIC {}, whose functions are away while its mode changes", nic.device);
@@ -172,21 +199,27 @@ impl Work<'_> {
                     }
                 };
                 found.facts.representor = Some(representor.name.clone());
+                let has_port = self.is_free_to_use(id, &representor.name, &built.ports, sight)?;
+                // Under a port its name is what the port goes by.
+                let name = name.as_ref().filter(|_| !has_port);
                 let mut note = note;
-                if name.as_ref().is_some_and(|name| *name != representor.name) {
+                note.represented = true;
+                if name.is_some_and(|name| *name != representor.name) {
                     note.representor.get_or_insert_with(|| representor.name.clone());
                 }
-                // A name that is wanted no more goes back to what it was.
-                let name = name.clone().or_else(|| note.representor.clone());
                 self.remember(undo, note.addressed(wanted.mac, function), found)?;
                 self.address(wanted, &seen, sight, found);
                 if representor.tc_offload == Some(false) {
                     let (index, name) = (representor.index, representor.name.clone());
-                    found.nics.push(NicOp::SetTcOffload { index, name, on: true });
+                    found.offloads = Some(NicOp::SetTcOffload { index, name, on: true });
                 }
                 self.driver(wanted, seen.pci(), before, found)?;
-                if let Some(name) = name.as_ref().filter(|name| **name != representor.name) {
-                    if sight.link(name).is_some() {
+                if let Some(name) = name.filter(|name| **name != representor.name) {
+                    if let Some(link) = sight.link(name) {
+                        // The kernel's links are seen by another way, and may be ahead.
+                        if link.index == representor.index {
+                            return Err(Hitch::Working);
+                        }
                         return Err(Hitch::Conflict(format!(
                             "representor {} cannot be named {name}: another link has that name",
                             representor.name
@@ -274,6 +307,114 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether a port of this VIF's has the representor, which is nobody else's then; or none.
+    fn is_free_to_use(
+        &self,
+        id: VifId,
+        name: &str,
+        wanted: &[WantedPort],
+        sight: &mut Sight<'_>,
+    ) -> Result<bool, Hitch> {
+        let Some(interface) = sight.interface(name) else { return Ok(false) };
+        let port = sight.port(name).filter(|port| port.has_interface(name));
+        let settings = self.inputs.settings;
+        let owner = port.map_or_else(
+            || settings.owner(&interface.external_ids),
+            |port| port_owner(port, Some(interface), settings),
+        );
+        let bridge = port.map_or("a bond", |port| port.bridge.as_str());
+        match owner {
+            Owner::Us { vif: Some(vif), .. } if vif == id => Ok(true),
+            Owner::Us { vif: Some(other), .. } => {
+                Err(Hitch::Missing(format!("representor {name}, whose port still belongs to VIF {other}")))
+            }
+            Owner::Us { vif: None, .. } => Err(Hitch::Conflict(format!("port {name} is there for another purpose"))),
+            Owner::Other(who) | Owner::Later(who) => {
+                Err(Hitch::Conflict(format!("representor {name} is a port of bridge {bridge} that belongs to {who}")))
+            }
+            Owner::Nobody => {
+                // What says that it is this VIF's is what says so of any port.
+                let same = |port: &WantedPort| {
+                    port.ids.get("iface-id").is_some_and(|id| interface.external_ids.get("iface-id") == Some(id))
+                };
+                match wanted.first() {
+                    Some(port) if settings.adopt && same(port) => Ok(true),
+                    _ if settings.adopt => Err(Hitch::Conflict(format!(
+                        "representor {name} is a port of bridge {bridge} that is somebody else's by its iface-id"
+                    ))),
+                    _ => Err(Hitch::Conflict(format!(
+                        "representor {name} is a port of bridge {bridge} that vifd did not make (adoption is off: \
+                         [agent] adopt)"
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// Refuses to take a function from the host that lives by it.
+    fn is_idle(
+        &self,
+        address: &FunctionAddress,
+        function: &PciFunction,
+        nics: &NicState,
+        sight: &mut Sight<'_>,
+    ) -> Result<(), Hitch> {
+        if let Some(netdev) = function.netdevs.iter().find(|name| sight.link(name).is_some_and(|link| link.up)) {
+            return Err(Hitch::Conflict(format!(
+                "PCI function {address} is not taken from the host: its netdev {netdev} is up"
+            )));
+        }
+        let nic = if let FunctionAddress::Pci(pci) = address { nics.nics.get(&(*pci).into()) } else { None };
+        match nic {
+            Some(nic) if nic.vfs.is_some_and(|vfs| vfs.made > 0) => Err(Hitch::Conflict(format!(
+                "PCI function {address} is not taken from the host: it has virtual functions"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn giving_back(&self, before: &Undo, nics: &NicState, links: &LinkState, found: &mut Findings) {
+        let GiveBack { links, nics, lacks } = give_back(before, nics, links, |name| self.named_by_a_port(name));
+        found.links.extend(links);
+        found.nics.extend(nics);
+        if let Some(what) = lacks {
+            found.blocked.get_or_insert(Missing::Function(what));
+        }
+    }
+
+    /// Gives back the function of a VIF that is of another type by now, when no port of its is left on it.
+    pub(super) fn without_function(
+        &self,
+        id: VifId,
+        blueprint: &Blueprint,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) {
+        let Some(owned) = self.inventory.by_vif.get(&id) else { return };
+        let Some(undo) = &owned.undo else { return };
+        let is_wanted = |name: &str| blueprint.ports.iter().any(|port| port.name == name);
+        let (Some(nics), Some(links)) = (sight.nics(), self.inputs.observed.links.ready()) else { return };
+        if owned.ports.iter().all(|(port, _)| is_wanted(&port.name)) {
+            self.giving_back(undo, nics, links, found);
+        }
+    }
+
+    /// Another VIF that has the function by its note.
+    fn holder<'a>(&self, seen: &Seen<'a>, id: VifId) -> Option<(VifId, &'a Undo)> {
+        let holders = self.holders.get_or_init(|| {
+            let mut holders: Holders = BTreeMap::new();
+            for (vif, undo) in &seen.nics.undo {
+                if let Ok((nic, number, _)) = seen.nics.function(&undo.function) {
+                    holders.entry((nic.device.clone(), number)).or_default().push(*vif);
+                }
+            }
+            holders
+        });
+        let of = holders.get(&(seen.nic.device.clone(), seen.number))?;
+        let other = of.iter().find(|other| **other != id)?;
+        Some((*other, seen.nics.undo.get(other)?))
+    }
+
     /// Has a note written where it is another than the one that is seen; nothing is done before it is.
     fn remember(&self, seen: Option<&Undo>, note: Undo, found: &mut Findings) -> Result<(), Hitch> {
         if seen == Some(&note) {
@@ -327,7 +468,8 @@ impl Work<'_> {
         }
         let Some(pci) = seen.pci() else { return };
         let once = pci.driver.as_deref().is_some_and(|driver| PROBED_ONCE.contains(&driver));
-        let stale = pci.netdevs.iter().any(|name| sight.link(name).is_some_and(|link| link.mac != Some(mac)));
+        let stale =
+            pci.netdevs.iter().any(|name| sight.link(name).is_some_and(|link| link.mac != Some(mac) && !link.up));
         if let (true, true, false, Some(function)) = (once, stale, set, seen.function.pci) {
             found.nics.push(NicOp::ProbeAgain { function });
         }
@@ -379,6 +521,8 @@ impl Undo {
             vif,
             function: function.clone(),
             preserve: false,
+            given: None,
+            represented: false,
             representor: None,
             hw_addr: None,
             settings: None,
@@ -386,8 +530,12 @@ impl Undo {
         }
     }
 
-    /// With how the function is bound, where that is to be changed.
+    /// With how the function is bound, where that is to be changed. What was given back before is nobody's business.
     fn bound(mut self, wanted: &WantedFunction, function: Option<&PciFunction>) -> Self {
+        let is_back = |before: &DriverBefore| function.is_some_and(|has| has.driver == before.driver);
+        if wanted.driver.is_none() && self.driver.as_ref().is_some_and(is_back) {
+            self.driver = None;
+        }
         if let (Some(driver), Some(function)) = (&wanted.driver, function)
             && function.driver.as_ref() != Some(driver)
         {
@@ -447,16 +595,6 @@ fn stand_on(function: &PciFunction, address: &FunctionAddress, built: &mut Bluep
     Ok(())
 }
 
-/// Another VIF that has the function by its note.
-fn holder(seen: &Seen<'_>, id: VifId) -> Option<VifId> {
-    let is_it = |undo: &Undo| {
-        seen.nics
-            .function(&undo.function)
-            .is_ok_and(|(nic, number, _)| nic.device == seen.nic.device && number == seen.number)
-    };
-    seen.nics.undo.iter().find(|(other, undo)| **other != id && is_it(undo)).map(|(other, _)| *other)
-}
-
 /// What to change of a virtual function by its physical one; and what is wanted that its driver does not know.
 fn difference(mac: Option<MacAddr>, wanted: &FunctionSettings, has: VfSettings) -> (VfChange, Option<&'static str>) {
     let FunctionSettings { vlan, max_rate, spoof_check, trust } = *wanted;
@@ -486,17 +624,29 @@ fn set_vf(seen: &Seen<'_>, change: VfChange) -> Result<NicOp, String> {
     Ok(NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: vf.into(), change })
 }
 
-/// What brings a function back to what was noted down of it; the last of it strikes out the note. Its ports are gone.
-pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec<LinkOp>, Vec<NicOp>) {
-    let (mut link_ops, mut nic_ops) = (Vec::new(), Vec::new());
+/// What brings a function back to what was noted down of it.
+#[derive(Default)]
+pub(super) struct GiveBack {
+    pub(super) links: Vec<LinkOp>,
+    pub(super) nics: Vec<NicOp>,
+    /// What is missing to bring it back.
+    pub(super) lacks: Option<String>,
+}
+
+/// What brings a function back to what was noted down of it; the last of it strikes out the note. Its ports are gone; links
+/// that others have for ports (`has_port`) are left alone.
+pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState, has_port: impl Fn(&str) -> bool) -> GiveBack {
+    let (mut link_ops, mut nic_ops, mut lacks) = (Vec::new(), Vec::new(), None);
     let address = match &undo.function {
         FunctionAddress::Pci(pci) => Some(*pci),
         FunctionAddress::Port { .. } => None,
     };
     if let Ok((nic, number, function)) = nics.function(&undo.function) {
         let seen = Seen { nics, nic, function, number };
-        if let Some(representor) = function.representor.netdev()
+        if undo.represented
+            && let Some(representor) = function.representor.netdev()
             && let Some(link) = links.links.get(&representor.name)
+            && !has_port(&representor.name)
         {
             let free = |name: &&String| !links.links.contains_key(*name);
             let rename = undo.representor.as_ref().filter(|name| **name != representor.name).filter(free).cloned();
@@ -512,12 +662,19 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec
             nic_ops.push(NicOp::SetFunction { nic, port, hw_addr: Some(before), active: None });
         }
         if let (Some(before), Some(has)) = (undo.settings, function.settings)
-            && let change = back(before, has)
+            && let change = back(before, has, undo)
             && change != VfChange::default()
-            && let Ok(op) = set_vf(&seen, change)
         {
-            nic_ops.push(op);
+            match set_vf(&seen, change) {
+                Ok(op) => nic_ops.push(op),
+                Err(what) => lacks = Some(what),
+            }
         }
+    }
+    if let (Some(_), Ok((nic, number, NicFunction { settings: None, .. }))) =
+        (undo.settings, nics.function(&undo.function))
+    {
+        lacks = Some(format!("what the physical function of NIC {} says of {number}: it says nothing", nic.device));
     }
     if let (Some(before), Some(address)) = (&undo.driver, address)
         && let Some(has) = nics.pci.get(&address)
@@ -529,15 +686,24 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec
     if nics.hints.contains_key(&undo.vif) {
         nic_ops.push(NicOp::TakeHint(undo.vif));
     }
-    if link_ops.is_empty() && nic_ops.is_empty() {
+    if link_ops.is_empty() && nic_ops.is_empty() && lacks.is_none() {
         nic_ops.push(NicOp::Forget(undo.vif));
     }
-    (link_ops, nic_ops)
+    GiveBack { links: link_ops, nics: nic_ops, lacks }
 }
 
-fn back(before: VfSettings, has: VfSettings) -> VfChange {
+fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {
+    // One that had none of its own may have chosen another by now: the one that it was given is what goes.
+    let mac = match before.mac {
+        Some(before) => (has.mac != Some(before)).then_some(before),
+        None => (has.mac.is_some() && has.mac == undo.given).then(MacAddr::default),
+    };
+    if undo.represented {
+        // Nothing else of it was set.
+        return VfChange { mac, ..VfChange::default() };
+    }
     VfChange {
-        mac: (has.mac != before.mac).then(|| before.mac.unwrap_or_default()),
+        mac,
         vlan: ((has.vlan, has.qos) != (before.vlan, before.qos)).then_some((before.vlan, before.qos)),
         max_rate: (has.max_rate != before.max_rate).then_some(before.max_rate),
         spoof_check: before.spoof_check.filter(|_| has.spoof_check != before.spoof_check),

@@ -73,6 +73,12 @@ impl Holds {
         self.hold(party.into(), backend, Cause::Quarrel, what, now, |refusals| pause(refusals - 1));
     }
 
+    /// What was said of a party at its last refusal, whether it is tried again by now or not.
+    #[must_use]
+    pub fn last_word(&self, party: impl Into<Party>, backend: BackendName) -> Option<&str> {
+        self.entries.get(&(party.into(), backend)).map(|hold| hold.error.as_str())
+    }
+
     /// A guard did not hold: at first that means only to plan again.
     pub fn conflicted(&mut self, party: impl Into<Party>, backend: BackendName, error: String, now: Instant) {
         self.hold(party.into(), backend, Cause::Refused, error, now, |refusals| {
@@ -93,7 +99,8 @@ impl Holds {
         pause: impl Fn(u32) -> Duration,
     ) {
         // A network that is not there any more is not tried again, and nobody says so.
-        self.entries.retain(|(party, _), hold| party.vif().is_some() || hold.until + LONGEST > now);
+        let lasts = |party: &Party| party.vif().is_some() || matches!(party, Party::NicMode(_));
+        self.entries.retain(|(party, _), hold| lasts(party) || hold.until + LONGEST > now);
         let refusals = self.entries.get(&(party.clone(), backend)).map_or(0, |hold| hold.refusals).saturating_add(1);
         self.entries.insert((party, backend), Hold { cause, error, until: now + pause(refusals), refusals });
     }

@@ -157,6 +157,8 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     let inventory = std::mem::take(&mut memo.inventory);
     let mut work = compare::Work::new(inputs, &inventory, std::mem::take(&mut memo.judgements), now);
     work.switches = std::mem::take(&mut memo.switches);
+    // VIFs are told what is in the way of their NIC.
+    work.configured_nics();
     let planned = restless.len();
     let mut halves: Vec<compare::Half> = Vec::new();
     for id in restless {
@@ -172,7 +174,6 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     for half in halves {
         conclude(&mut work, memo, half);
     }
-    work.configured_nics();
     work.configured_switch();
     work.managed_bridges();
     work.plan.unmanaged = work.switches.unmanaged();

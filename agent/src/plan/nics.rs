@@ -8,16 +8,16 @@
 //!
 //! Nothing of it is done under a VIF or a guest that lives on the NIC, and nothing puts a NIC back into legacy mode.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use devlink::{Device, Eswitch, EswitchMode, FunctionPart, PciAddress};
+use devlink::{Device, Eswitch, EswitchMode, FunctionAddress, FunctionPart, PciAddress};
 
 use super::NICS;
 use super::compare::Work;
 use super::settings::NicSettings;
 use crate::backend::nics::{EswitchSetting, NicOp};
 use crate::backend::{Attributed, Party};
-use crate::model::{Nic, NicState, Transition, VfCount};
+use crate::model::{DriverBefore, Nic, NicState, PciFunction, Transition, Undo, VfCount, VifId};
 
 /// What a driver wants done with virtual functions before the mode changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,11 +47,6 @@ impl Before {
     }
 }
 
-/// Drivers that leave a function to the host. Under any other somebody has it.
-fn is_taken(driver: Option<&str>) -> bool {
-    matches!(driver, Some("vfio-pci" | "uio_pci_generic" | "igb_uio" | "pci-stub"))
-}
-
 impl Work<'_> {
     /// Plans the NICs of the configuration.
     pub(super) fn configured_nics(&mut self) {
@@ -67,43 +62,60 @@ impl Work<'_> {
                 }
                 continue;
             };
-            let party = Party::Nic(name.clone());
-            let refused = self.inputs.holds.in_force(party.clone(), NICS, self.now).map(|hold| hold.error.clone());
-            let step = self.step(nics, nic, wanted, refused.is_some());
-            let hindered = match (refused, &step) {
-                (Some(error), _) => Some(format!("it was refused: {error}")),
-                (None, Err(reason)) => Some(reason.clone()),
-                (None, Ok(_)) => None,
+            let said = |party| self.inputs.holds.last_word(party, NICS).map(str::to_owned);
+            let held =
+                self.inputs.holds.in_force(Party::Nic(name.clone()), NICS, self.now).map(|hold| hold.error.clone());
+            let refused = Refused {
+                mode: said(Party::NicMode(name.clone())),
+                now: self.inputs.holds.in_force(Party::NicMode(name.clone()), NICS, self.now).is_some(),
+            };
+            let step = self.step(nics, nic, wanted, &refused);
+            let (ops, hindered) = match (step, held) {
+                (_, Some(error)) => (Vec::new(), Some(format!("it was refused: {error}"))),
+                (Ok(ops), None) => (ops, refused.mode.map(|error| format!("its mode was refused: {error}"))),
+                // What was taken away does not wait for whoever is in the way.
+                (Err(reason), None) => {
+                    let back = nics.transitions.get(device).map(|transition| bring_back(nics, nic, transition, None));
+                    (back.unwrap_or_default(), Some(reason))
+                }
             };
             if let Some(hindered) = hindered {
-                self.plan.hindered.insert(name, hindered);
+                self.plan.hindered.insert(name.clone(), hindered);
             }
-            let ops = step.unwrap_or_default();
             if !self.inputs.orders.paused {
-                self.plan.nics.extend(ops.into_iter().map(|op| Attributed { party: party.clone(), op }));
+                let party = |op: &NicOp| match op {
+                    NicOp::SetEswitch { setting: EswitchSetting::Mode(_), .. } => Party::NicMode(name.clone()),
+                    _ => Party::Nic(name.clone()),
+                };
+                self.plan.nics.extend(ops.into_iter().map(|op| Attributed { party: party(&op), op }));
             }
         }
     }
 
     /// The operations that are legal now; or what is in the way.
-    fn step(&self, nics: &NicState, nic: &Nic, wanted: NicSettings, refused: bool) -> Result<Vec<NicOp>, String> {
+    fn step(&self, nics: &NicState, nic: &Nic, wanted: NicSettings, refused: &Refused) -> Result<Vec<NicOp>, String> {
         let device = &nic.device;
         let transition = nics.transitions.get(device);
         let made = nic.vfs.map_or(0, |vfs| vfs.made);
         let before = Before::of(nic.driver.as_deref());
         let functions_first = before == Before::Some && made == 0 && wanted.vfs.is_some_and(|count| count > 0);
-        if wanted.switchdev && !nic.is_switchdev() && !refused && !functions_first {
+        let bound = bound(nics, nic);
+        let in_the_way = match before {
+            Before::Nothing | Before::Some => false,
+            Before::Unbound => !bound.is_empty(),
+            Before::None => made > 0,
+        };
+        // A mode that was refused is tried again after a while, but functions are not taken away for it again and again.
+        let tries = match &refused.mode {
+            None => true,
+            Some(_) => !refused.now && !in_the_way && transition.is_none(),
+        };
+        if wanted.switchdev && !nic.is_switchdev() && tries && !functions_first {
             let Some(Eswitch { mode: Some(_), .. }) = nic.eswitch else {
                 let driver = nic.driver.as_deref().unwrap_or("of the NIC");
                 return Err(format!("driver {driver} offers no eswitch mode"));
             };
             self.nobody_lives_on(nics, nic, "its eswitch")?;
-            let bound: BTreeSet<PciAddress> = bound(nics, nic).collect();
-            let in_the_way = match before {
-                Before::Nothing | Before::Some => false,
-                Before::Unbound => !bound.is_empty(),
-                Before::None => made > 0,
-            };
             if in_the_way && transition.is_none() {
                 let (agent, nic) = (self.inputs.settings.agent.clone(), device.to_string());
                 return Ok(vec![NicOp::RememberTransition(Box::new(Transition {
@@ -125,27 +137,22 @@ impl Work<'_> {
         let count = wanted.vfs.or(transition.map(|of| of.vfs));
         if let (Some(count), Some(VfCount { made, most })) = (count, nic.vfs)
             && count != made
-            // While its mode is refused the functions are brought back all the same.
-            && (!refused || transition.is_some())
         {
             if count > most {
                 return Err(format!("{count} virtual functions are wanted (vfs), and it can have {most}"));
             }
-            // The kernel goes from none to some alone.
-            let next = if made == 0 { count } else { 0 };
             if made > 0 {
                 self.nobody_lives_on(nics, nic, "the number of its functions")?;
             }
+            // The kernel goes from none to some alone.
+            let next = if made == 0 { count } else { 0 };
             return Ok(vec![NicOp::SetVfCount { nic: device.clone(), count: next }]);
         }
         if let (Some(_), None) = (wanted.vfs.filter(|count| *count > 0), nic.vfs) {
             return Err("it can have no virtual functions (vfs)".to_owned());
         }
         if let Some(transition) = transition {
-            return Ok(bring_back(nics, nic, transition));
-        }
-        if refused {
-            return Ok(Vec::new());
+            return Ok(bring_back(nics, nic, transition, count));
         }
         let mut ops = Vec::new();
         if let Some(eswitch) = nic.eswitch {
@@ -167,43 +174,91 @@ impl Work<'_> {
     }
 
     /// Refuses what would take a function from under somebody.
-    fn nobody_lives_on(&self, nics: &NicState, nic: &Nic, what: &str) -> Result<(), String> {
-        let on_it = |address| nics.function(address).is_ok_and(|(of, ..)| of.device == nic.device);
-        let vifs = nics.undo.iter().filter(|(_, undo)| on_it(&undo.function)).map(|(id, _)| id.to_string());
-        let vifs: Vec<String> = vifs.collect();
-        if !vifs.is_empty() {
-            return Err(format!("{what} is not changed under the VIFs that live on it: {}", vifs.join(", ")));
-        }
-        let taken = nic.functions.values().filter_map(|function| {
-            let address = function.pci?;
-            let driver = nics.pci.get(&address)?.driver.clone().filter(|driver| is_taken(Some(driver)))?;
-            Some(format!("{address} ({driver})"))
+    pub(super) fn nobody_lives_on(&self, nics: &NicState, nic: &Nic, what: &str) -> Result<(), String> {
+        let on_it = |address: &FunctionAddress| nics.function(address).is_ok_and(|(of, ..)| of.device == nic.device);
+        let desired = &self.inputs.desired.vifs;
+        // What is left of a VIF that is to be preserved and that nobody wants is in nobody's way; nor is one that waits for
+        // the mode.
+        let lives = |id: &VifId, undo: &Undo| match desired.get(id) {
+            Some(vif) => nic.is_switchdev() || !vif.wants_representor(),
+            None => !undo.preserve,
+        };
+        let noted = nics.undo.iter().filter(|(id, undo)| lives(id, undo) && on_it(&undo.function)).map(|(id, _)| id);
+        // And those that are to get theirs now.
+        let wanted = desired.iter().filter(|(id, vif)| {
+            !vif.wants_representor()
+                && !self.inputs.clashes.contains_key(id)
+                && vif.function().is_some_and(|of| on_it(&of))
         });
-        let taken: Vec<String> = taken.collect();
+        let vifs: BTreeSet<String> = noted.chain(wanted.map(|(id, _)| id)).map(ToString::to_string).collect();
+        if !vifs.is_empty() {
+            return Err(format!(
+                "{what} is not changed under the VIFs that live on it: {}",
+                vifs.into_iter().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let links = self.inputs.observed.links.ready().map(|state| &state.links);
+        let taken: Vec<String> = functions_of(nic)
+            .filter_map(|address| {
+                let function = nics.pci.get(&address)?;
+                let driver = function.driver.as_ref()?;
+                let link = |name: &String| links.and_then(|links| links.get(name));
+                // Whoever has it whole, or has its netdev somewhere else, leaves none here.
+                if function.netdevs.is_empty() {
+                    return Some(format!(
+                        "{address} (driver {driver}, and its netdev is not in this network namespace)"
+                    ));
+                }
+                let used = function.netdevs.iter().find(|name| link(name).is_none_or(|link| link.up))?;
+                Some(format!("{address} (its netdev {used} is up)"))
+            })
+            .collect();
         if !taken.is_empty() {
-            return Err(format!("{what} is not changed while guests may have its functions: {}", taken.join(", ")));
+            return Err(format!("{what} is not changed while somebody may use its functions: {}", taken.join(", ")));
         }
         Ok(())
     }
 }
 
-/// Virtual functions that a driver of the host's has.
-fn bound<'a>(nics: &'a NicState, nic: &'a Nic) -> impl Iterator<Item = PciAddress> + 'a {
-    nic.functions
-        .iter()
-        .filter(|(number, _)| matches!(number.part, FunctionPart::Vf(_)))
-        .filter_map(|(_, function)| function.pci)
-        .filter(|address| nics.pci.get(address).is_some_and(|function| function.driver.is_some()))
+/// What was said of a NIC's mode.
+struct Refused {
+    /// In the words of the kernel, where it was refused.
+    mode: Option<String>,
+    /// Whether it is not tried again yet.
+    now: bool,
 }
 
-fn unbind(function: PciAddress) -> NicOp {
-    NicOp::Bind { function, driver: None, driver_override: None }
+/// Virtual functions on the PCI bus.
+fn functions_of(nic: &Nic) -> impl Iterator<Item = PciAddress> + '_ {
+    let virtual_ones = nic.functions.iter().filter(|(number, _)| matches!(number.part, FunctionPart::Vf(_)));
+    virtual_ones.filter_map(|(_, function)| function.pci)
 }
 
-/// What brings functions back to their drivers; the last of it strikes out the note.
-fn bring_back(nics: &NicState, nic: &Nic, transition: &Transition) -> Vec<NicOp> {
-    let off = |address: &&PciAddress| nics.pci.get(address).is_some_and(|function| function.driver.is_none());
-    let back: Vec<NicOp> =
-        transition.unbound.iter().filter(off).map(|function| NicOp::ProbeAgain { function: *function }).collect();
+/// Virtual functions that a driver has, and how.
+fn bound(nics: &NicState, nic: &Nic) -> BTreeMap<PciAddress, DriverBefore> {
+    let how = |address| {
+        let PciFunction { driver, driver_override, .. } = nics.pci.get(&address)?.clone();
+        driver.is_some().then_some((address, DriverBefore { driver, driver_override }))
+    };
+    functions_of(nic).filter_map(how).collect()
+}
+
+fn unbind((function, before): (PciAddress, DriverBefore)) -> NicOp {
+    NicOp::Bind { function, driver: None, driver_override: before.driver_override }
+}
+
+/// What brings functions back, and back to their drivers; the last of it strikes out the note. `count` is how many there are
+/// to be, where the configuration says so.
+fn bring_back(nics: &NicState, nic: &Nic, transition: &Transition, count: Option<u32>) -> Vec<NicOp> {
+    let count = count.unwrap_or(transition.vfs);
+    if count > 0 && nic.vfs.is_some_and(|vfs| vfs.made == 0) {
+        return vec![NicOp::SetVfCount { nic: nic.device.clone(), count }];
+    }
+    let off = |address: &PciAddress| nics.pci.get(address).is_some_and(|function| function.driver.is_none());
+    let bind = |(function, before): (&PciAddress, &DriverBefore)| {
+        let DriverBefore { driver, driver_override } = before.clone();
+        NicOp::Bind { function: *function, driver, driver_override }
+    };
+    let back: Vec<NicOp> = transition.unbound.iter().filter(|(address, _)| off(address)).map(bind).collect();
     if back.is_empty() { vec![NicOp::ForgetTransition(nic.device.clone())] } else { back }
 }

@@ -183,9 +183,12 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     if let (Some(undo), true) = (&owned.undo, owned.ports.is_empty() && owned.links.is_empty())
         && let (Some(seen), Some(state)) = (work.inputs.observed.nics.ready(), work.inputs.observed.links.ready())
     {
-        let (link_ops, nic_ops) = give_back(undo, seen, state);
-        links.extend(link_ops);
-        nics = nic_ops;
+        let back = give_back(undo, seen, state, |name| work.named_by_a_port(name));
+        links.extend(back.links);
+        nics = back.nics;
+        if let Some(what) = back.lacks {
+            verdict = Verdict::Waiting(Missing::Function(what));
+        }
     }
     let any =
         [(NICS, !nics.is_empty()), (LINKS, !links.is_empty()), (OVSDB, !ovs.is_empty()), (OPENFLOW, !flows.is_empty())];

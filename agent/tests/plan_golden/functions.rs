@@ -11,33 +11,33 @@ use vifd::plan::NicSettings;
 
 use crate::case::{A, B, Case, ovs, record, whole_life};
 
-fn nic(case: &mut Case, driver: &str) -> Device {
+pub(crate) fn nic(case: &mut Case, driver: &str) -> Device {
     case.world.add_nic("0000:03:00.0".parse().unwrap(), driver, 8)
 }
 
 /// One that the configuration wants in switchdev mode, with so many functions.
-fn offloading(case: &mut Case, driver: &str, vfs: u32) -> Device {
+pub(crate) fn offloading(case: &mut Case, driver: &str, vfs: u32) -> Device {
     let device = nic(case, driver);
     let wanted = NicSettings { switchdev: true, vfs: Some(vfs), ..NicSettings::default() };
     case.settings.nics.insert(device.clone(), wanted);
     device
 }
 
-fn change(case: &mut Case, device: &Device, change: impl FnOnce(&mut Nic)) {
+pub(crate) fn change(case: &mut Case, device: &Device, change: impl FnOnce(&mut Nic)) {
     change(Arc::make_mut(Arc::make_mut(&mut case.world.nics).nics.get_mut(device).unwrap()));
 }
 
-fn function(case: &mut Case, device: &Device, vf: u16, edit: impl FnOnce(&mut NicFunction)) {
+pub(crate) fn function(case: &mut Case, device: &Device, vf: u16, edit: impl FnOnce(&mut NicFunction)) {
     let number = FunctionNumber { controller: None, pf: 0, part: FunctionPart::Vf(vf) };
     change(case, device, |nic| edit(nic.functions.get_mut(&number).unwrap()));
 }
 
-fn vf(number: u16) -> String {
+pub(crate) fn vf(number: u16) -> String {
     let device = Device { bus: "pci".to_owned(), dev: "0000:03:00.0".to_owned() };
     World::function_address(&device, number).unwrap().to_string()
 }
 
-fn host_device(id: &str, number: u16, extra: &Value) -> Arc<Vif> {
+pub(crate) fn host_device(id: &str, number: u16, extra: &Value) -> Arc<Vif> {
     let mut vif = json!({"type": "hostdevice", "dev_address": vf(number)});
     for (key, value) in extra.as_object().unwrap() {
         vif[key] = value.clone();
@@ -45,7 +45,7 @@ fn host_device(id: &str, number: u16, extra: &Value) -> Arc<Vif> {
     record(id, &vif)
 }
 
-fn offloaded(id: &str, number: u16, name: Option<&str>) -> Arc<Vif> {
+pub(crate) fn offloaded(id: &str, number: u16, name: Option<&str>) -> Arc<Vif> {
     let mut profile = ovs(&json!({"interface_id": id}));
     if let Some(name) = name {
         profile["datapath_offload"] = json!({"representor_name": name, "representor_address": vf(number)});
@@ -54,7 +54,7 @@ fn offloaded(id: &str, number: u16, name: Option<&str>) -> Arc<Vif> {
     host_device(id, number, &json!({"dev_type": "ethernet", "address": mac, "port_profile": profile}))
 }
 
-fn legacy(id: &str, number: u16, extra: &Value) -> Arc<Vif> {
+pub(crate) fn legacy(id: &str, number: u16, extra: &Value) -> Arc<Vif> {
     let mut vif = json!({"dev_type": "ethernet", "network": {"vlan": 100}});
     for (key, value) in extra.as_object().unwrap() {
         vif[key] = value.clone();
@@ -114,7 +114,9 @@ fn nothing_is_changed_under_those_who_live_on_a_nic() {
     case.say("the VIF goes, and a guest that nobody told of has a function");
     case.desired.deleted = std::mem::take(&mut case.desired.vifs).keys().copied().collect();
     let address = vf(1).parse().unwrap();
-    Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap().driver = Some("vfio-pci".into());
+    let has = Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap();
+    has.driver = Some("vfio-pci".into());
+    has.netdevs.clear();
     case.converge();
     case.say("the guest goes");
     Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap().driver = None;
@@ -221,7 +223,7 @@ fn a_macvtap_stands_on_a_function() {
     case.settings.nics.insert(device.clone(), NicSettings { vfs: Some(1), ..NicSettings::default() });
     case.converge().show();
     case.say("the function has no netdev for a while");
-    let address = vf(0).parse().unwrap();
+    let address: devlink::PciAddress = vf(0).parse().unwrap();
     let netdevs = std::mem::take(&mut Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap().netdevs);
     case.converge();
     Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap().netdevs = netdevs;

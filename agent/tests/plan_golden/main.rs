@@ -9,5 +9,6 @@ mod flows;
 mod functions;
 mod keeping;
 mod links;
+mod nics;
 mod plugging;
 mod trunks;

@@ -2,9 +2,9 @@
 //! address. They are read at every look; the kernel is not asked to tell of changes by other hands.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use devlink::PciAddress;
@@ -41,8 +41,11 @@ impl Hints {
     /// Says which function a VIF has: in one piece, or not at all.
     pub(super) fn write(&self, vif: VifId, address: PciAddress) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(MODE).create(&self.0)?;
+        // Whatever the umask: others read it.
+        fs::set_permissions(&self.0, Permissions::from_mode(MODE))?;
         let new = self.0.join(format!(".{vif}.new"));
         let mut file = File::create(&new)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         writeln!(file, "{address}")?;
         fs::rename(&new, self.0.join(vif.to_string()))
     }

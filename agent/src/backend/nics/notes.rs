@@ -223,6 +223,8 @@ mod tests {
             agent: AgentId("vifd".into()),
             vif: vif.parse().unwrap(),
             function: "0000:03:00.2".parse().unwrap(),
+            given: None,
+            represented: false,
             preserve: true,
             representor: Some("eth3".into()),
             hw_addr: Some("02:00:00:00:00:01".parse().unwrap()),
@@ -232,7 +234,8 @@ mod tests {
     }
 
     fn transition() -> Transition {
-        let unbound = ["0000:03:00.2", "0000:03:00.3"].map(|address| address.parse().unwrap());
+        let before = DriverBefore { driver: Some("mlx5_core".into()), driver_override: None };
+        let unbound = ["0000:03:00.2", "0000:03:00.3"].map(|address| (address.parse().unwrap(), before.clone()));
         Transition { agent: AgentId("vifd".into()), nic: "pci/0000:03:00.0".into(), vfs: 2, unbound: unbound.into() }
     }
 

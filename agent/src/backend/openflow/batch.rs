@@ -223,7 +223,7 @@ impl Batch {
         // What VIFs rely on comes before them, and what nobody wants any more goes last.
         others.sort_by_key(|party| match party {
             Party::Sharers(..) => 0,
-            Party::Vif(_) | Party::Nic(_) => 1,
+            Party::Vif(_) | Party::Nic(_) | Party::NicMode(_) => 1,
             Party::All => 2,
         });
         if !named && others.len() < 2 {
