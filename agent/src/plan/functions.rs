@@ -5,11 +5,12 @@
 
 use devlink::FunctionAddress;
 
-use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction};
+use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
 use super::compare::{Findings, Work};
+use super::inventory::port_owner;
 use super::settings::qos_id;
 use super::sight::Sight;
-use super::{Missing, NICS};
+use super::{Missing, NICS, OVSDB, Owner};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::nics::NicOp;
 use crate::model::{
@@ -172,6 +173,9 @@ impl Work<'_> {
                     }
                 };
                 found.facts.representor = Some(representor.name.clone());
+                if let (None, Some(port)) = (undo, built.ports.first()) {
+                    self.may_have(port, &representor.name, name.as_deref(), sight, found)?;
+                }
                 let mut note = note;
                 if name.as_ref().is_some_and(|name| *name != representor.name) {
                     note.representor.get_or_insert_with(|| representor.name.clone());
@@ -272,6 +276,44 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a function whose representor is a port of somebody else's, before anything of it is noted: by a note it would
+    /// be ours, and be set down when the VIF goes.
+    fn may_have(
+        &self,
+        wanted: &WantedPort,
+        representor: &str,
+        name: Option<&str>,
+        sight: &mut Sight<'_>,
+        found: &mut Findings,
+    ) -> Result<(), Hitch> {
+        if !sight.sees_ovs() {
+            found.blocked.get_or_insert(Missing::View(OVSDB));
+            return Err(Hitch::Working);
+        }
+        let Some(interface) = sight.interface(representor) else { return Ok(()) };
+        let named = sight.port(representor);
+        let Some(port) = named.or_else(|| sight.port_with(representor)) else { return Ok(()) };
+        let bridge = &port.bridge;
+        match port_owner(port, Some(interface), self.inputs.settings) {
+            Owner::Us { .. } => Ok(()),
+            Owner::Other(who) | Owner::Later(who) => {
+                Err(Hitch::Conflict(format!("port {} of bridge {bridge} belongs to {who}", port.name)))
+            }
+            Owner::Nobody if port.name.as_str() != representor || name.is_some_and(|name| name != representor) => {
+                Err(Hitch::Conflict(format!(
+                    "representor {representor} is in port {} of bridge {bridge}, which vifd did not make, and has \
+                     another name than the record says",
+                    port.name
+                )))
+            }
+            Owner::Nobody => {
+                let mut wanted = wanted.clone();
+                name_port(&mut wanted, representor);
+                self.claim(&wanted, port, interface).map(drop).map_err(Hitch::Conflict)
+            }
+        }
     }
 
     /// Has a note written where it is another than the one that is seen; nothing is done before it is.
