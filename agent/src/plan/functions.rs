@@ -5,6 +5,7 @@
 
 use devlink::FunctionAddress;
 
+use super::associations::{Leaving, leaving};
 use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
 use super::compare::{Findings, Work};
 use super::inventory::port_owner;
@@ -61,16 +62,47 @@ impl Work<'_> {
         sight: &mut Sight<'_>,
         found: &mut Findings,
     ) -> Blueprint {
-        let Some(wanted) = &blueprint.function else { return blueprint.clone() };
         let mut built = blueprint.clone();
+        let Some(wanted) = &blueprint.function else {
+            let undo = self.inventory.by_vif.get(&id).and_then(|owned| owned.undo.as_deref());
+            if let Some(before) = undo.filter(|undo| undo.function.is_some())
+                && let Some(nics) = sight.nics()
+            {
+                // The record had one before.
+                let hitch = self.return_function(id, before, nics, found);
+                self.hinder(hitch, found);
+                return Blueprint { links: Vec::new(), ports: Vec::new(), association: None, ..built };
+            }
+            return built;
+        };
         found.facts.function = Some(wanted.address.to_string());
         let Err(hitch) = self.function(id, wanted, &mut built, sight, found) else { return built };
+        self.hinder(hitch, found);
+        self.as_it_stands(id, blueprint, wanted, found)
+    }
+
+    fn hinder(&self, hitch: Hitch, found: &mut Findings) {
         match hitch {
             Hitch::Working => {}
             Hitch::Missing(what) => drop(found.blocked.get_or_insert(Missing::Function(what))),
             Hitch::Conflict(reason) => drop(found.conflict.get_or_insert(reason)),
         }
-        self.as_it_stands(id, blueprint, wanted, found)
+    }
+
+    /// Gives back a function that the record does not name any more, when nothing of the VIF stands on it.
+    fn return_function(&self, id: VifId, before: &Undo, nics: &NicState, found: &mut Findings) -> Hitch {
+        let owned = self.inventory.by_vif.get(&id);
+        let stands = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
+        if let (false, Some(links)) = (stands, self.inputs.observed.links.ready()) {
+            match give_back(before, nics, links) {
+                Ok((link_ops, nic_ops)) => {
+                    found.links.extend(link_ops);
+                    found.nics.extend(nic_ops);
+                }
+                Err(what) => return Hitch::Missing(what),
+            }
+        }
+        Hitch::Working
     }
 
     /// What is there of a VIF whose function is not to be had now: it stays, and nothing is built.
@@ -84,7 +116,9 @@ impl Work<'_> {
         let mut stands = Blueprint { links: Vec::new(), ..blueprint.clone() };
         let owned = self.inventory.by_vif.get(&id);
         // Those of another function go.
-        let same = owned.and_then(|owned| owned.undo.as_ref()).is_none_or(|undo| undo.function == wanted.address);
+        let same = owned
+            .and_then(|owned| owned.undo.as_ref())
+            .is_none_or(|undo| undo.function.as_ref() == Some(&wanted.address));
         let named = owned.and_then(|owned| owned.ports.first()).map(|(port, _)| port.name.to_string());
         match (named.filter(|_| same), stands.ports.first_mut()) {
             (Some(name), Some(port)) => name_port(port, &name),
@@ -116,17 +150,12 @@ impl Work<'_> {
         };
         let owned = self.inventory.by_vif.get(&id);
         let undo = owned.and_then(|owned| owned.undo.as_deref());
-        if let Some(before) = undo.filter(|undo| undo.function != wanted.address) {
-            let ports = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
-            if let (false, Some(links)) = (ports, self.inputs.observed.links.ready()) {
-                let (link_ops, nic_ops) = give_back(before, nics, links);
-                found.links.extend(link_ops);
-                found.nics.extend(nic_ops);
-            }
-            return Err(Hitch::Working);
+        if let Some(before) = undo.filter(|undo| undo.function.as_ref() != Some(&wanted.address)) {
+            return Err(self.return_function(id, before, nics, found));
         }
-        let mut note =
-            undo.cloned().unwrap_or_else(|| Undo::new(self.inputs.settings.agent.clone(), id, &wanted.address));
+        let agent = &self.inputs.settings.agent;
+        let new = || Undo::new(agent.clone(), id, Some(&wanted.address), wanted.preserve);
+        let mut note = undo.cloned().unwrap_or_else(new);
         note.preserve = wanted.preserve;
         let before = undo.and_then(|undo| undo.driver.as_ref());
         let is_plain = |address: &FunctionAddress| match address {
@@ -415,19 +444,6 @@ impl Work<'_> {
 }
 
 impl Undo {
-    fn new(agent: crate::model::AgentId, vif: VifId, function: &FunctionAddress) -> Self {
-        Undo {
-            agent,
-            vif,
-            function: function.clone(),
-            preserve: false,
-            representor: None,
-            hw_addr: None,
-            settings: None,
-            driver: None,
-        }
-    }
-
     /// With how the function is bound, where that is to be changed.
     fn bound(mut self, wanted: &WantedFunction, function: Option<&PciFunction>) -> Self {
         if let (Some(driver), Some(function)) = (&wanted.driver, function)
@@ -492,9 +508,8 @@ fn stand_on(function: &PciFunction, address: &FunctionAddress, built: &mut Bluep
 /// Another VIF that has the function by its note.
 fn holder(seen: &Seen<'_>, id: VifId) -> Option<VifId> {
     let is_it = |undo: &Undo| {
-        seen.nics
-            .function(&undo.function)
-            .is_ok_and(|(nic, number, _)| nic.device == seen.nic.device && number == seen.number)
+        let function = undo.function.as_ref().and_then(|function| seen.nics.function(function).ok());
+        function.is_some_and(|(nic, number, _)| nic.device == seen.nic.device && number == seen.number)
     };
     seen.nics.undo.iter().find(|(other, undo)| **other != id && is_it(undo)).map(|(other, _)| *other)
 }
@@ -528,14 +543,23 @@ fn set_vf(seen: &Seen<'_>, change: VfChange) -> Result<NicOp, String> {
     Ok(NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: vf.into(), change })
 }
 
-/// What brings a function back to what was noted down of it; the last of it strikes out the note. Its ports are gone.
-pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec<LinkOp>, Vec<NicOp>) {
+/// What has the switch forget a VIF and brings its function back to what was noted down of it; the last of it strikes out the
+/// note. Its ports and links are gone.
+///
+/// # Errors
+/// What has to come first, that this plan does nothing about.
+pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> Result<(Vec<LinkOp>, Vec<NicOp>), String> {
     let (mut link_ops, mut nic_ops) = (Vec::new(), Vec::new());
+    match leaving(undo, nics) {
+        Leaving::Gone => {}
+        Leaving::Ask(op) => return Ok((link_ops, vec![op])),
+        Leaving::Wait(what) => return Err(what),
+    }
     let address = match &undo.function {
-        FunctionAddress::Pci(pci) => Some(*pci),
-        FunctionAddress::Port { .. } => None,
+        Some(FunctionAddress::Pci(pci)) => Some(*pci),
+        Some(FunctionAddress::Port { .. }) | None => None,
     };
-    if let Ok((nic, number, function)) = nics.function(&undo.function) {
+    if let Some(Ok((nic, number, function))) = undo.function.as_ref().map(|function| nics.function(function)) {
         let seen = Seen { nics, nic, function, number };
         if let Some(representor) = function.representor.netdev()
             && let Some(link) = links.links.get(&representor.name)
@@ -574,7 +598,7 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> (Vec
     if link_ops.is_empty() && nic_ops.is_empty() {
         nic_ops.push(NicOp::Forget(undo.vif));
     }
-    (link_ops, nic_ops)
+    Ok((link_ops, nic_ops))
 }
 
 fn back(before: VfSettings, has: VfSettings) -> VfChange {

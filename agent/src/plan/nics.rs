@@ -169,7 +169,11 @@ impl Work<'_> {
     /// Refuses what would take a function from under somebody.
     fn nobody_lives_on(&self, nics: &NicState, nic: &Nic, what: &str) -> Result<(), String> {
         let on_it = |address| nics.function(address).is_ok_and(|(of, ..)| of.device == nic.device);
-        let vifs = nics.undo.iter().filter(|(_, undo)| on_it(&undo.function)).map(|(id, _)| id.to_string());
+        let vifs = nics
+            .undo
+            .iter()
+            .filter(|(_, undo)| undo.function.as_ref().is_some_and(on_it))
+            .map(|(id, _)| id.to_string());
         let vifs: Vec<String> = vifs.collect();
         if !vifs.is_empty() {
             return Err(format!("{what} is not changed under the VIFs that live on it: {}", vifs.join(", ")));

@@ -10,4 +10,5 @@ mod functions;
 mod keeping;
 mod links;
 mod plugging;
+mod port_profiles;
 mod trunks;
