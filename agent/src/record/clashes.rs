@@ -341,7 +341,9 @@ mod tests {
     }
 
     fn on_function(id: u32, kind: &str, more: &Value) -> Value {
-        let mut vif = json!({ "type": kind, "id": id_of(id), "network": { "id": NETWORK, "bridge": "br-int" } });
+        let mac = format!("52:54:00:00:01:{id:02x}");
+        let network = json!({ "id": NETWORK, "bridge": "br-int" });
+        let mut vif = json!({ "type": kind, "id": id_of(id), "address": mac, "network": network });
         vif.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         vif
     }

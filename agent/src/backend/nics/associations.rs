@@ -12,7 +12,7 @@
 //! What makes it right:
 //!
 //! * Not every loss is told (a bridge that went away, lldpad that was started again), so it is asked for now and then as well;
-//!   see ADR 19. Where nothing is noted, nobody is asked, and there is no socket.
+//!   see ADR 20. Where nothing is noted, nobody is asked, and there is no socket.
 //! * A refusal is told once by lldpad, and is then forgotten: it is remembered here for a while, and may be asked for again
 //!   after that.
 //! * What was asked to go is shown as leaving until it is gone, so that it is not asked twice.

@@ -67,9 +67,13 @@ impl World {
             NicOp::TakeHint(vif) => drop(self.state().hints.remove(vif)),
             NicOp::Associate { vif, association } => {
                 self.is_noted(*vif, association)?;
-                match &self.switch_answers {
+                let answer = match association.profile {
+                    StationProfile::Qbg { .. } => self.switch_answers,
+                    StationProfile::Qbh { .. } => Some(self.switch_answers.unwrap_or(Response::ProfileSuccess)),
+                };
+                match &answer {
                     None => return Err(Outcome::Conflict("lldpad is not running".into())),
-                    Some(Response::VdpSuccess) => {
+                    Some(answer) if answer.is_success() => {
                         self.stations.insert((**association).clone(), AssociationState::Pending)
                     }
                     Some(refusal) => self.stations.insert((**association).clone(), AssociationState::Refused(*refusal)),
@@ -149,7 +153,7 @@ impl World {
             *state = AssociationState::Associated;
         }
         if self.switch_answers.is_none() {
-            self.stations.clear();
+            self.stations.retain(|of, _| matches!(of.profile, StationProfile::Qbh { .. }));
         }
         self.show_stations();
     }
