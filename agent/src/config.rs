@@ -12,7 +12,9 @@ mod value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use devlink::port_profile::LLDPAD_PID_FILE;
 use devlink::{Device, InlineMode};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub macvtap: Macvtap,
     /// Applications in containers that have functions.
     pub nested_dpdk: NestedDpdk,
+    /// lldpad, which speaks 802.1Qbg with the switches beyond the cables.
+    pub lldpad: Lldpad,
     /// What of OpenFlow's and conntrack's numbers is vifd's on managed bridges.
     pub openflow: OpenFlow,
     /// Flows in hardware.
@@ -284,6 +288,23 @@ pub struct NestedDpdk {
 impl Default for NestedDpdk {
     fn default() -> Self {
         NestedDpdk { dir: "/run/vifd/pci-address".into() }
+    }
+}
+
+/// `[lldpad]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lldpad {
+    /// The file in which it writes its process id.
+    #[serde(deserialize_with = "value::absolute")]
+    pub pid_file: PathBuf,
+    /// How often it and the adapters are asked how far associations are, while there are any and nothing happens.
+    pub ask_every: LookEvery,
+}
+
+impl Default for Lldpad {
+    fn default() -> Self {
+        Lldpad { pid_file: LLDPAD_PID_FILE.into(), ask_every: LookEvery(Some(Duration::from_secs(10))) }
     }
 }
 
@@ -535,6 +556,7 @@ impl Config {
             vhostuser,
             macvtap,
             nested_dpdk,
+            lldpad,
             openflow: _,
             offload: _,
             bridge: _,
@@ -549,6 +571,7 @@ impl Config {
         let VhostUser { dir, owner: _, group: _, mode: _, selinux_label: _ } = vhostuser;
         let Macvtap { dir: devices, owner: _, group: _, mode: _ } = macvtap;
         let NestedDpdk { dir: hints } = nested_dpdk;
+        let Lldpad { pid_file, ask_every } = lldpad;
         let Log { level: _, format } = log;
         [
             ("agent.id", *id != new.agent.id),
@@ -569,6 +592,8 @@ impl Config {
             ("vhostuser.dir", *dir != new.vhostuser.dir),
             ("macvtap.dir", *devices != new.macvtap.dir),
             ("nested_dpdk.dir", *hints != new.nested_dpdk.dir),
+            ("lldpad.pid_file", *pid_file != new.lldpad.pid_file),
+            ("lldpad.ask_every", *ask_every != new.lldpad.ask_every),
             ("log.format", *format != new.log.format),
         ]
         .into_iter()

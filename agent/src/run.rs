@@ -69,7 +69,12 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<ExitCode> {
         nursery: nursery(&config.agent.id),
         ..LinksConfig::default()
     })?;
-    let nics = Nics::spawn(NicsConfig { hints: config.nested_dpdk.dir.clone(), ..NicsConfig::new(state_dir) })?;
+    let nics = Nics::spawn(NicsConfig {
+        hints: config.nested_dpdk.dir.clone(),
+        lldpad_pid_file: config.lldpad.pid_file.clone(),
+        ask_every: config.lldpad.ask_every.0,
+        ..NicsConfig::new(state_dir)
+    })?;
     let (managed, bridges) = watch::channel(managed_bridges(&config.settings()?));
     let tag = OwnerTag::of(agent).0;
     let flows = OpenFlow::spawn(config.rundir(), tag, ovs.observe(), bridges);

@@ -100,7 +100,7 @@ fn the_documentation_tells_live_keys_from_the_others() {
          [api]\nsocket='/a.sock'\nmode='0600'\ngroup='g'\n[metrics]\nlisten=''\n\
          [defaults]\nmtu=9000\nqos_type=''\nisolate=true\nper_port_bridge=true\n\
          [vhostuser]\ndir='/v'\nowner='o'\ngroup='g'\nmode='0700'\nselinux_label='l'\n[macvtap]\ndir='/d'\nowner='o'\ngroup='g'\nmode='0660'\n\
-         [nested_dpdk]\ndir='/x'\n[openflow]\ngroups='1-9'\nmeters='1-9'\nzones='1-9'\n[[bridge]]\nname='br'\n[[nic]]\ndevice='pci/0000:03:00.0'\n[log]\nlevel='debug'\nformat='json'\n",
+         [lldpad]\npid_file='/l'\nask_every='1m'\n[nested_dpdk]\ndir='/x'\n[openflow]\ngroups='1-9'\nmeters='1-9'\nzones='1-9'\n[[bridge]]\nname='br'\n[[nic]]\ndevice='pci/0000:03:00.0'\n[log]\nlevel='debug'\nformat='json'\n",
     )
     .unwrap();
     let restart = Config::diff_needs_restart(&Config::default(), &changed);

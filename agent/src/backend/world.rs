@@ -8,6 +8,7 @@ mod switches;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use devlink::port_profile::Response;
 use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
 use uuid::Uuid;
@@ -15,7 +16,10 @@ use uuid::Uuid;
 use super::openflow::Picture;
 use super::ovs::{ACCESS, MarkedTable, NewPort, OvsOp, SECURE, StringMap, no_in_band};
 use super::{Attributed, Outcome};
-use crate::model::{Bridge, Interface, LinkKind, LinkState, NicState, Observed, OvsState, Port, Qos, View};
+use crate::model::{
+    Association, AssociationState, Bridge, Interface, LinkKind, LinkState, NicState, Observed, OvsState, Port, Qos,
+    View,
+};
 
 /// The host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +50,10 @@ pub struct World {
     pub announced: Vec<(String, bytes::Bytes)>,
     /// Zones of which the connections were forgotten, in this order.
     pub flushed_zones: Vec<u16>,
+    /// What the switches beyond the cables say to what they are asked for; `None` while lldpad does not run.
+    pub switch_answers: Option<Response>,
+    /// What they know.
+    pub stations: BTreeMap<Association, AssociationState>,
     switches: BTreeMap<String, Arc<Picture>>,
     serial: u128,
 }
@@ -57,7 +65,7 @@ impl World {
     #[must_use]
     pub fn new(dpdk: bool) -> Self {
         let ovs = OvsState { vswitchd_alive: true, ..OvsState::default() };
-        World { ovs, dpdk, max_meters: 1000, ..World::default() }
+        World { ovs, dpdk, max_meters: 1000, switch_answers: Some(Response::VdpSuccess), ..World::default() }
     }
 
     /// What the planner sees: everything, at once.
@@ -314,6 +322,7 @@ impl World {
 
     /// ovs-vswitchd's turn: every interface gets its `ofport` or its `error`.
     pub fn switch(&mut self) {
+        self.answer_stations();
         if !self.ovs.vswitchd_alive {
             return;
         }

@@ -80,7 +80,7 @@ impl fmt::Display for Resync {
     }
 }
 
-/// `offload.look_every`: a time such as `15s`, or `0` for never.
+/// `offload.look_every` and `lldpad.ask_every`: a time such as `15s`, or `0` for never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LookEvery(pub Option<Duration>);

@@ -117,7 +117,7 @@ impl NicLine {
 
 /// Who has which function, by what was noted down, and who is told to get one.
 fn vifs_by_function(state: &NicState, status: &HostStatus) -> BTreeMap<(Device, FunctionNumber), BTreeSet<VifId>> {
-    let noted = state.undo.iter().map(|(id, undo)| (*id, undo.function.clone()));
+    let noted = state.undo.iter().filter_map(|(id, undo)| Some((*id, undo.function.clone()?)));
     let wanted = status.vifs.values().filter_map(|vif| {
         let address: FunctionAddress = vif.facts.function.as_ref()?.parse().ok()?;
         Some((vif.id, address))

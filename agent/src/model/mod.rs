@@ -15,8 +15,8 @@ pub use flows::{FlowSet, FlowState, Limits, SwitchStates};
 pub use link::{BridgeConfig, DeviceAccess, DeviceOwner, Link, LinkKind, device_name};
 pub use names::{AgentId, IFNAMSIZ, InvalidMac, MacAddr, Mark, VifId, cut_name, nursery};
 pub use nic::{
-    DriverBefore, FunctionPort, Nic, NicFunction, NicPort, NicState, PciFunction, Representor, Transition, Undo,
-    VfChange, VfCount, VfSettings,
+    Association, AssociationState, DriverBefore, FunctionPort, Nic, NicFunction, NicPort, NicState, PciFunction,
+    Representor, StationProfile, Transition, Undo, VfChange, VfCount, VfSettings,
 };
 pub use observed::{Bridge, FileOwner, Interface, LinkState, Observed, OvsState, Port, Qos, SocketState, View};
 pub use rule::{Direction, Ethertype, InvalidProtocol, Protocol, Rule};

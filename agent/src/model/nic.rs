@@ -2,10 +2,13 @@
 //! it changes anything of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
+use devlink::port_profile::Response;
 use devlink::{Device, Eswitch, EswitchMode, FunctionAddress, FunctionNumber, PciAddress};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{AgentId, MacAddr, VifId};
 
@@ -16,8 +19,10 @@ pub struct NicState {
     pub nics: BTreeMap<Device, Arc<Nic>>,
     /// Every network function on the PCI bus, virtual ones among them.
     pub pci: BTreeMap<PciAddress, PciFunction>,
-    /// What was noted down of functions that VIFs have: by that they are ours.
+    /// What was noted down of functions and associations that VIFs have: by that they are ours.
     pub undo: BTreeMap<VifId, Arc<Undo>>,
+    /// How far the associations are that were noted down; of one that nobody was asked about yet there is nothing.
+    pub associations: BTreeMap<VifId, AssociationState>,
     /// What was noted down of NICs whose functions are away while their mode changes.
     pub transitions: BTreeMap<Device, Arc<Transition>>,
     /// Which function applications in containers are told to have, by VIF.
@@ -157,16 +162,18 @@ pub struct PciFunction {
     pub netdevs: BTreeSet<String>,
 }
 
-/// How a function was before vifd changed anything of it, so that it can be given back. It is noted down, and seen to be,
-/// before the first change, and struck out when the function is seen to be as it was.
+/// What has to be undone of a VIF that the host's own objects do not tell: how its function was before vifd changed anything
+/// of it, and what was asked of the switch. It is noted down, and seen to be, before the first change, and struck out when
+/// the function is seen to be as it was and the switch knows of nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Undo {
     /// Whose note it is.
     pub agent: AgentId,
     /// The VIF that has the function.
     pub vif: VifId,
-    /// The function.
-    pub function: FunctionAddress,
+    /// The function; a VIF on a link of the host's has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<FunctionAddress>,
     /// `preserve_on_delete`: the function stays as it is when the VIF goes.
     #[serde(default)]
     pub preserve: bool,
@@ -188,6 +195,90 @@ pub struct Undo {
     /// Its driver, where it was to get another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<DriverBefore>,
+    /// What the switch at the other end of the cable is asked for on its behalf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association: Option<Association>,
+}
+
+/// A guest's port as the switch beyond a physical link is to know it, with all it takes to ask for that and to have it undone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Association {
+    /// Kernel index of the link that has the cable; of a virtual function that is its physical one's.
+    pub index: u32,
+    /// Name of that link.
+    pub link: String,
+    /// Which virtual function of that link it is for, where the adapter is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vf: Option<u32>,
+    /// The guest's address.
+    pub mac: MacAddr,
+    /// The VLAN of the guest's frames on the cable; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// What it is to be.
+    pub profile: StationProfile,
+}
+
+/// What a guest's port is to be for the switch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum StationProfile {
+    /// 802.1Qbg, by way of lldpad.
+    Qbg {
+        /// VSI manager.
+        manager: u8,
+        /// VSI type, 24 bits.
+        type_id: u32,
+        /// Version of the type.
+        type_version: u8,
+        /// Which VSI.
+        instance: Uuid,
+    },
+    /// 802.1Qbh, by way of the kernel and the adapter.
+    Qbh {
+        /// Name of the profile.
+        profile: String,
+        /// The guest, where it is known by a UUID.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<Uuid>,
+    },
+}
+
+impl fmt::Display for StationProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StationProfile::Qbg { manager, type_id, type_version, instance } => {
+                write!(f, "VSI {instance} (manager {manager}, type {type_id} version {type_version})")
+            }
+            StationProfile::Qbh { profile, .. } => write!(f, "port profile {profile}"),
+        }
+    }
+}
+
+impl fmt::Display for Association {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.profile, self.link)?;
+        self.vf.map_or(Ok(()), |vf| write!(f, " for its virtual function {vf}"))
+    }
+}
+
+/// How far an association is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AssociationState {
+    /// Nobody knows of it.
+    Absent,
+    /// It was asked for, and the switch has not answered.
+    Pending,
+    /// The switch lets the guest's traffic pass.
+    Associated,
+    /// The switch refused it a moment ago.
+    Refused(Response),
+    /// It was asked to be undone, and is still there.
+    Leaving,
+    /// There is nobody who could know of it, as when lldpad does not run: the sentence says who is missing.
+    Nobody(String),
+    /// Nothing can be said of it: the sentence says why.
+    Unknown(String),
 }
 
 /// How a function was bound.
@@ -210,6 +301,26 @@ pub struct Transition {
     pub vfs: u32,
     /// Functions that were taken off their drivers, with these.
     pub unbound: BTreeMap<PciAddress, DriverBefore>,
+}
+
+impl Undo {
+    /// A note of nothing that was changed or asked for yet.
+    #[must_use]
+    pub fn new(agent: AgentId, vif: VifId, function: Option<&FunctionAddress>, preserve: bool) -> Self {
+        Undo {
+            agent,
+            vif,
+            function: function.cloned(),
+            preserve,
+            given: None,
+            represented: false,
+            representor: None,
+            hw_addr: None,
+            settings: None,
+            driver: None,
+            association: None,
+        }
+    }
 }
 
 impl NicState {

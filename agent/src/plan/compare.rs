@@ -185,6 +185,7 @@ impl<'a> Work<'a> {
             found.blocked = Some(missing.clone());
         }
         self.links(id, blueprint, &mut sight, &mut found);
+        self.association(id, blueprint, &mut sight, &mut found);
         see_kernel_side(&mut sight, &mut found);
         for dir in &blueprint.socket_dirs {
             self.socket_dir(dir, &mut sight, &mut found);

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use devlink::{Device, FunctionAddress, FunctionNumber};
 
+use super::associations::{Leaving, leaving};
 use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
 use super::compare::{Findings, Work};
 use super::inventory::port_owner;
 use super::settings::qos_id;
 use super::sight::Sight;
-use super::{Missing, NICS, Owner};
+use super::{Missing, NICS, OVSDB, Owner};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::nics::NicOp;
 use crate::model::{
@@ -29,6 +30,8 @@ pub(super) type Holders = BTreeMap<(Device, FunctionNumber), Vec<VifId>>;
 
 /// Why nothing can be built on a function now.
 enum Hitch {
+    /// This view.
+    Unseen(super::BackendName),
     /// An operation comes first.
     Working,
     /// Something has to come first that this plan does nothing about.
@@ -66,19 +69,48 @@ impl Work<'_> {
         sight: &mut Sight<'_>,
         found: &mut Findings,
     ) -> Blueprint {
-        let Some(wanted) = &blueprint.function else {
-            self.without_function(id, blueprint, sight, found);
-            return blueprint.clone();
-        };
         let mut built = blueprint.clone();
+        let Some(wanted) = &blueprint.function else {
+            let undo = self.inventory.by_vif.get(&id).and_then(|owned| owned.undo.as_deref());
+            if let Some(before) = undo.filter(|undo| undo.function.is_some())
+                && let Some(nics) = sight.nics()
+            {
+                // The record had one before.
+                let hitch = self.return_function(id, before, nics, found);
+                self.hinder(hitch, found);
+                return Blueprint { links: Vec::new(), ports: Vec::new(), association: None, ..built };
+            }
+            return built;
+        };
         found.facts.function = Some(wanted.address.to_string());
         let Err(hitch) = self.function(id, wanted, &mut built, sight, found) else { return built };
+        self.hinder(hitch, found);
+        self.as_it_stands(id, blueprint, wanted, found)
+    }
+
+    fn hinder(&self, hitch: Hitch, found: &mut Findings) {
         match hitch {
             Hitch::Working => {}
+            Hitch::Unseen(view) => drop(found.blocked.get_or_insert(Missing::View(view))),
             Hitch::Missing(what) => drop(found.blocked.get_or_insert(Missing::Function(what))),
             Hitch::Conflict(reason) => drop(found.conflict.get_or_insert(reason)),
         }
-        self.as_it_stands(id, blueprint, wanted, found)
+    }
+
+    /// Gives back a function that the record does not name any more, when nothing of the VIF stands on it.
+    fn return_function(&self, id: VifId, before: &Undo, nics: &NicState, found: &mut Findings) -> Hitch {
+        let owned = self.inventory.by_vif.get(&id);
+        let stands = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
+        if let (false, Some(links)) = (stands, self.inputs.observed.links.ready()) {
+            match give_back(before, nics, links, |name| self.named_by_a_port(name)) {
+                Ok((link_ops, nic_ops)) => {
+                    found.links.extend(link_ops);
+                    found.nics.extend(nic_ops);
+                }
+                Err(what) => return Hitch::Missing(what),
+            }
+        }
+        Hitch::Working
     }
 
     /// What is there of a VIF whose function is not to be had now: it stays, and nothing is built.
@@ -92,7 +124,9 @@ impl Work<'_> {
         let mut stands = Blueprint { links: Vec::new(), ..blueprint.clone() };
         let owned = self.inventory.by_vif.get(&id);
         // Those of another function go.
-        let same = owned.and_then(|owned| owned.undo.as_ref()).is_none_or(|undo| undo.function == wanted.address);
+        let same = owned
+            .and_then(|owned| owned.undo.as_ref())
+            .is_none_or(|undo| undo.function.as_ref() == Some(&wanted.address));
         let named = owned.and_then(|owned| owned.ports.first()).map(|(port, _)| port.name.to_string());
         match (named.filter(|_| same), stands.ports.first_mut()) {
             (Some(name), Some(port)) => name_port(port, &name),
@@ -124,15 +158,12 @@ impl Work<'_> {
         };
         let owned = self.inventory.by_vif.get(&id);
         let undo = owned.and_then(|owned| owned.undo.as_deref());
-        if let Some(before) = undo.filter(|undo| undo.function != wanted.address) {
-            let ports = owned.is_some_and(|owned| !owned.ports.is_empty() || !owned.links.is_empty());
-            if let (false, Some(links)) = (ports, self.inputs.observed.links.ready()) {
-                self.giving_back(before, nics, links, found);
-            }
-            return Err(Hitch::Working);
+        if let Some(before) = undo.filter(|undo| undo.function.as_ref() != Some(&wanted.address)) {
+            return Err(self.return_function(id, before, nics, found));
         }
-        let mut note =
-            undo.cloned().unwrap_or_else(|| Undo::new(self.inputs.settings.agent.clone(), id, &wanted.address));
+        let agent = &self.inputs.settings.agent;
+        let new = || Undo::new(agent.clone(), id, Some(&wanted.address), wanted.preserve);
+        let mut note = undo.cloned().unwrap_or_else(new);
         note.preserve = wanted.preserve;
         note.given = wanted.mac;
         let before = undo.and_then(|undo| undo.driver.as_ref());
@@ -143,8 +174,10 @@ impl Work<'_> {
         match (&wanted.way, is_plain(&wanted.address)) {
             // A function that is nobody's virtual one, such as a physical one or all that a guest sees.
             (FunctionWay::Driver, Some(function)) => {
-                if let Some((other, _)) =
-                    nics.undo.iter().find(|(other, undo)| **other != id && undo.function == wanted.address)
+                if let Some((other, _)) = nics
+                    .undo
+                    .iter()
+                    .find(|(other, undo)| **other != id && undo.function.as_ref() == Some(&wanted.address))
                 {
                     return Err(Hitch::Missing(format!(
                         "function {}, which still belongs to VIF {other}",
@@ -171,7 +204,10 @@ impl Work<'_> {
             let bare =
                 self.inventory.by_vif.get(&other).is_none_or(|owned| owned.ports.is_empty() && owned.links.is_empty());
             if let (true, true, Some(links)) = (left, bare, self.inputs.observed.links.ready()) {
-                self.giving_back(before, nics, links, found);
+                let (link_ops, nic_ops) =
+                    give_back(before, nics, links, |name| self.named_by_a_port(name)).map_err(Hitch::Missing)?;
+                found.links.extend(link_ops);
+                found.nics.extend(nic_ops);
                 return Err(Hitch::Working);
             }
             return Err(Hitch::Missing(format!("function {}, which still belongs to VIF {other}", wanted.address)));
@@ -315,6 +351,9 @@ impl Work<'_> {
         wanted: &[WantedPort],
         sight: &mut Sight<'_>,
     ) -> Result<bool, Hitch> {
+        if !sight.sees_ovs() {
+            return Err(Hitch::Unseen(OVSDB));
+        }
         let Some(interface) = sight.interface(name) else { return Ok(false) };
         let port = sight.port(name).filter(|port| port.has_interface(name));
         let settings = self.inputs.settings;
@@ -373,38 +412,14 @@ impl Work<'_> {
         }
     }
 
-    fn giving_back(&self, before: &Undo, nics: &NicState, links: &LinkState, found: &mut Findings) {
-        let GiveBack { links, nics, lacks } = give_back(before, nics, links, |name| self.named_by_a_port(name));
-        found.links.extend(links);
-        found.nics.extend(nics);
-        if let Some(what) = lacks {
-            found.blocked.get_or_insert(Missing::Function(what));
-        }
-    }
-
-    /// Gives back the function of a VIF that is of another type by now, when no port of its is left on it.
-    pub(super) fn without_function(
-        &self,
-        id: VifId,
-        blueprint: &Blueprint,
-        sight: &mut Sight<'_>,
-        found: &mut Findings,
-    ) {
-        let Some(owned) = self.inventory.by_vif.get(&id) else { return };
-        let Some(undo) = &owned.undo else { return };
-        let is_wanted = |name: &str| blueprint.ports.iter().any(|port| port.name == name);
-        let (Some(nics), Some(links)) = (sight.nics(), self.inputs.observed.links.ready()) else { return };
-        if owned.ports.iter().all(|(port, _)| is_wanted(&port.name)) {
-            self.giving_back(undo, nics, links, found);
-        }
-    }
-
     /// Another VIF that has the function by its note.
     fn holder<'a>(&self, seen: &Seen<'a>, id: VifId) -> Option<(VifId, &'a Undo)> {
         let holders = self.holders.get_or_init(|| {
             let mut holders: Holders = BTreeMap::new();
             for (vif, undo) in &seen.nics.undo {
-                if let Ok((nic, number, _)) = seen.nics.function(&undo.function) {
+                if let Ok((nic, number, _)) =
+                    undo.function.as_ref().map_or(Err(String::new()), |of| seen.nics.function(of))
+                {
                     holders.entry((nic.device.clone(), number)).or_default().push(*vif);
                 }
             }
@@ -515,21 +530,6 @@ impl Work<'_> {
 }
 
 impl Undo {
-    fn new(agent: crate::model::AgentId, vif: VifId, function: &FunctionAddress) -> Self {
-        Undo {
-            agent,
-            vif,
-            function: function.clone(),
-            preserve: false,
-            given: None,
-            represented: false,
-            representor: None,
-            hw_addr: None,
-            settings: None,
-            driver: None,
-        }
-    }
-
     /// With how the function is bound, where that is to be changed. What was given back before is nobody's business.
     fn bound(mut self, wanted: &WantedFunction, function: Option<&PciFunction>) -> Self {
         let is_back = |before: &DriverBefore| function.is_some_and(|has| has.driver == before.driver);
@@ -624,24 +624,28 @@ fn set_vf(seen: &Seen<'_>, change: VfChange) -> Result<NicOp, String> {
     Ok(NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: vf.into(), change })
 }
 
-/// What brings a function back to what was noted down of it.
-#[derive(Default)]
-pub(super) struct GiveBack {
-    pub(super) links: Vec<LinkOp>,
-    pub(super) nics: Vec<NicOp>,
-    /// What is missing to bring it back.
-    pub(super) lacks: Option<String>,
-}
-
-/// What brings a function back to what was noted down of it; the last of it strikes out the note. Its ports are gone; links
-/// that others have for ports (`has_port`) are left alone.
-pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState, has_port: impl Fn(&str) -> bool) -> GiveBack {
+/// What has the switch forget a VIF and brings its function back to what was noted down of it; the last of it strikes out the
+/// note. Its ports and links are gone; links that others have for ports (`has_port`) are left alone.
+///
+/// # Errors
+/// What has to come first, that this plan does nothing about.
+pub(super) fn give_back(
+    undo: &Undo,
+    nics: &NicState,
+    links: &LinkState,
+    has_port: impl Fn(&str) -> bool,
+) -> Result<(Vec<LinkOp>, Vec<NicOp>), String> {
     let (mut link_ops, mut nic_ops, mut lacks) = (Vec::new(), Vec::new(), None);
+    match leaving(undo, nics) {
+        Leaving::Gone => {}
+        Leaving::Ask(op) => return Ok((link_ops, vec![op])),
+        Leaving::Wait(what) => return Err(what),
+    }
     let address = match &undo.function {
-        FunctionAddress::Pci(pci) => Some(*pci),
-        FunctionAddress::Port { .. } => None,
+        Some(FunctionAddress::Pci(pci)) => Some(*pci),
+        Some(FunctionAddress::Port { .. }) | None => None,
     };
-    if let Ok((nic, number, function)) = nics.function(&undo.function) {
+    if let Some(Ok((nic, number, function))) = undo.function.as_ref().map(|function| nics.function(function)) {
         let seen = Seen { nics, nic, function, number };
         if undo.represented
             && let Some(representor) = function.representor.netdev()
@@ -671,8 +675,9 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState, has_por
             }
         }
     }
-    if let (Some(_), Ok((nic, number, NicFunction { settings: None, .. }))) =
-        (undo.settings, nics.function(&undo.function))
+    if undo.settings.is_some()
+        && let Some(Ok((nic, number, function))) = undo.function.as_ref().map(|function| nics.function(function))
+        && function.settings.is_none()
     {
         lacks = Some(format!("what the physical function of NIC {} says of {number}: it says nothing", nic.device));
     }
@@ -689,7 +694,10 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState, has_por
     if link_ops.is_empty() && nic_ops.is_empty() && lacks.is_none() {
         nic_ops.push(NicOp::Forget(undo.vif));
     }
-    GiveBack { links: link_ops, nics: nic_ops, lacks }
+    match lacks {
+        Some(what) if link_ops.is_empty() && nic_ops.is_empty() => Err(what),
+        _ => Ok((link_ops, nic_ops)),
+    }
 }
 
 fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {

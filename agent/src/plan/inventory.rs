@@ -322,7 +322,8 @@ impl Owned {
             interface_type: interface.map(Interface::type_name).map(str::to_owned),
             netdev: link.map(|link| link.name.clone()),
             linux_bridge: bridge.map(|link| link.name.clone()),
-            function: self.undo.as_ref().map(|undo| undo.function.to_string()),
+            function: self.undo.as_ref().and_then(|undo| undo.function.as_ref()).map(ToString::to_string),
+            association: self.undo.as_ref().and_then(|undo| undo.association.as_ref()).map(ToString::to_string),
             mac: mac.or_else(|| link.filter(|link| matches!(link.kind, LinkKind::Tap { .. }))?.mac),
             mtu: link.map(|link| link.mtu).or_else(|| interface.and_then(|interface| interface.mtu)),
             ..Facts::default()

@@ -13,6 +13,7 @@
 //! ```
 
 mod adoption;
+mod associations;
 pub mod blueprint;
 mod compare;
 mod flows;

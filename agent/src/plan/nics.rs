@@ -183,7 +183,8 @@ impl Work<'_> {
             Some(vif) => nic.is_switchdev() || !vif.wants_representor(),
             None => !undo.preserve,
         };
-        let noted = nics.undo.iter().filter(|(id, undo)| lives(id, undo) && on_it(&undo.function)).map(|(id, _)| id);
+        let is_noted = |undo: &Undo| undo.function.as_ref().is_some_and(on_it);
+        let noted = nics.undo.iter().filter(|(id, undo)| lives(id, undo) && is_noted(undo)).map(|(id, _)| id);
         // And those that are to get theirs now.
         let wanted = desired.iter().filter(|(id, vif)| {
             !vif.wants_representor()

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::associations::{Leaving, leaving};
 use super::compare::{Work, delete_link};
 use super::flows::Naming;
 use super::functions::give_back;
@@ -136,8 +137,20 @@ pub(super) fn without<'a, 'b, K: Ord + 'b, A>(
 
 /// Ports first; then, when no row names them, taps and the VIF's own bridge.
 fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
-    let (mut links, mut ovs, mut flows) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut links, mut ovs, mut flows, mut nics) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut verdict = Verdict::Removing;
+    // The switch forgets the guest before its macvtap goes.
+    let is_forgotten = match forgotten(work, owned) {
+        Leaving::Gone => true,
+        Leaving::Ask(op) => {
+            nics.push(op);
+            false
+        }
+        Leaving::Wait(what) => {
+            verdict = Verdict::Waiting(Missing::Function(what));
+            false
+        }
+    };
     for (port, interface) in &owned.ports {
         match interface.as_ref().and_then(|interface| orphaned_socket(work, interface)) {
             // The port's row is what says that the socket is Open vSwitch's: it goes after it.
@@ -158,7 +171,7 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
     }
     let in_use = |link: &Link| work.is_held_by_vswitchd(&link.name) || work.named_by_a_port(&link.name);
     let any_in_use = owned.links.iter().any(|link| in_use(link));
-    for link in &owned.links {
+    for link in owned.links.iter().filter(|_| is_forgotten) {
         // A bridge goes with the pair that leads out of it.
         let waits = any_in_use && matches!(link.kind, LinkKind::Bridge(_));
         if waits || work.is_held_by_vswitchd(&link.name) {
@@ -179,15 +192,16 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
             ovs.push(OvsOp::DeleteBridge { uuid: bridge.uuid, name: bridge.name.to_string(), marks });
         }
     }
-    let mut nics = Vec::new();
-    if let (Some(undo), true) = (&owned.undo, owned.ports.is_empty() && owned.links.is_empty())
+    let bare = is_forgotten && owned.ports.is_empty() && owned.links.is_empty();
+    if let (Some(undo), true) = (&owned.undo, bare)
         && let (Some(seen), Some(state)) = (work.inputs.observed.nics.ready(), work.inputs.observed.links.ready())
     {
-        let back = give_back(undo, seen, state, |name| work.named_by_a_port(name));
-        links.extend(back.links);
-        nics = back.nics;
-        if let Some(what) = back.lacks {
-            verdict = Verdict::Waiting(Missing::Function(what));
+        match give_back(undo, seen, state, |name| work.named_by_a_port(name)) {
+            Ok((link_ops, nic_ops)) => {
+                links.extend(link_ops);
+                nics.extend(nic_ops);
+            }
+            Err(what) => verdict = Verdict::Waiting(Missing::Function(what)),
         }
     }
     let any =
@@ -211,6 +225,18 @@ fn remove_vif(work: &mut Work<'_>, id: VifId, owned: &Owned) {
         work.emit_flows(&id.into(), flows);
     }
     work.judge(id, verdict, owned.facts());
+}
+
+/// What it takes for the switch to know nothing of a VIF.
+fn forgotten(work: &Work<'_>, owned: &Owned) -> Leaving {
+    match (work.inputs.observed.nics.ready(), &owned.undo) {
+        (Some(nics), Some(undo)) => leaving(undo, nics),
+        // Whether there is a note is seen with the NICs.
+        (None, _) if owned.links.iter().any(|link| matches!(link.kind, LinkKind::Macvtap { .. })) => {
+            Leaving::Wait("the notes on NICs to be read".to_owned())
+        }
+        _ => Leaving::Gone,
+    }
 }
 
 /// Deletes a link. The other end of a veth goes with it, so that may be no port's either, and it is told of one of the two.

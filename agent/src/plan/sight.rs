@@ -52,6 +52,13 @@ impl<'a> Sight<'a> {
         self.links.links.get(name).map(AsRef::as_ref)
     }
 
+    /// The link of this index, as one that stands on it says. That one is noted, and so is this by its name.
+    pub(super) fn link_below(&mut self, index: u32) -> Option<&'a Link> {
+        let link = self.links.links.values().find(|link| link.index == index)?;
+        self.note(&link.name);
+        Some(link)
+    }
+
     pub(super) fn port(&mut self, name: &str) -> Option<&'a Port> {
         self.note(name);
         self.ovs?.ports.get(name).map(AsRef::as_ref)

@@ -214,6 +214,9 @@ pub struct Facts {
     /// Driver that the function is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// What the switch is asked for on the guest's behalf (802.1Qbg, 802.1Qbh), and at which link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association: Option<String>,
     /// The guest's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,

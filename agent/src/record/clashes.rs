@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use devlink::{FunctionAddress, PciAddress};
 use uuid::Uuid;
 
 use crate::model::{MacAddr, ProfileKind, Vif, VifId, VifKind, cut_name};
@@ -22,6 +23,14 @@ enum Claim<'v> {
     Socket(&'v str),
     /// A VLAN of a trunk.
     Vlan(VifId, u16),
+    /// A function of a NIC, as the record writes it. Two ways to write one are seen to by the planner.
+    Function(&'v FunctionAddress),
+    /// The same on the PCI bus.
+    Pci(PciAddress),
+    /// A VSI of 802.1Qbg.
+    Vsi(Uuid),
+    /// The port profile of a link (802.1Qbh), which has one.
+    Profile(&'v str),
 }
 
 /// The VIFs that cannot be in force together with one that is: of those that clash, one in the first of the sets `first` that
@@ -187,6 +196,10 @@ impl Claim<'_> {
             Claim::Mac(_, mac) => format!("VIF {other} has the address {mac} on this network already"),
             Claim::Socket(path) => format!("VIF {other} has the socket {path} already"),
             Claim::Vlan(trunk, vlan) => format!("VIF {other} has VLAN {vlan} of VIF {trunk} already"),
+            Claim::Function(address) => format!("VIF {other} has function {address} already"),
+            Claim::Pci(address) => format!("VIF {other} has function {address} already"),
+            Claim::Vsi(instance) => format!("VIF {other} has VSI {instance} already"),
+            Claim::Profile(link) => format!("VIF {other} has the port profile of {link} already"),
         }
     }
 }
@@ -199,6 +212,62 @@ fn own_bridge(vif: &Vif) -> Option<(&'static str, &str)> {
         }
         (VifKind::VHostUser { .. }, Some(ProfileKind::FpOpenVSwitch { bridge_name, hybrid_plug: true, .. })) => {
             Some(("vif.port_profile.bridge_name", bridge_name.as_deref()?))
+        }
+        _ => None,
+    }
+}
+
+/// The function of a NIC that a VIF has.
+fn function(vif: &Vif) -> Option<(&'static str, Claim<'_>)> {
+    let claim = |address| match address {
+        &FunctionAddress::Pci(address) => Claim::Pci(address),
+        port @ FunctionAddress::Port { .. } => Claim::Function(port),
+    };
+    match &vif.kind {
+        VifKind::HostDevice { dev_address, .. }
+        | VifKind::Direct { dev_address: Some(dev_address), vlan_name: None, .. } => {
+            Some(("vif.dev_address", claim(dev_address)))
+        }
+        VifKind::NestedDpdk { pci_address, .. } => Some(("vif.pci_address", Claim::Pci(*pci_address))),
+        _ => None,
+    }
+}
+
+/// The name that the representor of a VIF's function gets.
+fn representor_name(vif: &Vif) -> Option<(&'static str, Claim<'_>)> {
+    let (VifKind::HostDevice { .. }, Some(profile)) = (&vif.kind, &vif.profile) else { return None };
+    if profile.kind.openvswitch().is_some_and(|ovs| ovs.datapath_type.as_deref() == Some("netdev")) {
+        // DPDK's has no netdev.
+        return None;
+    }
+    let offloaded = profile.datapath_offload.as_ref().and_then(|offload| offload.representor_name.as_ref());
+    let of_profile = match &profile.kind {
+        ProfileKind::OvsRepresentor { representor_name, .. } => representor_name.as_ref(),
+        _ => None,
+    };
+    let offloaded = offloaded.map(|name| ("vif.port_profile.datapath_offload.representor_name", name));
+    let (field, name) = offloaded.or_else(|| Some(("vif.port_profile.representor_name", of_profile?)))?;
+    (!name.is_empty()).then(|| (field, Claim::Name(Cow::Borrowed(name.as_str()))))
+}
+
+/// What the switch beyond the cable knows one of.
+fn station(vif: &Vif) -> Option<(&'static str, Claim<'_>)> {
+    let (VifKind::Direct { dev_address, vlan_name, .. }, Some(profile)) = (&vif.kind, &vif.profile) else {
+        return None;
+    };
+    match &profile.kind {
+        ProfileKind::Qbg { instance_id, .. } => {
+            Some(("vif.port_profile.instance_id", Claim::Vsi(instance_id.unwrap_or(vif.id.0))))
+        }
+        // Each function has its own.
+        ProfileKind::Qbh { .. } if dev_address.is_none() || vlan_name.is_some() => {
+            let network = vif.network.as_ref();
+            let interface = network.and_then(|network| network.bridge_interface.as_deref());
+            let link = match (vlan_name.as_deref(), interface) {
+                (Some(_), Some(interface)) if network.is_some_and(|network| network.vlan.is_some()) => interface,
+                (vlan_name, interface) => vlan_name.or(interface)?,
+            };
+            Some(("vif.port_profile", Claim::Profile(link)))
         }
         _ => None,
     }
@@ -239,6 +308,9 @@ fn claim<'v>(vif: &'v Vif, per_port_bridge: bool, claims: &mut Vec<(&'static str
         VifKind::OpenVSwitch { .. } if per_port_bridge => claims.push(derived("pb")),
         _ => {}
     }
+    claims.extend(function(vif));
+    claims.extend(representor_name(vif));
+    claims.extend(station(vif));
     if let (Some(address), Some(network)) = (vif.address, vif.network.as_ref().and_then(|network| network.id)) {
         claims.push(("vif.address", Claim::Mac(network, address)));
     }
@@ -265,6 +337,21 @@ mod tests {
         json!({
             "type": "vhostuser", "id": id, "path": path, "mode": "server", "address": mac,
             "network": { "id": NETWORK, "bridge": "br-dpdk" }, "port_profile": { "type": "openvswitch" },
+        })
+    }
+
+    fn on_function(id: u32, kind: &str, more: &Value) -> Value {
+        let mac = format!("52:54:00:00:01:{id:02x}");
+        let network = json!({ "id": NETWORK, "bridge": "br-int" });
+        let mut vif = json!({ "type": kind, "id": id_of(id), "address": mac, "network": network });
+        vif.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        vif
+    }
+
+    fn station_on(id: u32, link: &str, profile: &Value) -> Value {
+        json!({
+            "type": "direct", "id": id_of(id), "vif_name": format!("tap{id}"), "vlan_name": link,
+            "network": { "id": NETWORK }, "port_profile": profile,
         })
     }
 
@@ -324,6 +411,45 @@ mod tests {
         "vif.id",
         "has the name vhu00000002-00 already"
     )]
+    #[case::function(
+        on_function(1, "hostdevice", &json!({"dev_address": "0000:03:00.2"})),
+        on_function(2, "direct", &json!({"dev_address": "0000:03:00.2", "vif_name": "tap2", "port_profile": null})),
+        "vif.dev_address",
+        "has function 0000:03:00.2 already"
+    )]
+    #[case::nested(
+        on_function(1, "hostdevice", &json!({"dev_address": "0000:03:00.2"})),
+        on_function(2, "nested_dpdk", &json!({"pci_address": "0000:03:00.2", "port_profile": null})),
+        "vif.pci_address",
+        "has function 0000:03:00.2 already"
+    )]
+    #[case::port(
+        on_function(1, "hostdevice", &json!({"dev_address": "pci/0000:03:00.0:pf0sf88"})),
+        on_function(2, "hostdevice", &json!({"dev_address": "pci/0000:03:00.0:pf0sf88"})),
+        "vif.dev_address",
+        "has function pci/0000:03:00.0:pf0sf88 already"
+    )]
+    #[case::representor(
+        on_function(1, "hostdevice", &json!({"dev_address": "0000:03:00.2",
+            "port_profile": {"type": "ovs_representor", "representor_name": "rep1"}})),
+        on_function(2, "hostdevice", &json!({"dev_address": "0000:03:00.3", "port_profile": {"type": "openvswitch",
+            "datapath_offload": {"representor_name": "rep1", "representor_address": "0000:03:00.3"}}})),
+        "vif.port_profile.datapath_offload.representor_name",
+        "has the name rep1 already"
+    )]
+    #[case::vsi(
+        station_on(1, "eth1", &json!({"type": "8021qbg", "manager_id": 0, "type_id": 1, "type_id_version": 0})),
+        station_on(2, "eth2", &json!({"type": "8021qbg", "manager_id": 1, "type_id": 2, "type_id_version": 0,
+            "instance_id": id_of(1)})),
+        "vif.port_profile.instance_id",
+        "has VSI 00000001-0000-4000-8000-000000000000 already"
+    )]
+    #[case::profile(
+        station_on(1, "eth1", &json!({"type": "8021qbh", "profile_id": "gold"})),
+        station_on(2, "eth1", &json!({"type": "8021qbh", "profile_id": "silver"})),
+        "vif.port_profile",
+        "has the port profile of eth1 already"
+    )]
     fn of_two_the_later_is_told_of_the_earlier(
         #[case] first: Value,
         #[case] second: Value,
@@ -336,6 +462,30 @@ mod tests {
             assert_eq!((id.as_str(), at.as_str()), (second["id"].as_str().unwrap(), field));
             assert!(why.contains(reason) && why.contains(first["id"].as_str().unwrap()), "{why}");
         }
+    }
+
+    #[test]
+    fn functions_and_stations_of_different_vifs_do_not_clash() {
+        let function = |id, address: &str, profile: Value| {
+            on_function(id, "hostdevice", &json!({ "dev_address": address, "port_profile": profile }))
+        };
+        let dpdk = json!({"type": "ovs_representor", "datapath_type": "netdev", "representor_name": "rep1"});
+        let qbg = json!({"type": "8021qbg", "manager_id": 0, "type_id": 1, "type_id_version": 0});
+        let qbh = json!({"type": "8021qbh", "profile_id": "gold"});
+        let mut on_vf = station_on(7, "eth1", &qbh);
+        on_vf["vlan_name"].take();
+        on_vf["dev_address"] = json!("0000:03:00.4");
+        let records = [
+            function(1, "0000:03:00.2", dpdk.clone()),
+            function(2, "0000:03:00.3", dpdk),
+            // A VLAN of it is no function.
+            on_function(3, "direct", &json!({"dev_address": "0000:03:00.2", "vlan_name": "eth1", "vif_name": "t3"})),
+            station_on(4, "eth1", &qbg),
+            station_on(5, "eth1", &qbg),
+            station_on(6, "eth1", &qbh),
+            on_vf,
+        ];
+        assert_eq!(told(&records, false), []);
     }
 
     #[test]

@@ -282,8 +282,17 @@ fn a_representor_that_os_vif_plugged_is_taken_over_as_it_is() {
     case.world.switch();
     case.say("adoption is off");
     case.converge();
-    case.say("adoption is on");
+    case.say("the record goes, and what is there is os-vif's as before");
+    let vifs = std::mem::take(&mut case.desired.vifs);
+    case.desired.deleted = vifs.keys().copied().collect();
+    case.converge().show();
+    case.say("adoption is on, and another name is wanted");
     case.settings.adopt = true;
+    let other = offloaded(A, 0, Some("rep0"));
+    case.desired.vifs.insert(other.id, other);
+    case.converge();
+    case.say("its own name");
+    case.desired.vifs = vifs;
     case.converge().show().unplug();
     insta::assert_snapshot!(case.text);
 }

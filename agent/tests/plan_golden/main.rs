@@ -11,4 +11,5 @@ mod keeping;
 mod links;
 mod nics;
 mod plugging;
+mod port_profiles;
 mod trunks;

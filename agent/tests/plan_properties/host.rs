@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use devlink::port_profile::Response;
 use devlink::{Device, FunctionAddress};
 use flows::{Flow, FlowId, Group};
 use ovsdb::pairs::Pairs;
@@ -79,6 +80,8 @@ pub(super) enum Shape {
     Direct {
         vlan: bool,
     },
+    /// A macvtap whose guest the switch is asked for: a VSI each on one link.
+    Station,
     /// A function of a NIC.
     Function(Function),
 }
@@ -89,7 +92,7 @@ pub(super) enum Function {
     Representor { named: bool },
     Dpdk,
     Settings { vfio: bool },
-    Macvtap,
+    Macvtap { station: bool },
 }
 
 /// The profiles of a fast path.
@@ -115,10 +118,11 @@ pub(super) fn shape() -> impl Strategy<Value = Shape> {
         any::<bool>().prop_map(|vlan| Shape::Bridge { vlan }),
         prop_oneof![Just(Fast::Hybrid), Just(Fast::Bridge), Just(Fast::Tap)].prop_map(Shape::Fast),
         any::<bool>().prop_map(|vlan| Shape::Direct { vlan }),
+        Just(Shape::Station),
         any::<bool>().prop_map(|named| Shape::Function(Function::Representor { named })),
         Just(Shape::Function(Function::Dpdk)),
         any::<bool>().prop_map(|vfio| Shape::Function(Function::Settings { vfio })),
-        Just(Shape::Function(Function::Macvtap)),
+        any::<bool>().prop_map(|station| Shape::Function(Function::Macvtap { station })),
     ]
 }
 
@@ -176,6 +180,15 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
             let mode = Some(DirectMode::Bridge);
             (VifKind::Direct { vif_name: Some(vif_name), dev_address: None, mode, vlan_name }, None, "br-int")
         }
+        Shape::Station => {
+            let mode = Some(DirectMode::Vepa);
+            let profile = ProfileKind::Qbg { manager_id: 1, type_id: 2, type_id_version: 3, instance_id: None };
+            (
+                VifKind::Direct { vif_name: Some(vif_name), dev_address: None, mode, vlan_name: None },
+                Some(profile),
+                "br-int",
+            )
+        }
         Shape::Function(function) => {
             // Of the NIC in switchdev mode, or of the one in legacy mode.
             let nic = if matches!(function, Function::Representor { .. } | Function::Dpdk) { 0 } else { 1 };
@@ -193,7 +206,7 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
                     (host(None), plain(OpenVSwitchProfile { datapath_type, ..profile }), "br-int")
                 }
                 Function::Settings { vfio } => (host(vfio.then_some(DevType::Generic)), None, "br-int"),
-                Function::Macvtap => {
+                Function::Macvtap { station } => {
                     let mode = Some(DirectMode::Bridge);
                     let kind = VifKind::Direct {
                         vif_name: Some(vif_name),
@@ -201,16 +214,16 @@ pub(super) fn vif(number: u8, shape: &Shape, mtu: u32, active: bool, preserve: b
                         mode,
                         vlan_name: None,
                     };
-                    (kind, None, "br-int")
+                    (kind, station.then(|| ProfileKind::Qbh { profile_id: "gold".into() }), "br-int")
                 }
             }
         }
     };
     // Whoever shares a bridge or a VLAN wants it as the others do, or has a clash.
-    let shares = matches!(shape, Shape::Bridge { .. } | Shape::Direct { .. });
+    let shares = matches!(shape, Shape::Bridge { .. } | Shape::Direct { .. } | Shape::Station);
     let vlan = match shape {
         Shape::Bridge { .. } => 5,
-        Shape::Direct { .. } => 9,
+        Shape::Direct { .. } | Shape::Station => 9,
         _ => 10 + u16::from(number % 2),
     };
     Vif {
@@ -284,6 +297,8 @@ pub(super) enum Event {
     Vswitchd(bool),
     /// Somebody deletes a flow, ours or not.
     DeleteFlow(u8),
+    /// The switches beyond the cables forget whom they let pass; or lldpad goes, or comes.
+    Forget(Option<bool>),
     /// Somebody puts a flow of his own where one of ours is, or where none is.
     ForeignFlow(u8, bool),
     /// Somebody deletes a group and all flows that use it, or changes what it does.
@@ -367,6 +382,7 @@ fn simple_event() -> impl Strategy<Value = Event> {
         (any::<u8>(), any::<bool>()).prop_map(|(number, ours)| Event::ForeignFlow(number, ours)),
         (0u8..4).prop_map(Event::Group),
         Just(Event::FailMode),
+        any::<Option<bool>>().prop_map(Event::Forget),
         any::<bool>().prop_map(Event::Restoring),
         (0u8..20, 0u8..4).prop_map(|(links, rest)| Event::Round(links, rest)),
         any::<u16>().prop_map(Event::Want),
@@ -744,6 +760,8 @@ impl Host {
                 }
             }
             Event::FailMode => world.set_fail_mode(MANAGED, None),
+            Event::Forget(None) => world.stations.clear(),
+            Event::Forget(Some(runs)) => world.switch_answers = runs.then_some(Response::VdpSuccess),
             Event::Restoring(restoring) => world.ovs.restoring = *restoring,
             Event::Syncing(kernel) => {
                 let mut observed = self.world.observed();

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use vifd::backend::Outcome;
 use vifd::backend::ovs::StringMap;
 use vifd::backend::world::World;
-use vifd::model::{Desired, Mark, Vif, VifId, VifKind};
+use vifd::model::{Association, Desired, Mark, Vif, VifId, VifKind};
 use vifd::plan::pipeline::{Cookie, NetworkKey, OwnerTag, served, tables};
 use vifd::plan::{MaxRemovals, Memo, Missing, Owner, Plan, SUB_PORT, Settings, Verdict};
 
@@ -136,6 +136,9 @@ proptest! {
         prop_assert!(plan.links.is_empty() && plan.ovs.is_empty() && plan.flows.is_empty(), "{planned:?}");
         prop_assert!(plan.nics.is_empty(), "{:?}", plan.nics);
         assert_flows_are_right(&host, &plan);
+        let noted = |of: &Association| host.world.nics.undo.values().any(|undo| undo.association.as_ref() == Some(of));
+        let left = host.world.stations.keys().find(|of| !noted(of));
+        prop_assert!(left.is_none(), "a switch knows of nobody's {left:?}");
         // Every wanted VIF has a word, and none of them is that work is still under way.
         for id in host.desired.vifs.keys() {
             let verdict = &plan.judgements[id].verdict;

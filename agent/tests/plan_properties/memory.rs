@@ -17,9 +17,9 @@ use proptest::sample::Index;
 use uuid::Uuid;
 use vifd::backend::ovs::StringMap;
 use vifd::model::{
-    AgentId, Bridge, BridgeConfig, Desired, DeviceAccess, DeviceOwner, DirectMode, FileOwner, FlowSet, FlowState,
-    Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, NicState, Observed, OvsState, Port, Qos, Representor,
-    SocketState, SwitchStates, Table, VfSettings, View, Vif, VifId,
+    AgentId, AssociationState, Bridge, BridgeConfig, Desired, DeviceAccess, DeviceOwner, DirectMode, FileOwner,
+    FlowSet, FlowState, Interface, Limits, Link, LinkKind, LinkState, MacAddr, Mark, NicState, Observed, OvsState,
+    Port, Qos, Representor, SocketState, SwitchStates, Table, VfSettings, View, Vif, VifId,
 };
 use vifd::plan::pipeline::{Cookie, OwnerTag};
 use vifd::plan::{Clash, IdRange, ManagedBridge, MaxRemovals, Orders, Settings, Uplink};
@@ -455,7 +455,17 @@ fn nudge_switches(flows: &mut SwitchStates, host: &Host, nudge: &Nudge) {
 fn nudge_nics(nics: &mut NicState, host: &Host, nudge: &Nudge) {
     let value = nudge.value;
     let ids: Vec<VifId> = host.all.iter().map(|vif| vif.id).collect();
-    match nudge.fact.index(4) {
+    match nudge.fact.index(5) {
+        4 => {
+            let states = [
+                AssociationState::Absent,
+                AssociationState::Pending,
+                AssociationState::Associated,
+                AssociationState::Leaving,
+                AssociationState::Unknown("no word".into()),
+            ];
+            nics.associations.insert(ids[nudge.row.index(ids.len())], states[value.index(states.len())].clone());
+        }
         0 => drop(nics.undo.remove(&ids[nudge.row.index(ids.len())])),
         1 => {
             let Some(undo) = nics.undo.get_mut(&ids[nudge.row.index(ids.len())]) else { return };

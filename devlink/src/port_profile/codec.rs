@@ -151,8 +151,13 @@ pub(super) fn state(attributes: &[u8], place: Place, instance: Option<[u8; 16]>)
             port.vf.unwrap_or(PORT_SELF_VF) == place.vf() && (instance.is_none() || port.instance == instance)
         }),
     };
+    // An adapter goes on telling of a port that it let go (enic); lldpad forgets it.
+    let let_go = |port: &Port| place != Place::NoVf && port.request == Some(Request::Disassociate.into());
     match port {
         None => State::Absent,
+        Some(port) if let_go(&port) && port.response.map(Response::from).is_some_and(Response::is_success) => {
+            State::Absent
+        }
         Some(Port { response: None, .. }) => State::Pending,
         Some(Port { response: Some(response), .. }) => State::Answered(Response::from(response)),
     }
@@ -294,6 +299,13 @@ mod tests {
         assert_eq!(state(&told, Place::Vf(1), None), State::Absent);
         assert_eq!(state(&told, Place::Own, None), State::Answered(Response::ProfileInProgress));
         assert_eq!(state(&[], Place::Own, None), State::Absent);
+        // IFLA_PORT_REQUEST in two octets, as enic writes it, and IFLA_PORT_RESPONSE.
+        let let_go = |response: u16| {
+            let port = [attribute(6, &[&3u16.to_ne_bytes()]), attribute(7, &[&response.to_ne_bytes()])];
+            attribute(25, &[&port.concat()])
+        };
+        assert_eq!(state(&let_go(0x100), Place::Own, None), State::Absent);
+        assert_eq!(state(&let_go(0x101), Place::Own, None), State::Answered(Response::ProfileInProgress));
     }
 
     #[test]

@@ -101,12 +101,13 @@ fn undo(function: &str) -> Result<Undo> {
     Ok(Undo {
         agent: AgentId("vifd".into()),
         vif: "6d9bf3a1-0000-4000-8000-000000000001".parse()?,
-        function: function.parse()?,
+        function: Some(function.parse()?),
         preserve: false,
         representor: Some("eth7".into()),
         hw_addr: None,
         settings: Some(VfSettings::default()),
         driver: None,
+        association: None,
     })
 }
 

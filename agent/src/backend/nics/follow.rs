@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::associations::States;
 use super::drivers::UnderWay;
 use super::hear::{Ears, Heard, Interest};
 use super::hints::Hints;
@@ -32,7 +33,7 @@ use super::statistics::Counters;
 use super::view::keep_rows;
 use crate::backend::links::ResyncReason;
 use crate::blocking::blocking;
-use crate::model::{NicState, View, VifId};
+use crate::model::{Association, AssociationState, NicState, Undo, View, VifId};
 
 /// Which function which VIF was told to have.
 type Given = BTreeMap<VifId, PciAddress>;
@@ -63,6 +64,7 @@ pub(super) struct Follower {
     notes: Arc<Mutex<Notes>>,
     hints: Hints,
     interest: Interest,
+    associations: watch::Receiver<States>,
     view: watch::Sender<View<NicState>>,
     counters: Arc<Counters>,
     /// When to look, if there is a cause.
@@ -78,6 +80,7 @@ impl Follower {
         sysfs: Option<Sysfs>,
         under_way: UnderWay,
         (notes, hints): (Arc<Mutex<Notes>>, Hints),
+        associations: watch::Receiver<States>,
         view: watch::Sender<View<NicState>>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -93,6 +96,7 @@ impl Follower {
             notes,
             hints,
             interest,
+            associations,
             view,
             counters,
             look_at: None,
@@ -114,6 +118,8 @@ impl Follower {
                 }
                 // What nobody waits for any more came to an end.
                 () = self.under_way.ended_late() => self.heard(Heard::Change),
+                // The task that asks ends with the backend.
+                Ok(()) = self.associations.changed() => self.show_associations(),
                 request = requests.recv() => {
                     let Some(Settle { resync, done }) = request else { return };
                     if let Some(reason) = resync {
@@ -193,14 +199,30 @@ impl Follower {
         Ok((seen?, noted, hints))
     }
 
+    /// Shows how far associations are in the view that stands.
+    fn show_associations(&mut self) {
+        let states = self.associations.borrow_and_update().clone();
+        self.view.send_if_modified(|view| {
+            let View::Ready(state) = view else { return false };
+            let associations = noted_of(&states, &state.undo);
+            if state.associations == associations {
+                return false;
+            }
+            *view = View::Ready(Arc::new(NicState { associations, ..NicState::clone(state) }));
+            true
+        });
+    }
+
     fn publish(&mut self, seen: Seen, noted: Noted, hints: Given) {
         let Seen { nics, pci, interest } = seen;
         self.interest = interest;
+        let states = self.associations.borrow_and_update().clone();
         self.view.send_if_modified(|view| {
             let before = view.ready();
             let nics = keep_rows(before.map_or(&BTreeMap::new(), |state| &state.nics), nics);
             let Noted { undo, transitions, newer } = noted;
-            let state = NicState { nics, pci, undo, transitions, hints, newer };
+            let associations = noted_of(&states, &undo);
+            let state = NicState { nics, pci, undo, associations, transitions, hints, newer };
             if before.is_some_and(|before| *before == state) {
                 return false;
             }
@@ -208,6 +230,14 @@ impl Follower {
             true
         });
     }
+}
+
+/// The states of what is noted: one may be of what was noted before.
+fn noted_of(states: &States, undo: &BTreeMap<VifId, Arc<Undo>>) -> BTreeMap<VifId, AssociationState> {
+    let is_noted =
+        |vif: &VifId, of: &Association| undo.get(vif).is_some_and(|undo| undo.association.as_ref() == Some(of));
+    let told = states.iter().filter(|(vif, (of, _))| is_noted(vif, of));
+    told.map(|(vif, (_, state))| (*vif, state.clone())).collect()
 }
 
 /// Why a look came to nothing.

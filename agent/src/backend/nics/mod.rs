@@ -1,8 +1,9 @@
 //! NICs over devlink, sysfs, ethtool and rtnetlink, and the notes on what they were before.
 //!
 //! This file has the face, [`Nics`]. What happens is heard in `hear.rs`, everything is looked at in `look.rs` and made into one
-//! state in `view.rs`, by the task in `follow.rs`. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are
-//! kept in `notes.rs`; `hints.rs` tells containers which function they have.
+//! state in `view.rs`, by the task in `follow.rs`; how far the switches are with what they were asked for, the task in
+//! `associations.rs` asks. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are kept in `notes.rs`;
+//! `hints.rs` tells containers which function they have.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use devlink::Sysfs;
+use devlink::port_profile::LLDPAD_PID_FILE;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -20,6 +22,7 @@ use crate::blocking::blocking;
 use crate::model::{NicState, View};
 use crate::state_dir::StateDir;
 
+mod associations;
 mod drivers;
 mod follow;
 mod hear;
@@ -34,6 +37,7 @@ mod view;
 pub use op::{EswitchSetting, NicOp};
 pub use statistics::NicStatistics;
 
+use associations::Associations;
 use drivers::{Drivers, UnderWay};
 use follow::{Follower, Settle};
 use hear::Ears;
@@ -61,6 +65,11 @@ pub struct NicsConfig {
     /// Octets of kernel memory in which the notifications of one kind may wait (`SO_RCVBUF`). What does not fit costs one more
     /// look at everything.
     pub receive_buffer: usize,
+    /// The file in which lldpad writes its process id. It need not be there.
+    pub lldpad_pid_file: PathBuf,
+    /// How far associations are that were asked for on behalf of VIFs is asked at least so often; never without a cause where
+    /// this is `None`. While there are none, nobody is asked.
+    pub ask_every: Option<Duration>,
 }
 
 impl NicsConfig {
@@ -73,6 +82,8 @@ impl NicsConfig {
             sysfs: "/sys".into(),
             vfio: "/dev/vfio".into(),
             receive_buffer: 4 << 20,
+            lldpad_pid_file: LLDPAD_PID_FILE.into(),
+            ask_every: Some(Duration::from_secs(10)),
         }
     }
 }
@@ -128,6 +139,7 @@ impl Nics {
         let drivers = Drivers::new(sysfs.clone(), config.vfio);
         let hints = Hints(config.hints);
         let counters = Arc::new(Counters::default());
+        let associations = Associations::spawn(Arc::clone(&notes), config.lldpad_pid_file, config.ask_every);
         let (sender, view) = watch::channel(View::Syncing);
         let (settle, requests) = mpsc::channel(1);
         let follower = Follower::new(
@@ -136,11 +148,12 @@ impl Nics {
             sysfs,
             drivers.under_way(),
             (Arc::clone(&notes), hints.clone()),
+            associations.states(),
             sender,
             Arc::clone(&counters),
         );
         tokio::spawn(follower.run(requests));
-        Ok(Nics { view, settle, hands: Hands { notes, hints, drivers }, counters })
+        Ok(Nics { view, settle, hands: Hands { notes, hints, drivers, associations }, counters })
     }
 
     /// What was counted since the start.
@@ -180,6 +193,7 @@ impl Backend for Nics {
             return Vec::new();
         }
         let operations = batch.len();
+        let any_association = batch.iter().any(|op| concerns_associations(&op.op));
         let (hands, runtime) = (self.hands.clone(), Handle::current());
         let performed = blocking(move || runtime.block_on(perform::perform(&batch, &hands))).await;
         let (outcomes, resync) = match performed {
@@ -195,11 +209,24 @@ impl Backend for Nics {
                 (broken, Some(ResyncReason::Conflict))
             }
         };
+        if any_association {
+            self.hands.associations.refresh().await;
+        }
         if self.settle(resync).await { outcomes } else { vec![Outcome::Unknown; operations] }
     }
 
     async fn resync(&mut self) {
+        self.hands.associations.refresh().await;
         // Without an answer the follower is at it already.
         let _ = self.settle(None).await;
+    }
+}
+
+/// Whether the state of an association may be another after this.
+fn concerns_associations(op: &NicOp) -> bool {
+    match op {
+        NicOp::Remember(undo) => undo.association.is_some(),
+        NicOp::Forget(_) | NicOp::Associate { .. } | NicOp::Disassociate { .. } => true,
+        _ => false,
     }
 }

@@ -216,13 +216,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::{AgentId, DriverBefore, VfSettings};
+    use crate::model::{AgentId, Association, DriverBefore, StationProfile, VfSettings};
 
     fn undo(vif: &str) -> Undo {
         Undo {
             agent: AgentId("vifd".into()),
             vif: vif.parse().unwrap(),
-            function: "0000:03:00.2".parse().unwrap(),
+            function: Some("0000:03:00.2".parse().unwrap()),
             given: None,
             represented: false,
             preserve: true,
@@ -230,6 +230,19 @@ mod tests {
             hw_addr: Some("02:00:00:00:00:01".parse().unwrap()),
             settings: Some(VfSettings { vlan: 7, qos: 3, trust: Some(true), ..VfSettings::default() }),
             driver: Some(DriverBefore { driver: Some("igbvf".into()), driver_override: None }),
+            association: Some(Association {
+                index: 7,
+                link: "eth1".into(),
+                vf: None,
+                mac: "02:00:00:00:00:01".parse().unwrap(),
+                vlan: Some(100),
+                profile: StationProfile::Qbg {
+                    manager: 1,
+                    type_id: 2,
+                    type_version: 3,
+                    instance: uuid::Uuid::from_u128(4),
+                },
+            }),
         }
     }
 
@@ -255,7 +268,7 @@ mod tests {
         notes.remember(&undo(ONE)).unwrap();
         notes.remember(&undo(OTHER)).unwrap();
         notes.remember_transition(&transition()).unwrap();
-        let changed = Undo { representor: None, preserve: false, ..undo(ONE) };
+        let changed = Undo { representor: None, preserve: false, function: None, ..undo(ONE) };
         notes.remember(&changed).unwrap();
         notes.forget(OTHER.parse().unwrap()).unwrap();
         let again = open(&root);

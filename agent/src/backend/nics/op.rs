@@ -4,15 +4,29 @@ use std::fmt;
 
 use devlink::{Device, EswitchMode, InlineMode, PciAddress};
 
-use crate::model::{MacAddr, Transition, Undo, VfChange, VifId};
+use crate::model::{Association, MacAddr, Transition, Undo, VfChange, VifId};
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum NicOp {
-    /// Notes down how a function was, in place of what was noted for the same VIF. It is on disk when this is done.
+    /// Notes down how a function was and what the switch is asked for, in place of what was noted for the same VIF. It is on disk when this is done.
     Remember(Box<Undo>),
     /// Strikes out what was noted for a VIF.
     Forget(VifId),
+    /// Asks the switch for what is noted for a VIF. That it is done says that the request was taken, and no more.
+    Associate {
+        /// The VIF.
+        vif: VifId,
+        /// What is noted.
+        association: Box<Association>,
+    },
+    /// Has that undone.
+    Disassociate {
+        /// The VIF.
+        vif: VifId,
+        /// What is noted.
+        association: Box<Association>,
+    },
     /// Notes down what has to come back when a NIC has changed its mode.
     RememberTransition(Box<Transition>),
     /// Strikes that out.
@@ -99,8 +113,15 @@ pub enum EswitchSetting {
 impl fmt::Display for NicOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NicOp::Remember(undo) => write!(f, "note down how {} is", undo.function),
-            NicOp::Forget(vif) => write!(f, "strike out the note on the function of VIF {vif}"),
+            NicOp::Remember(undo) => match (&undo.function, &undo.association) {
+                (Some(function), None) => write!(f, "note down how {function} is"),
+                (None, Some(association)) => write!(f, "note down {association}"),
+                (Some(function), Some(association)) => write!(f, "note down how {function} is, and {association}"),
+                (None, None) => f.write_str("note down nothing"),
+            },
+            NicOp::Forget(vif) => write!(f, "strike out the note on VIF {vif}"),
+            NicOp::Associate { association, .. } => write!(f, "associate {association}"),
+            NicOp::Disassociate { association, .. } => write!(f, "disassociate {association}"),
             NicOp::RememberTransition(of) => write!(f, "note down the functions of {}", of.nic),
             NicOp::ForgetTransition(nic) => write!(f, "strike out the note on the functions of {nic}"),
             NicOp::Hint { vif, function } => write!(f, "tell the application that VIF {vif} has {function}"),

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use devlink::port_profile::Request;
 use devlink::{
     Devlink, EswitchChange, Ethtool, FunctionChange, FunctionState, HW_TC_OFFLOAD, LinkError, LinkRef, LinkSocket,
     PortHandle, SysfsError, vf,
@@ -10,6 +11,7 @@ use devlink::{
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 
+use super::associations::{AssociationError, Associations};
 use super::drivers::{DriverError, Drivers};
 use super::hints::Hints;
 use super::notes::{NoteError, Notes};
@@ -23,14 +25,15 @@ pub(super) struct Hands {
     pub(super) notes: Arc<Mutex<Notes>>,
     pub(super) hints: Hints,
     pub(super) drivers: Drivers,
+    pub(super) associations: Associations,
 }
 
 /// Why an operation was not done.
 #[derive(Debug, thiserror::Error)]
 enum OpError {
     /// The kernel is not as the operation supposed.
-    #[error("{0}")]
-    Guard(String),
+    #[error(transparent)]
+    Moved(#[from] Moved),
     #[error(transparent)]
     Devlink(#[from] devlink::Error),
     #[error("cannot change virtual function {vf} of {uplink:?}: {source}")]
@@ -43,13 +46,15 @@ enum OpError {
     Note(#[from] NoteError),
     #[error("cannot say which function the VIF has (nested_dpdk.dir): {0}")]
     Hint(#[source] std::io::Error),
+    #[error(transparent)]
+    Association(#[from] AssociationError),
 }
 
 impl OpError {
     /// Whether what the operation is about is gone, or is not as it was when it was planned.
     fn is_conflict(&self) -> bool {
         match self {
-            OpError::Guard(_) | OpError::Driver(DriverError::Gone(_)) => true,
+            OpError::Moved(_) | OpError::Driver(DriverError::Gone(_)) => true,
             OpError::Devlink(error) => error.refusal().is_some_and(devlink::Extack::is_absent),
             OpError::Vf { source: vf::VfError::NoSuchVf(_), .. } => true,
             OpError::Vf { source: vf::VfError::Link(LinkError::Refused { refusal, .. }), .. } => {
@@ -58,6 +63,7 @@ impl OpError {
             OpError::Driver(DriverError::Sysfs(error)) => {
                 matches!(error, SysfsError::NoFunction(_) | SysfsError::NoDevice(_) | SysfsError::NotThroughZero { .. })
             }
+            OpError::Association(error) => error.is_conflict(),
             OpError::Vf { .. } | OpError::Socket(_) | OpError::Driver(_) | OpError::Note(_) | OpError::Hint(_) => false,
         }
     }
@@ -115,6 +121,12 @@ async fn one(op: &NicOp, hands: &Hands, sockets: &mut Sockets) -> Result<(), OpE
     match op {
         NicOp::Remember(undo) => notes().remember(undo)?,
         NicOp::Forget(vif) => notes().forget(*vif)?,
+        NicOp::Associate { vif, association } => {
+            hands.associations.request(*vif, association, Request::Associate).await?;
+        }
+        NicOp::Disassociate { vif, association } => {
+            hands.associations.request(*vif, association, Request::Disassociate).await?;
+        }
         NicOp::RememberTransition(transition) => notes().remember_transition(transition)?,
         NicOp::ForgetTransition(nic) => notes().forget_transition(nic)?,
         NicOp::Hint { vif, function } => hands.hints.write(*vif, *function).map_err(OpError::Hint)?,
@@ -165,14 +177,17 @@ fn wire(change: &VfChange) -> vf::VfChange {
     }
 }
 
+/// A link is not what the planner saw.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Moved(String);
+
 /// Sees to it that `index` is still what the planner saw.
-fn guard(index: u32, name: &str) -> Result<(), OpError> {
+pub(super) fn guard(index: u32, name: &str) -> Result<(), Moved> {
     match if_indextoname(index) {
         Ok(found) if found.to_bytes() == name.as_bytes() => Ok(()),
-        Ok(found) if !found.is_empty() => {
-            Err(OpError::Guard(format!("index {index} is link {found:?} and not {name:?}")))
-        }
-        _ => Err(OpError::Guard(format!("link {name:?} (index {index}) is gone"))),
+        Ok(found) if !found.is_empty() => Err(Moved(format!("index {index} is link {found:?} and not {name:?}"))),
+        _ => Err(Moved(format!("link {name:?} (index {index}) is gone"))),
     }
 }
 
@@ -184,7 +199,7 @@ mod tests {
     fn the_guard_wants_index_and_name() {
         assert!(guard(1, "lo").is_ok());
         assert!(guard(1, "eth0").unwrap_err().to_string().contains("is link \"lo\" and not \"eth0\""));
-        let gone = guard(u32::MAX >> 1, "eth0").unwrap_err();
+        let gone = OpError::from(guard(u32::MAX >> 1, "eth0").unwrap_err());
         assert!(gone.is_conflict() && gone.to_string().contains("is gone"), "{gone}");
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use devlink::port_profile::Response;
 use devlink::{Device, EswitchMode, FunctionNumber, FunctionPart, PciAddress};
 
 use super::{Refusal, World};
 use crate::backend::Outcome;
 use crate::backend::nics::{EswitchSetting, NicOp};
-use crate::model::{LinkKind, MacAddr, Nic, NicFunction, NicPort, NicState, Representor, VfCount, VfSettings};
+use crate::model::{
+    Association, AssociationState, LinkKind, MacAddr, Nic, NicFunction, NicPort, NicState, Representor, StationProfile,
+    VfCount, VfSettings, VifId,
+};
 
 impl World {
     /// Somebody puts in a NIC on the PCI bus with an eswitch in legacy mode and an uplink, which can have so many virtual
@@ -48,6 +52,7 @@ impl World {
         if outcome == Outcome::Done {
             self.writes += 1;
         }
+        self.show_stations();
         outcome
     }
 
@@ -60,6 +65,25 @@ impl World {
             NicOp::Forget(vif) => drop(self.state().undo.remove(vif)),
             NicOp::Hint { vif, function } => drop(self.state().hints.insert(*vif, *function)),
             NicOp::TakeHint(vif) => drop(self.state().hints.remove(vif)),
+            NicOp::Associate { vif, association } => {
+                self.is_noted(*vif, association)?;
+                let answer = match association.profile {
+                    StationProfile::Qbg { .. } => self.switch_answers,
+                    StationProfile::Qbh { .. } => Some(self.switch_answers.unwrap_or(Response::ProfileSuccess)),
+                };
+                match &answer {
+                    None => return Err(Outcome::Conflict("lldpad is not running".into())),
+                    Some(answer) if answer.is_success() => {
+                        self.stations.insert((**association).clone(), AssociationState::Pending)
+                    }
+                    Some(refusal) => self.stations.insert((**association).clone(), AssociationState::Refused(*refusal)),
+                };
+            }
+            NicOp::Disassociate { vif, association } => {
+                self.is_noted(*vif, association)?;
+                let station = self.stations.get_mut(association);
+                *station.ok_or_else(|| Outcome::Conflict("nobody knows of it".into()))? = AssociationState::Leaving;
+            }
             NicOp::RememberTransition(of) => {
                 let nic = of.nic.parse().map_err(|_| Outcome::Failed(format!("{} is no NIC", of.nic)))?;
                 self.state().transitions.insert(nic, Arc::new((**of).clone()));
@@ -114,6 +138,39 @@ impl World {
             NicOp::ProbeAgain { function } => self.bind(*function, Some("vf".to_owned()))?,
         }
         Ok(())
+    }
+
+    fn is_noted(&self, vif: VifId, association: &Association) -> Result<(), Refusal> {
+        let noted = self.nics.undo.get(&vif).and_then(|undo| undo.association.as_ref());
+        if noted == Some(association) { Ok(()) } else { Err(Outcome::Conflict("it is not noted".into())) }
+    }
+
+    /// The switches beyond the cables have their turn: they answer what they were asked.
+    pub(super) fn answer_stations(&mut self) {
+        let there = |index| self.kernel.links.values().any(|link| link.index == index);
+        self.stations.retain(|of, state| *state != AssociationState::Leaving && there(of.index));
+        for state in self.stations.values_mut().filter(|state| **state == AssociationState::Pending) {
+            *state = AssociationState::Associated;
+        }
+        if self.switch_answers.is_none() {
+            self.stations.retain(|of, _| matches!(of.profile, StationProfile::Qbh { .. }));
+        }
+        self.show_stations();
+    }
+
+    /// Of everything that is noted it is seen how far it is.
+    fn show_stations(&mut self) {
+        let state = |association: &Association| match (&association.profile, self.stations.get(association)) {
+            (StationProfile::Qbg { .. }, _) if self.switch_answers.is_none() => {
+                AssociationState::Nobody("lldpad, which is not running".into())
+            }
+            (_, state) => state.cloned().unwrap_or(AssociationState::Absent),
+        };
+        let noted = self.nics.undo.iter();
+        let seen = noted.filter_map(|(vif, undo)| Some((*vif, state(undo.association.as_ref()?)))).collect();
+        if self.nics.associations != seen {
+            self.state().associations = seen;
+        }
     }
 
     fn state(&mut self) -> &mut NicState {

@@ -1,6 +1,7 @@
 //! What one VIF wants on the host, whatever is there now: a file per VIF type. Comparing it with what is
 //! there is `compare`'s work.
 
+mod association;
 mod bridge;
 mod direct;
 mod fastpath;
@@ -10,6 +11,7 @@ mod openvswitch;
 mod sub_port;
 mod vhostuser;
 
+pub use association::WantedAssociation;
 pub use function::{FunctionSettings, FunctionWay, WantedFunction};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +51,8 @@ pub struct Blueprint {
     pub sub_port: Option<WantedSubPort>,
     /// The function of a NIC that it has.
     pub function: Option<WantedFunction>,
+    /// What the switch beyond the link that its macvtap stands on is asked for.
+    pub association: Option<WantedAssociation>,
     /// Names of links of its that are left as they are.
     pub kept: Vec<String>,
     /// Nothing is wanted before this is there.
@@ -425,13 +429,17 @@ fn of_kind(vif: &Vif, layout: Layout, settings: &Settings) -> Result<Blueprint, 
         (VifKind::VHostUser { vif_name, path, mode }, Some(ProfileKind::FpTap { mac_address })) => {
             fastpath::tap(vif, vif_name.as_deref(), path, *mode, *mac_address, settings)
         }
-        (VifKind::Direct { vif_name, dev_address, mode, vlan_name }, None | Some(ProfileKind::Base)) => {
+        (
+            VifKind::Direct { vif_name, dev_address, mode, vlan_name },
+            profile @ (None | Some(ProfileKind::Base | ProfileKind::Qbg { .. } | ProfileKind::Qbh { .. })),
+        ) => {
             // The kernel's own default is the same (`macvlan_common_newlink`).
             let mode = mode.unwrap_or(DirectMode::Vepa);
-            match (dev_address, vlan_name) {
+            let blueprint = match (dev_address, vlan_name) {
                 (Some(address), None) => function::direct(vif, vif_name.as_deref(), address, mode, settings),
                 (_, vlan_name) => direct::blueprint(vif, vif_name.as_deref(), mode, vlan_name.as_deref(), settings),
-            }
+            };
+            Ok(Blueprint { association: association::wanted(vif, profile)?, ..blueprint? })
         }
         (VifKind::HostDevice { dev_type, dev_address }, _) => {
             function::host_device(vif, *dev_type, dev_address, vif.profile.as_ref(), settings)
