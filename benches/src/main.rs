@@ -8,8 +8,8 @@ use clap::Parser;
 use vifd_benches::Scale;
 use vifd_benches::elsewhere;
 use vifd_benches::machine::Machine;
-use vifd_benches::measurements::{ALL, PARTS};
 use vifd_benches::measurements::stage::Stage;
+use vifd_benches::measurements::{ALL, PARTS};
 use vifd_benches::show::{Run, page, table};
 
 /// Measurements of vifd beside the floor and its peers, on this machine, now.
@@ -38,7 +38,8 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let (Some(name), Some(file)) = (&arguments.part, &arguments.leave) {
-        let part = PARTS.iter().find(|(known, _)| known == name).with_context(|| format!("there is no part {name:?}"))?;
+        let part =
+            PARTS.iter().find(|(known, _)| known == name).with_context(|| format!("there is no part {name:?}"))?;
         return elsewhere::leave(&part.1(Scale { quick: arguments.quick })?, file);
     }
     let whole = arguments.only.is_empty() && !arguments.quick;

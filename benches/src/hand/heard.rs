@@ -102,7 +102,8 @@ impl Ears {
 pub(super) fn messages(datagram: &[u8]) -> Vec<(u16, &[u8])> {
     let mut found = Vec::new();
     let mut rest = datagram;
-    while let Some(length) = number(rest, 0).map(|length| length as usize).filter(|length| (16..=rest.len()).contains(length))
+    while let Some(length) =
+        number(rest, 0).map(|length| length as usize).filter(|length| (16..=rest.len()).contains(length))
     {
         found.push((u16::from_ne_bytes([rest[4], rest[5]]), &rest[16..length]));
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();

@@ -2,11 +2,11 @@
 
 mod bulk;
 mod codec;
+mod devlink_ports;
 mod drift;
 mod flow_tables;
 mod framing;
 mod hybrid;
-mod devlink_ports;
 mod idle;
 mod lookup;
 mod plan;
@@ -56,6 +56,9 @@ pub const ALL: &[Measurement] = &[
     Measurement { name: "idle", about: "processor and memory while nothing has to be done", run: idle::measure },
 ];
 
-/// What measurements run of themselves elsewhere ([`crate::elsewhere`]).
-pub const PARTS: &[(&str, fn(Scale) -> Result<Finding>)] =
+/// What a measurement runs of itself elsewhere ([`crate::elsewhere`]): its name and what it does there.
+pub type Part = (&'static str, fn(Scale) -> Result<Finding>);
+
+/// Every one of them.
+pub const PARTS: &[Part] =
     &[("representors", representors::part), ("devlink", devlink_ports::part), ("lookup", lookup::part)];

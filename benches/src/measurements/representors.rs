@@ -55,7 +55,11 @@ pub(super) fn part(scale: Scale) -> Result<Finding> {
     for chart in [&one, &all] {
         for x in chart.sizes() {
             let above = chart.above(VIFD, FLOOR, x);
-            finding.notes.push(format!("{}, {x}: vifd has {} more than the floor.", chart.title, Unit::Seconds.show(above)));
+            finding.notes.push(format!(
+                "{}, {x}: vifd has {} more than the floor.",
+                chart.title,
+                Unit::Seconds.show(above)
+            ));
         }
     }
     finding.notes.extend(notes);
@@ -136,7 +140,11 @@ impl Scene<'_> {
     }
 
     /// Waits for the links of so many representors, and has `seen` done with each at once.
-    fn appear(&mut self, count: usize, mut seen: impl FnMut(&mut Self, u32, &str) -> Result<()>) -> Result<Vec<String>> {
+    fn appear(
+        &mut self,
+        count: usize,
+        mut seen: impl FnMut(&mut Self, u32, &str) -> Result<()>,
+    ) -> Result<Vec<String>> {
         let mut there: Vec<(u32, String)> = Vec::new();
         while there.len() < count {
             let told = self.ears.next(PATIENCE)?.context("no representor appeared")?;
@@ -239,24 +247,27 @@ fn singly(scale: Scale) -> Result<(Chart, Vec<String>)> {
         ovs.ofctl(["mod-port", BRIDGE, BRIDGE, "no-forward"])?;
         ovs.ofctl(["add-flow", BRIDGE, "priority=1,dl_dst=02:00:01:00:00:00,actions=all"])?;
         rounds(turns, |side, round| {
-            if side == 0 { one_by_hand(&mut scene, &vifd) } else { one_by_vifd(&mut scene, &mut vifd, u32::try_from(round)?) }
+            if side == 0 {
+                one_by_hand(&mut scene, &vifd)
+            } else {
+                one_by_vifd(&mut scene, &mut vifd, u32::try_from(round)?)
+            }
         })
     })?;
     // 1 and 2 stand for the two moments.
-    let mut chart =
-        Chart::new("representors-one", "A representor: port (1), in hardware (2)", "until", Unit::Seconds);
-    let mut notes = Vec::new();
+    let mut chart = Chart::new("representors-one", "A representor: port (1), in hardware (2)", "until", Unit::Seconds);
+    let mut words = Vec::new();
     for ((who, role), samples) in [(FLOOR, Role::Floor), (VIFD, Role::Ours)].into_iter().zip(samples) {
         let moments = [("port", 1.0), ("in hardware", 2.0)];
         for (what, x) in moments {
             let taken: Vec<f64> =
                 samples.iter().map(|sample| if x < 2.0 { sample.ports } else { sample.ports + sample.flows }).collect();
             let [half, most] = [0.5, 0.99].map(|q| Unit::Seconds.show(quantile(&taken, q)));
-            notes.push(format!("{who}, {what}: p50 {half}, p99 {most}, of {}.", taken.len()));
+            words.push(format!("{who}, {what}: p50 {half}, p99 {most}"));
             chart.add(who, role, x, taken);
         }
     }
-    Ok((chart, notes))
+    Ok((chart, vec![format!("Of {turns}: {}.", words.join("; "))]))
 }
 
 fn one_by_hand(scene: &mut Scene<'_>, vifd: &Vifd) -> Result<Sample> {
@@ -317,10 +328,7 @@ fn one_by_vifd(scene: &mut Scene<'_>, vifd: &mut Vifd, round: u32) -> Result<Sam
 }
 
 /// Sets the NIC into switchdev mode from another thread, for `work` to hear what comes of it while it goes on.
-fn switched<T>(
-    scene: &mut Scene<'_>,
-    work: impl FnOnce(&mut Scene<'_>, Instant) -> Result<T>,
-) -> Result<T> {
+fn switched<T>(scene: &mut Scene<'_>, work: impl FnOnce(&mut Scene<'_>, Instant) -> Result<T>) -> Result<T> {
     scene.ears.forget()?;
     let device = scene.device.clone();
     let (ready, go) = (mpsc::channel::<()>(), mpsc::channel::<()>());
@@ -352,11 +360,17 @@ fn together(scale: Scale) -> Result<Chart> {
     let ovs = switch()?;
     let mut vifd = host::vifd(&ovs)?;
     vifd.start()?;
+    // A directory from which everything has gone would not be believed.
+    vifd.put(&Record::fixture("openvswitch")?.numbered(99_999))?;
     let records: Vec<Record> = (0..functions).map(|vf| record(11, vf, vf)).collect::<Result<_>>()?;
     let samples: [Vec<Sample>; 2] = ovs.namespace().enter(|| {
         let mut scene = Scene::new(&ovs, 11, functions)?;
         rounds(scale.pick(3, 1), |side, _| {
-            if side == 0 { all_by_hand(&mut scene, &vifd, functions) } else { all_by_vifd(&mut scene, &mut vifd, &records) }
+            if side == 0 {
+                all_by_hand(&mut scene, &vifd, functions)
+            } else {
+                all_by_vifd(&mut scene, &mut vifd, &records)
+            }
         })
     })?;
     let mut chart = Chart::new(
@@ -399,8 +413,10 @@ fn all_by_hand(scene: &mut Scene<'_>, vifd: &Vifd, functions: u32) -> Result<Sam
     let sample = switched(scene, |scene, start| {
         let names = scene.appear(functions as usize, Scene::dress)?;
         let one = Record::fixture("openvswitch")?;
-        let records: Vec<Record> =
-            (9000..).zip(&names).map(|(number, name)| one.clone().numbered(number).with("vif_name", name.clone())).collect();
+        let records: Vec<Record> = (9000..)
+            .zip(&names)
+            .map(|(number, name)| one.clone().numbered(number).with("vif_name", name.clone()))
+            .collect();
         scene.hand.put_back(&records)?;
         let ports = start.elapsed().as_secs_f64();
         let flows = all_flows(scene, functions)?;
@@ -420,7 +436,9 @@ fn all_by_vifd(scene: &mut Scene<'_>, vifd: &mut Vifd, records: &[Record]) -> Re
     for record in records {
         vifd.put(record)?;
     }
-    vifd.wait_for_all(records.len(), "waiting", PATIENCE)?;
+    for record in records {
+        vifd.wait_for(&record.id(), "waiting")?;
+    }
     settled(vifd)?;
     let mut watch = Watch::on(vifd)?;
     watch.listed()?;
@@ -437,7 +455,7 @@ fn all_by_vifd(scene: &mut Scene<'_>, vifd: &mut Vifd, records: &[Record]) -> Re
     for record in records {
         vifd.remove(record)?;
     }
-    watch.until_left(0)?;
+    watch.until_left(1)?;
     scene.reset()?;
     settled(vifd)?;
     Ok(Sample { ports, flows })
