@@ -5,8 +5,10 @@
 //! business: `show/` makes tables, plots and `docs/benchmarks.md` of them.
 //!
 //! What measurements share is here: [`host`] has a switch and a vifd, [`hand`] does by hand, with as little as
-//! possible, what vifd does (the floor), [`peer`] has the programs of others, [`timing`] takes turns.
+//! possible, what vifd does (the floor), [`peer`] has the programs of others, [`timing`] takes turns, [`elsewhere`] is for what
+//! this machine as it is cannot show.
 
+pub mod elsewhere;
 pub mod finding;
 pub mod hand;
 pub mod host;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use vifd_benches::Scale;
+use vifd_benches::elsewhere;
 use vifd_benches::machine::Machine;
-use vifd_benches::measurements::ALL;
 use vifd_benches::measurements::stage::Stage;
+use vifd_benches::measurements::{ALL, PARTS};
 use vifd_benches::show::{Run, page, table};
 
 /// Measurements of vifd beside the floor and its peers, on this machine, now.
@@ -26,10 +27,21 @@ struct Arguments {
     /// Measures nothing, and writes the page and the plots anew from a run that was kept
     #[arg(long, value_name = "RUN.JSON", conflicts_with_all = ["only", "quick"])]
     show: Option<PathBuf>,
+    /// What a measurement runs of itself in the VM or in namespaces of its own
+    #[arg(long, hide = true, requires = "leave")]
+    part: Option<String>,
+    /// Where a part leaves what it found
+    #[arg(long, hide = true)]
+    leave: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(name), Some(file)) = (&arguments.part, &arguments.leave) {
+        let part =
+            PARTS.iter().find(|(known, _)| known == name).with_context(|| format!("there is no part {name:?}"))?;
+        return elsewhere::leave(&part.1(Scale { quick: arguments.quick })?, file);
+    }
     let whole = arguments.only.is_empty() && !arguments.quick;
     let out = arguments.out.unwrap_or_else(|| if whole { "docs" } else { "target/benchmarks" }.into());
     if let Some(kept) = arguments.show {

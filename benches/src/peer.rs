@@ -68,6 +68,21 @@ pub fn python_idl(ovs: &Ovs, columns: &serde_json::Value) -> Result<f64> {
     String::from_utf8_lossy(&output.stdout).trim().parse().context("seconds")
 }
 
+/// Seconds that os-vif takes to find the netdev that represents each function (PCI address and netdev), by the calls of its
+/// plug. It sees the `/sys` of this process, and neither the interpreter's start nor the first time are counted.
+///
+/// # Errors
+/// When it fails, or finds another netdev.
+pub fn representors(functions: &[(String, String)]) -> Result<Vec<f64>> {
+    let mut command = Command::new(tools_folder().join("venv/bin/python"));
+    command.args(["-B", "-W", "ignore", "-c", include_str!("peer/representor.py")]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting python")?;
+    child.stdin.take().context("a pipe")?.write_all(serde_json::to_string(functions)?.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "os-vif: {}", output.status);
+    serde_json::from_slice(&output.stdout).context("seconds")
+}
+
 /// What os-ken makes of one flow.
 #[derive(Clone, Debug)]
 pub struct OsKen {

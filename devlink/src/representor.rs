@@ -20,14 +20,12 @@ mod by_sysfs;
 mod name;
 mod reverse;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use name::{PortName, UnknownPortName};
 pub use reverse::{Represented, Uplink, uplink};
 
-use crate::{
-    Device, FunctionAddress, FunctionNumber, FunctionPart, NetdevFacts, PciAddress, Port, Role, Sysfs, SysfsError,
-};
+use crate::{Device, FunctionAddress, FunctionNumber, FunctionPart, NetdevFacts, PciAddress, Port, Sysfs, SysfsError};
 
 /// Whose representor is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,17 +142,19 @@ impl Sysfs {
     /// # Errors
     /// If something cannot be read.
     pub fn sought(&self, address: &FunctionAddress) -> Result<Sought, SysfsError> {
+        // Functions that are known to be virtual ones.
+        let mut siblings = BTreeMap::new();
         let (device, controller, pf, part) = match address {
-            FunctionAddress::Pci(address) => match self.role(*address) {
-                Err(SysfsError::NoFunction(_)) => return Ok(Sought::Absent),
-                Ok(Role::Physical { .. }) => return Ok(Sought::NotVirtual(*address)),
-                // It is on its way, in or out.
-                Ok(Role::Virtual { index: None, .. }) => return Ok(Sought::Absent),
-                Ok(Role::Virtual { pf, index: Some(vf) }) => {
-                    (Device::from(pf), None, PfNumber::Digit(pf.function.into()), FunctionPart::Vf(vf))
-                }
-                Err(error) => return Err(error),
-            },
+            FunctionAddress::Pci(address) => {
+                let Some((pf, vfs)) = self.siblings(*address)? else {
+                    let here = self.has_device(&(*address).into())?;
+                    return Ok(if here { Sought::NotVirtual(*address) } else { Sought::Absent });
+                };
+                siblings = vfs;
+                // Without a number it is on its way, in or out.
+                let Some((vf, _)) = siblings.iter().find(|(_, vf)| *vf == address) else { return Ok(Sought::Absent) };
+                (Device::from(pf), None, PfNumber::Digit(pf.function.into()), FunctionPart::Vf(*vf))
+            }
             FunctionAddress::Port { device, function: FunctionNumber { controller, pf, part } } => {
                 if !self.has_device(device)? {
                     return Ok(Sought::Absent);
@@ -162,7 +162,7 @@ impl Sysfs {
                 (device.clone(), *controller, PfNumber::Known(*pf), *part)
             }
         };
-        let neighbours = self.neighbours(&device)?;
+        let neighbours = self.neighbours(&device, &siblings.into_values().collect())?;
         Ok(Sought::Function(SoughtFunction { device, controller, pf, part, neighbours }))
     }
 
@@ -180,14 +180,16 @@ impl Sysfs {
         Ok(self.sought(address)?.representor(ports, netdevs))
     }
 
-    /// The other physical functions on this host that can have virtual ones and are of the vendor of a device.
-    fn neighbours(&self, device: &Device) -> Result<Vec<Neighbour>, SysfsError> {
+    /// The other physical functions on this host that can have virtual ones and are of the vendor of a device; `virtual_ones`
+    /// are known to be none.
+    fn neighbours(&self, device: &Device, virtual_ones: &BTreeSet<PciAddress>) -> Result<Vec<Neighbour>, SysfsError> {
         let Some(own) = pci(device) else { return Ok(Vec::new()) };
         let vendor = self.vendor(own)?;
         let mut neighbours = Vec::new();
         for address in self.pci_functions()? {
             // Most functions of a host are virtual ones, which cannot have any.
             if address != own
+                && !virtual_ones.contains(&address)
                 && let Some(num_vfs) = self.num_vfs(&address.into())?
                 && self.vendor(address)? == vendor
             {

@@ -226,6 +226,16 @@ impl Sysfs {
         }
     }
 
+    /// A folder as a tree of its own, for whoever reads much of it; none where there is no such folder. Links out of it are not
+    /// followed in it.
+    fn folder(&self, path: &str) -> Result<Option<Sysfs>, SysfsError> {
+        match self.open(path, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(dir) => Ok(Some(Sysfs { root: self.root.join(path), dir: Arc::new(dir) })),
+            Err(errno) if is_absence(errno) => Ok(None),
+            Err(errno) => Err(self.unread(path, errno)),
+        }
+    }
+
     /// A link to a PCI function.
     fn link_to_pci(&self, path: &str) -> Result<Option<PciAddress>, SysfsError> {
         let Some(name) = self.link(path)? else { return Ok(None) };
@@ -290,15 +300,17 @@ fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
         match rustix::io::read(file, &mut octets[filled..]) {
             Ok(0) => break,
             Ok(more) => filled += more,
-            Err(Errno::INTR) => {}
+            Err(Errno::INTR) => continue,
             Err(errno) => return Err(errno),
         }
-        if filled == octets.len() {
-            if filled >= MOST {
-                return Err(Errno::TOOBIG);
-            }
-            octets.resize(filled * 2, 0);
+        // An attribute is shown whole to whoever has room for it (Documentation/filesystems/sysfs.rst).
+        if filled < octets.len() {
+            break;
         }
+        if filled >= MOST {
+            return Err(Errno::TOOBIG);
+        }
+        octets.resize(filled * 2, 0);
     }
     octets.truncate(filled);
     Ok(octets)

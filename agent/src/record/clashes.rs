@@ -247,7 +247,7 @@ fn representor_name(vif: &Vif) -> Option<(&'static str, Claim<'_>)> {
     };
     let offloaded = offloaded.map(|name| ("vif.port_profile.datapath_offload.representor_name", name));
     let (field, name) = offloaded.or_else(|| Some(("vif.port_profile.representor_name", of_profile?)))?;
-    (!name.is_empty()).then(|| (field, Claim::Name(Cow::Borrowed(name.as_str()))))
+    (!name.is_empty()).then_some((field, Claim::Name(Cow::Borrowed(name.as_str()))))
 }
 
 /// What the switch beyond the cable knows one of.

@@ -1,6 +1,8 @@
 //! The floor: what vifd does, done by hand for one purpose, with everything known beforehand. Links by ioctl and
 //! netlink, one transaction on a raw socket, and then waiting for ovs-vswitchd, which is most of it.
 
+pub mod genetlink;
+pub mod heard;
 pub mod ovsdb;
 pub mod pair;
 pub mod tap;

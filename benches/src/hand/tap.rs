@@ -64,6 +64,16 @@ impl Kernel {
         self.ask(up).with_context(|| format!("setting tap {} up", tap.name))
     }
 
+    /// Sets a link up, with an MTU.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(&self, index: u32, mtu: u32) -> Result<()> {
+        let mut message = Message::new(RTM_NEWLINK, IFF_UP).about(index);
+        message.attribute(IFLA_MTU, &mtu.to_ne_bytes());
+        self.ask(message).with_context(|| format!("setting link {index} up"))
+    }
+
     /// Deletes several links in one request, by putting them into a group first: the kernel then waits once for
     /// the processors to have let go of them, and not once for each.
     ///

@@ -2,13 +2,16 @@
 
 mod bulk;
 mod codec;
+mod devlink_ports;
 mod drift;
 mod flow_tables;
 mod framing;
 mod hybrid;
 mod idle;
+mod lookup;
 mod plan;
 mod plug;
+mod representors;
 mod restart;
 mod snapshot;
 pub mod stage;
@@ -17,7 +20,7 @@ mod start;
 use anyhow::Result;
 
 use self::stage::Stage;
-use crate::Finding;
+use crate::{Finding, Scale};
 
 /// A measurement.
 pub struct Measurement {
@@ -44,8 +47,18 @@ pub const ALL: &[Measurement] = &[
     Measurement { name: "snapshot", about: "15 MB of database into the replica", run: snapshot::measure },
     Measurement { name: "bulk", about: "250 to 4,000 VIFs at once: plug and unplug", run: bulk::measure },
     Measurement { name: "hybrid", about: "100 to 1,000 hybrid VIFs at once: plug and unplug", run: hybrid::measure },
+    Measurement { name: "representors", about: "representors into hardware, in the VM", run: representors::measure },
+    Measurement { name: "devlink", about: "a dump of up to 1,000 ports, in the VM", run: devlink_ports::measure },
+    Measurement { name: "lookup", about: "which netdev represents a function, by sysfs", run: lookup::measure },
     Measurement { name: "plug", about: "one VIF more, with 0 to 4,000 present", run: plug::measure },
     Measurement { name: "drift", about: "what somebody else changed until it is right again", run: drift::measure },
     Measurement { name: "start", about: "vifd started on a host that has its VIFs", run: start::measure },
     Measurement { name: "idle", about: "processor and memory while nothing has to be done", run: idle::measure },
 ];
+
+/// What a measurement runs of itself elsewhere ([`crate::elsewhere`]): its name and what it does there.
+pub type Part = (&'static str, fn(Scale) -> Result<Finding>);
+
+/// Every one of them.
+pub const PARTS: &[Part] =
+    &[("representors", representors::part), ("devlink", devlink_ports::part), ("lookup", lookup::part)];

@@ -87,7 +87,7 @@ impl Sysfs {
         if let FunctionNumber { controller: None, part: FunctionPart::Vf(vf), .. } = function
             && let Some(own) = pci(&device)
         {
-            let neighbours = self.neighbours(&device)?;
+            let neighbours = self.neighbours(&device, &BTreeSet::new())?;
             for pf in neighbours.iter().map(|neighbour| neighbour.address).chain([own]) {
                 let Some(sriov) = self.sriov(&pf.into())? else { continue };
                 let Some(address) = sriov.vfs.get(&vf).copied() else { continue };

@@ -86,6 +86,9 @@ pub struct SriovNic {
     pub netdevs: BTreeSet<String>,
 }
 
+/// A physical function, and its virtual ones by number.
+pub(crate) type Siblings = (PciAddress, BTreeMap<u16, PciAddress>);
+
 /// Where a PCI function is in the tree.
 pub(super) fn folder(address: PciAddress) -> String {
     format!("bus/pci/devices/{address}")
@@ -150,13 +153,11 @@ impl Sysfs {
     /// # Errors
     /// [`SysfsError::NoFunction`] if it is not there; otherwise what could not be read.
     pub fn role(&self, address: PciAddress) -> Result<Role, SysfsError> {
-        let folder = folder(address);
-        if let Some(pf) = self.link_to_pci(&format!("{folder}/physfn"))? {
-            let vfs = self.virtual_functions(&self::folder(pf))?;
+        if let Some((pf, vfs)) = self.siblings(address)? {
             let index = vfs.into_iter().find(|(_, vf)| *vf == address).map(|(index, _)| index);
             return Ok(Role::Virtual { pf, index });
         }
-        if !self.exists(&folder)? {
+        if !self.exists(&folder(address))? {
             return Err(SysfsError::NoFunction(address));
         }
         Ok(Role::Physical { sriov: self.sriov(&address.into())? })
@@ -190,6 +191,12 @@ impl Sysfs {
     /// Whether a device is on its bus.
     pub(crate) fn has_device(&self, device: &Device) -> Result<bool, SysfsError> {
         self.exists(&device_folder(device)?)
+    }
+
+    /// The physical function of a virtual one, and all of its virtual functions; none if this is none.
+    pub(crate) fn siblings(&self, address: PciAddress) -> Result<Option<Siblings>, SysfsError> {
+        let Some(pf) = self.link_to_pci(&format!("{}/physfn", folder(address)))? else { return Ok(None) };
+        Ok(Some((pf, self.virtual_functions(&folder(pf))?)))
     }
 
     fn virtual_functions(&self, folder: &str) -> Result<BTreeMap<u16, PciAddress>, SysfsError> {

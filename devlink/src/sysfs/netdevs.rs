@@ -38,21 +38,24 @@ impl Sysfs {
         if !function::is_sysfs_name(name) {
             return Err(SysfsError::BadName(function::shown(name)));
         }
-        let at = |attribute: &str| format!("class/net/{name}/{attribute}");
-        let Some(ifindex) = self.number(&at("ifindex"))? else { return Ok(None) };
-        let bus = self.link(&at("device/subsystem"))?;
-        let dev = self.link(&at("device"))?;
-        let slaves = self.text(&at("bonding/slaves"))?;
-        let is_bond = slaves.is_some() || self.exists(&at("bonding"))?;
+        let path = format!("class/net/{name}");
+        let Some(folder) = self.folder(&path)? else { return Ok(None) };
+        let Some(ifindex) = folder.number("ifindex")? else { return Ok(None) };
+        let device = match folder.link("device")? {
+            Some(dev) => self.link(&format!("{path}/device/subsystem"))?.map(|bus| Device { bus, dev }),
+            None => None,
+        };
+        let slaves = folder.text("bonding/slaves")?;
+        let is_bond = slaves.is_some() || folder.exists("bonding")?;
         Ok(Some(NetdevFacts {
             name: name.to_owned(),
             ifindex,
-            device: bus.zip(dev).map(|(bus, dev)| Device { bus, dev }),
-            phys_switch_id: self.text(&at("phys_switch_id"))?,
-            phys_port_name: self.text(&at("phys_port_name"))?,
-            phys_port_id: self.text(&at("phys_port_id"))?,
-            dev_port: self.number(&at("dev_port"))?,
-            master: self.link(&at("master"))?,
+            device,
+            phys_switch_id: folder.text("phys_switch_id")?,
+            phys_port_name: folder.text("phys_port_name")?,
+            phys_port_id: folder.text("phys_port_id")?,
+            dev_port: folder.number("dev_port")?,
+            master: folder.link("master")?,
             bond_slaves: is_bond
                 .then(|| slaves.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()),
         }))

@@ -107,6 +107,7 @@ impl Tree {
                 self.file(&format!("{folder}/{file}"), &format!("{text}\n"));
             }
         }
+        self.link(&format!("{folder}/subsystem"), "class/net");
         self.link(&format!("class/net/{name}"), folder);
     }
 

@@ -55,7 +55,7 @@ pub(super) type States = BTreeMap<VifId, (Association, AssociationState)>;
 pub(super) enum AssociationError {
     /// The planner saw another note.
     #[error("{0} is not what is noted for VIF {1}")]
-    NotNoted(Association, VifId),
+    NotNoted(Box<Association>, VifId),
     /// The link.
     #[error(transparent)]
     Moved(#[from] Moved),
@@ -70,7 +70,7 @@ pub(super) enum AssociationError {
     NoVdp(String, #[source] PortProfileError),
     /// Anything else.
     #[error("{0}: {1}")]
-    Refused(Association, #[source] PortProfileError),
+    Refused(Box<Association>, #[source] PortProfileError),
     /// The task has ended.
     #[error("internal error: nobody asks for associations any more")]
     Ended,
@@ -267,7 +267,7 @@ impl Envoy {
         request: Request,
     ) -> Result<(), AssociationError> {
         let Some(row) = self.rows.get_mut(&vif).filter(|row| row.association == association) else {
-            return Err(AssociationError::NotNoted(association, vif));
+            return Err(AssociationError::NotNoted(Box::new(association), vif));
         };
         guard(association.index, &association.link)?;
         let peer = match association.profile {
@@ -291,7 +291,7 @@ impl Envoy {
                 (Errno::ENXIO | Errno::ENODEV, Peer::Lldpad { .. }) => {
                     AssociationError::NoVdp(association.link.clone(), error)
                 }
-                _ => AssociationError::Refused(association.clone(), error),
+                _ => AssociationError::Refused(Box::new(association.clone()), error),
             }
         };
         let socket = opened(&mut self.socket).map_err(refused)?;

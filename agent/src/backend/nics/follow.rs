@@ -75,8 +75,7 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        ears: Ears,
-        receive_buffer: usize,
+        (ears, receive_buffer): (Ears, usize),
         sysfs: Option<Sysfs>,
         under_way: UnderWay,
         (notes, hints): (Arc<Mutex<Notes>>, Hints),

@@ -143,8 +143,7 @@ impl Nics {
         let (sender, view) = watch::channel(View::Syncing);
         let (settle, requests) = mpsc::channel(1);
         let follower = Follower::new(
-            ears,
-            config.receive_buffer,
+            (ears, config.receive_buffer),
             sysfs,
             drivers.under_way(),
             (Arc::clone(&notes), hints.clone()),
