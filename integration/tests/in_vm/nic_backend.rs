@@ -99,6 +99,8 @@ sys.stdin.read()
 
 fn undo(function: &str) -> Result<Undo> {
     Ok(Undo {
+        given: None,
+        represented: false,
         agent: AgentId("vifd".into()),
         vif: "6d9bf3a1-0000-4000-8000-000000000001".parse()?,
         function: Some(function.parse()?),
