@@ -3,7 +3,7 @@
 //! A function bears no mark. What was noted down of it (`Undo`) is the mark: it is seen before anything of the function is
 //! changed, and it is struck out when the function is seen to be as it was.
 
-use devlink::FunctionAddress;
+use devlink::{FunctionAddress, PciAddress};
 
 use super::associations::{Leaving, leaving};
 use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
@@ -281,7 +281,7 @@ impl Work<'_> {
                 }
                 let mut note = note;
                 note.settings.get_or_insert(has);
-                self.remember(undo, note, found)?;
+                self.remember(undo, note.clone(), found)?;
                 let (change, lacks) = difference(wanted.mac, settings, has);
                 if let Some(lacks) = lacks {
                     let reason = format!("driver {} cannot set {lacks} of function {number}", seen.driver());
@@ -292,6 +292,24 @@ impl Work<'_> {
                 }
                 if matches!(wanted.way, FunctionWay::Macvtap(_)) {
                     let pci = seen.pci().ok_or_else(|| Hitch::Missing(format!("{number} is not on this host")))?;
+                    let so_far = found.nics.len();
+                    self.driver(wanted, Some(pci), before, found)?;
+                    if found.nics.len() > so_far {
+                        return Err(Hitch::Working);
+                    }
+                    let netdev = netdev(pci, &wanted.address)?;
+                    let Some(link) = sight.link(netdev) else {
+                        return Err(Hitch::Missing(format!("netdev {netdev}, which has not been seen yet")));
+                    };
+                    let stands = owned.is_some_and(|owned| !owned.links.is_empty());
+                    if wanted.mac.is_some_and(|mac| link.mac != Some(mac)) && !stands {
+                        // Its driver has the address that it was given when it began, and may be denied any other.
+                        if let (None, Some(function)) = (change.mac, seen.function.pci) {
+                            found.nics.push(NicOp::ProbeAgain { function });
+                        }
+                        return Err(Hitch::Working);
+                    }
+                    self.remember(undo, Undo { netdev: Some(link.index), ..note }, found)?;
                     stand_on(pci, &wanted.address, built, true)?;
                 } else if found.nics.is_empty() {
                     // A guest that gets it by then reads what was set.
@@ -486,15 +504,18 @@ fn name_port(port: &mut super::blueprint::WantedPort, name: &str) {
     }
 }
 
+fn netdev<'a>(function: &'a PciFunction, address: &FunctionAddress) -> Result<&'a str, Hitch> {
+    let netdev = function.netdevs.first().map(String::as_str);
+    netdev.ok_or_else(|| Hitch::Missing(format!("a netdev of {address} in this network namespace: it has none")))
+}
+
 /// The macvtap of a blueprint stands on the netdev of a function.
 fn stand_on(function: &PciFunction, address: &FunctionAddress, built: &mut Blueprint, ours: bool) -> Result<(), Hitch> {
-    let Some(netdev) = function.netdevs.first() else {
-        return Err(Hitch::Missing(format!("a netdev of {address} in this network namespace: it has none")));
-    };
+    let netdev = netdev(function, address)?;
     for link in &mut built.links {
         match &mut link.maker {
-            LinkMaker::Nic => link.name.clone_from(netdev),
-            LinkMaker::Vifd(Make::Macvtap { on, .. }) => on.clone_from(netdev),
+            LinkMaker::Nic => netdev.clone_into(&mut link.name),
+            LinkMaker::Vifd(Make::Macvtap { on, .. }) => netdev.clone_into(on),
             _ => {}
         }
     }
@@ -585,20 +606,36 @@ pub(super) fn give_back(undo: &Undo, nics: &NicState, links: &LinkState) -> Resu
             nic_ops.push(op);
         }
     }
-    if let (Some(before), Some(address)) = (&undo.driver, address)
-        && let Some(has) = nics.pci.get(&address)
-        && (has.driver != before.driver || has.driver_override != before.driver_override)
-    {
-        let DriverBefore { driver, driver_override } = before.clone();
-        nic_ops.push(NicOp::Bind { function: address, driver, driver_override });
-    }
     if nics.hints.contains_key(&undo.vif) {
         nic_ops.push(NicOp::TakeHint(undo.vif));
     }
-    if link_ops.is_empty() && nic_ops.is_empty() {
-        nic_ops.push(NicOp::Forget(undo.vif));
+    if !nic_ops.is_empty() {
+        return Ok((link_ops, nic_ops));
+    }
+    // A driver that begins takes what its function was given by then, and may choose an address where there is none: so it
+    // begins last, and the settings are not looked at again.
+    let driver = address.and_then(|address| begin_again(undo, address, nics, links));
+    match (driver, undo.settings) {
+        (Some(_), Some(_)) => nic_ops.push(NicOp::Remember(Box::new(Undo { settings: None, ..undo.clone() }))),
+        (Some(op), None) => nic_ops.push(op),
+        (None, _) if link_ops.is_empty() => nic_ops.push(NicOp::Forget(undo.vif)),
+        (None, _) => {}
     }
     Ok((link_ops, nic_ops))
+}
+
+/// Gives a function back to its driver: where it had another, or where a macvtap stood on its netdev, which then has the
+/// guest's address and MTU until its driver has made another.
+fn begin_again(undo: &Undo, address: PciAddress, nics: &NicState, links: &LinkState) -> Option<NicOp> {
+    let has = nics.pci.get(&address)?;
+    if let Some(before) = &undo.driver
+        && (has.driver != before.driver || has.driver_override != before.driver_override)
+    {
+        let DriverBefore { driver, driver_override } = before.clone();
+        return Some(NicOp::Bind { function: address, driver, driver_override });
+    }
+    let stood = |name: &String| links.links.get(name).is_some_and(|link| Some(link.index) == undo.netdev);
+    has.netdevs.iter().any(stood).then_some(NicOp::ProbeAgain { function: address })
 }
 
 fn back(before: VfSettings, has: VfSettings) -> VfChange {

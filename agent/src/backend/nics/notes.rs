@@ -241,6 +241,7 @@ mod tests {
                     instance: uuid::Uuid::from_u128(4),
                 },
             }),
+            netdev: Some(7),
         }
     }
 
