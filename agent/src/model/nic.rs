@@ -198,6 +198,9 @@ pub struct Undo {
     /// What the switch at the other end of the cable is asked for on its behalf.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub association: Option<Association>,
+    /// Index of its netdev, where that was to be set up for a macvtap: it is another when its driver has begun again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netdev: Option<u32>,
 }
 
 /// A guest's port as the switch beyond a physical link is to know it, with all it takes to ask for that and to have it undone.
@@ -319,6 +322,7 @@ impl Undo {
             settings: None,
             driver: None,
             association: None,
+            netdev: None,
         }
     }
 }

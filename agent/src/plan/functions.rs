@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use devlink::{Device, FunctionAddress, FunctionNumber};
+use devlink::{Device, FunctionAddress, FunctionNumber, PciAddress};
 
 use super::associations::{Leaving, leaving};
 use super::blueprint::{Blueprint, FunctionSettings, FunctionWay, LinkMaker, Make, WantedFunction, WantedPort};
@@ -219,7 +219,7 @@ impl Work<'_> {
         let note = note.bound(wanted, seen.pci());
         match &wanted.way {
             FunctionWay::Representor { name } => {
-                self.in_switchdev(&seen)?;
+                self.in_switchdev(&seen, sight)?;
                 let representor = match &function.representor {
                     Representor::Is(port) => port,
                     Representor::None => {
@@ -250,12 +250,24 @@ impl Work<'_> {
                     found.offloads = Some(NicOp::SetTcOffload { index, name, on: true });
                 }
                 self.driver(wanted, seen.pci(), before, found)?;
-                if let Some(name) = name.filter(|name| **name != representor.name) {
-                    if let Some(link) = sight.link(name) {
-                        // The kernel's links are seen by another way, and may be ahead.
-                        if link.index == representor.index {
-                            return Err(Hitch::Working);
-                        }
+                let port = owned.and_then(|owned| owned.ports.first()).map(|(port, _)| port.name.to_string());
+                let mut is_it = |name: &str| sight.link(name).is_some_and(|link| link.index == representor.index);
+                let others = [name, port.as_ref()].into_iter().flatten().filter(|name| **name != representor.name);
+                if others.into_iter().any(|name| is_it(name)) {
+                    // It has been renamed, and the view of the NICs is the older one.
+                    return Err(Hitch::Working);
+                }
+                let Some(link) = sight.link(&representor.name).filter(|link| link.index == representor.index) else {
+                    return Err(Hitch::Missing(format!(
+                        "link {}, which the NIC has by that name and this network namespace has not",
+                        representor.name
+                    )));
+                };
+                // Open vSwitch does not follow a port that gets another name, and while it has it by the old one it does not
+                // take it by the new one either ("File exists", 3.1).
+                let kept = port.filter(|port| link.master.is_some() && sight.link(port).is_none());
+                if let Some(name) = kept.as_ref().or(name).filter(|name| **name != representor.name) {
+                    if sight.link(name).is_some() {
                         return Err(Hitch::Conflict(format!(
                             "representor {} cannot be named {name}: another link has that name",
                             representor.name
@@ -283,7 +295,7 @@ impl Work<'_> {
             }
             FunctionWay::DpdkRepresentor => {
                 if nic.eswitch.is_some() {
-                    self.in_switchdev(&seen)?;
+                    self.in_switchdev(&seen, sight)?;
                 }
                 let devlink::FunctionPart::Vf(vf) = number.part else {
                     return Err(Hitch::Missing(format!("{number} of NIC {} is not a virtual function", nic.device)));
@@ -317,7 +329,7 @@ impl Work<'_> {
                 }
                 let mut note = note;
                 note.settings.get_or_insert(has);
-                self.remember(undo, note, found)?;
+                self.remember(undo, note.clone(), found)?;
                 let (change, lacks) = difference(wanted.mac, settings, has);
                 if let Some(lacks) = lacks {
                     let reason = format!("driver {} cannot set {lacks} of function {number}", seen.driver());
@@ -328,6 +340,24 @@ impl Work<'_> {
                 }
                 if matches!(wanted.way, FunctionWay::Macvtap(_)) {
                     let pci = seen.pci().ok_or_else(|| Hitch::Missing(format!("{number} is not on this host")))?;
+                    let so_far = found.nics.len();
+                    self.driver(wanted, Some(pci), before, found)?;
+                    if found.nics.len() > so_far {
+                        return Err(Hitch::Working);
+                    }
+                    let netdev = netdev(pci, &wanted.address)?;
+                    let Some(link) = sight.link(netdev) else {
+                        return Err(Hitch::Missing(format!("netdev {netdev}, which has not been seen yet")));
+                    };
+                    let stands = owned.is_some_and(|owned| !owned.links.is_empty());
+                    if wanted.mac.is_some_and(|mac| link.mac != Some(mac)) && !stands {
+                        // Its driver has the address that it was given when it began, and may be denied any other.
+                        if let (None, Some(function)) = (change.mac, seen.function.pci) {
+                            found.nics.push(NicOp::ProbeAgain { function });
+                        }
+                        return Err(Hitch::Working);
+                    }
+                    self.remember(undo, Undo { netdev: Some(link.index), ..note }, found)?;
                     stand_on(pci, &wanted.address, built, true)?;
                 } else if found.nics.is_empty() {
                     // A guest that gets it by then reads what was set.
@@ -439,12 +469,14 @@ impl Work<'_> {
         Err(Hitch::Working)
     }
 
-    fn in_switchdev(&self, seen: &Seen<'_>) -> Result<(), Hitch> {
+    fn in_switchdev(&self, seen: &Seen<'_>, sight: &mut Sight<'_>) -> Result<(), Hitch> {
         let nic = seen.nic;
         // Where nobody can ask devlink, a representor says it.
         if nic.is_switchdev() || (nic.eswitch.is_none() && seen.function.representor != Representor::None) {
             return Ok(());
         }
+        // What is in the way may be a record or a refusal.
+        sight.glimpse();
         let device = &nic.device;
         let configured = self.inputs.settings.nics.get(device).is_some_and(|nic| nic.switchdev);
         Err(Hitch::Missing(match (&nic.eswitch, self.plan.hindered.get(&device.to_string())) {
@@ -576,15 +608,18 @@ fn name_port(port: &mut super::blueprint::WantedPort, name: &str) {
     }
 }
 
+fn netdev<'a>(function: &'a PciFunction, address: &FunctionAddress) -> Result<&'a str, Hitch> {
+    let netdev = function.netdevs.first().map(String::as_str);
+    netdev.ok_or_else(|| Hitch::Missing(format!("a netdev of {address} in this network namespace: it has none")))
+}
+
 /// The macvtap of a blueprint stands on the netdev of a function.
 fn stand_on(function: &PciFunction, address: &FunctionAddress, built: &mut Blueprint, ours: bool) -> Result<(), Hitch> {
-    let Some(netdev) = function.netdevs.first() else {
-        return Err(Hitch::Missing(format!("a netdev of {address} in this network namespace: it has none")));
-    };
+    let netdev = netdev(function, address)?;
     for link in &mut built.links {
         match &mut link.maker {
-            LinkMaker::Nic => link.name.clone_from(netdev),
-            LinkMaker::Vifd(Make::Macvtap { on, .. }) => on.clone_from(netdev),
+            LinkMaker::Nic => netdev.clone_into(&mut link.name),
+            LinkMaker::Vifd(Make::Macvtap { on, .. }) => netdev.clone_into(on),
             _ => {}
         }
     }
@@ -681,23 +716,39 @@ pub(super) fn give_back(
     {
         lacks = Some(format!("what the physical function of NIC {} says of {number}: it says nothing", nic.device));
     }
-    if let (Some(before), Some(address)) = (&undo.driver, address)
-        && let Some(has) = nics.pci.get(&address)
-        && (has.driver != before.driver || has.driver_override != before.driver_override)
-    {
-        let DriverBefore { driver, driver_override } = before.clone();
-        nic_ops.push(NicOp::Bind { function: address, driver, driver_override });
-    }
     if nics.hints.contains_key(&undo.vif) {
         nic_ops.push(NicOp::TakeHint(undo.vif));
     }
-    if link_ops.is_empty() && nic_ops.is_empty() && lacks.is_none() {
-        nic_ops.push(NicOp::Forget(undo.vif));
+    if !nic_ops.is_empty() {
+        return Ok((link_ops, nic_ops));
     }
-    match lacks {
-        Some(what) if link_ops.is_empty() && nic_ops.is_empty() => Err(what),
-        _ => Ok((link_ops, nic_ops)),
+    if let Some(what) = lacks {
+        return if link_ops.is_empty() { Err(what) } else { Ok((link_ops, nic_ops)) };
     }
+    // A driver that begins takes what its function was given by then, and may choose an address where there is none: so it
+    // begins last, and the settings are not looked at again.
+    let driver = address.and_then(|address| begin_again(undo, address, nics, links));
+    match (driver, undo.settings) {
+        (Some(_), Some(_)) => nic_ops.push(NicOp::Remember(Box::new(Undo { settings: None, ..undo.clone() }))),
+        (Some(op), None) => nic_ops.push(op),
+        (None, _) if link_ops.is_empty() => nic_ops.push(NicOp::Forget(undo.vif)),
+        (None, _) => {}
+    }
+    Ok((link_ops, nic_ops))
+}
+
+/// Gives a function back to its driver: where it had another, or where a macvtap stood on its netdev, which then has the
+/// guest's address and MTU until its driver has made another.
+fn begin_again(undo: &Undo, address: PciAddress, nics: &NicState, links: &LinkState) -> Option<NicOp> {
+    let has = nics.pci.get(&address)?;
+    if let Some(before) = &undo.driver
+        && (has.driver != before.driver || has.driver_override != before.driver_override)
+    {
+        let DriverBefore { driver, driver_override } = before.clone();
+        return Some(NicOp::Bind { function: address, driver, driver_override });
+    }
+    let stood = |name: &String| links.links.get(name).is_some_and(|link| Some(link.index) == undo.netdev);
+    has.netdevs.iter().any(stood).then_some(NicOp::ProbeAgain { function: address })
 }
 
 fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {

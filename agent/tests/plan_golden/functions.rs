@@ -231,6 +231,22 @@ fn a_macvtap_stands_on_a_function() {
     insta::assert_snapshot!(case.text);
 }
 
+/// The function goes back to its driver, which gives it the netdev that the macvtap stands on.
+#[test]
+fn a_macvtap_stands_on_a_function_that_the_guest_had_whole() {
+    let mut case = Case::new([legacy(A, 0, &json!({"dev_type": "generic"}))]);
+    let device = nic(&mut case, "igb");
+    case.settings.nics.insert(device, NicSettings { vfs: Some(1), ..NicSettings::default() });
+    case.converge();
+    case.say("a macvtap, in a mode in which the function keeps its own address");
+    let vif =
+        json!({"type": "direct", "vif_name": "tap1", "dev_address": vf(0), "mode": "bridge", "port_profile": null});
+    let direct = record(A, &vif);
+    case.desired.vifs.insert(direct.id, direct);
+    case.converge().unplug();
+    insta::assert_snapshot!(case.text);
+}
+
 #[test]
 fn a_representor_of_dpdks() {
     let profile = ovs(&json!({"datapath_type": "netdev"}));

@@ -110,6 +110,7 @@ fn undo(function: &str) -> Result<Undo> {
         settings: Some(VfSettings::default()),
         driver: None,
         association: None,
+        netdev: None,
     })
 }
 

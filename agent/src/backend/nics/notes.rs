@@ -243,6 +243,7 @@ mod tests {
                     instance: uuid::Uuid::from_u128(4),
                 },
             }),
+            netdev: Some(7),
         }
     }
 

@@ -197,7 +197,11 @@ impl World {
         let netdev =
             (driver.as_deref() == Some("vf")).then(|| format!("v{:02x}{:x}", address.device, address.function));
         if let Some(name) = &netdev {
+            let mac = self.nics.function(&address.into()).ok().and_then(|(_, _, function)| function.settings?.mac);
             self.add_link(name, LinkKind::Other(String::new()), None);
+            if let Some(link) = self.kernel.links.get_mut(name) {
+                Arc::make_mut(link).mac = mac;
+            }
         }
         if let Some(function) = self.state().pci.get_mut(&address) {
             function.driver = driver;

@@ -22,7 +22,7 @@ pub struct WantedFunction {
     pub address: FunctionAddress,
     /// How its traffic gets to the guest and out of the host.
     pub way: FunctionWay,
-    /// The guest's address.
+    /// Address that it gets: the guest's.
     pub mac: Option<MacAddr>,
     /// Driver to bind it to.
     pub driver: Option<String>,
@@ -142,9 +142,12 @@ pub(super) fn direct(
         ..WantedLink::new(name, LinkMaker::Vifd(Make::Macvtap { on: String::new(), mode }))
     };
     let way = FunctionWay::Macvtap(function_settings(vif));
+    // With passthrough the netdev and the macvtap have one address. Else they have two, and its driver sees to it that both
+    // are received, which it may not where its address was given to it.
+    let mac = vif.address.filter(|_| mode == DirectMode::Passthrough);
     Ok(Blueprint {
         links: vec![lower, macvtap],
-        function: Some(wanted(vif, address, way, None)),
+        function: Some(WantedFunction { mac, ..wanted(vif, address, way, None) }),
         ..Blueprint::default()
     })
 }

@@ -76,7 +76,8 @@ impl Blueprint {
     pub fn netdev(&self) -> Option<&WantedLink> {
         let made = || self.links.iter().filter(|link| link.maker != LinkMaker::Hypervisor);
         let of_port = self.ports.iter().find_map(|port| made().find(|link| port.name == link.name));
-        of_port.or_else(|| made().find(|link| !link.shared))
+        // What a macvtap stands on is the NIC's.
+        of_port.or_else(|| made().find(|link| !link.shared && link.maker != LinkMaker::Nic))
     }
 
     /// The guest's device that the hypervisor makes and that goes into a Linux bridge.
