@@ -186,7 +186,7 @@ impl Work<'_> {
         let note = note.bound(wanted, seen.pci());
         match &wanted.way {
             FunctionWay::Representor { name } => {
-                self.in_switchdev(&seen)?;
+                self.in_switchdev(&seen, sight)?;
                 let representor = match &function.representor {
                     Representor::Is(port) => port,
                     Representor::None => {
@@ -218,8 +218,24 @@ impl Work<'_> {
                     found.nics.push(NicOp::SetTcOffload { index, name, on: true });
                 }
                 self.driver(wanted, seen.pci(), before, found)?;
-                if let Some(name) = name.as_ref().filter(|name| **name != representor.name) {
-                    if sight.link(name).is_some() {
+                let port = owned.and_then(|owned| owned.ports.first()).map(|(port, _)| port.name.to_string());
+                let mut is_it = |name: &str| sight.link(name).is_some_and(|link| link.index == representor.index);
+                let others = [&name, &port].into_iter().flatten().filter(|name| **name != representor.name);
+                if others.into_iter().any(|name| is_it(name)) {
+                    // It has been renamed, and the view of the NICs is the older one.
+                    return Err(Hitch::Working);
+                }
+                let Some(link) = sight.link(&representor.name).filter(|link| link.index == representor.index) else {
+                    return Err(Hitch::Missing(format!(
+                        "link {}, which the NIC has by that name and this network namespace has not",
+                        representor.name
+                    )));
+                };
+                // Open vSwitch does not follow a port that gets another name, and while it has it by the old one it does not
+                // take it by the new one either ("File exists", 3.1).
+                let kept = port.filter(|port| link.master.is_some() && sight.link(port).is_none());
+                if let Some(name) = name.clone().or(kept).filter(|name| *name != representor.name) {
+                    if sight.link(&name).is_some() {
                         return Err(Hitch::Conflict(format!(
                             "representor {} cannot be named {name}: another link has that name",
                             representor.name
@@ -228,7 +244,7 @@ impl Work<'_> {
                     found.links.push(LinkOp::ChangeLink {
                         index: representor.index,
                         name: representor.name.clone(),
-                        change: Box::new(LinkChange { rename: Some(name.clone()), ..LinkChange::default() }),
+                        change: Box::new(LinkChange { rename: Some(name), ..LinkChange::default() }),
                     });
                     return Err(Hitch::Working);
                 }
@@ -247,7 +263,7 @@ impl Work<'_> {
             }
             FunctionWay::DpdkRepresentor => {
                 if nic.eswitch.is_some() {
-                    self.in_switchdev(&seen)?;
+                    self.in_switchdev(&seen, sight)?;
                 }
                 let devlink::FunctionPart::Vf(vf) = number.part else {
                     return Err(Hitch::Missing(format!("{number} of NIC {} is not a virtual function", nic.device)));
@@ -354,12 +370,14 @@ impl Work<'_> {
         Err(Hitch::Working)
     }
 
-    fn in_switchdev(&self, seen: &Seen<'_>) -> Result<(), Hitch> {
+    fn in_switchdev(&self, seen: &Seen<'_>, sight: &mut Sight<'_>) -> Result<(), Hitch> {
         let nic = seen.nic;
         // Where nobody can ask devlink, a representor says it.
         if nic.is_switchdev() || (nic.eswitch.is_none() && seen.function.representor != Representor::None) {
             return Ok(());
         }
+        // What is in the way may be a record or a refusal.
+        sight.glimpse();
         let device = &nic.device;
         let configured = self.inputs.settings.nics.get(device).is_some_and(|nic| nic.switchdev);
         Err(Hitch::Missing(match (&nic.eswitch, self.plan.hindered.get(&device.to_string())) {

@@ -158,6 +158,8 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     let inventory = std::mem::take(&mut memo.inventory);
     let mut work = compare::Work::new(inputs, &inventory, std::mem::take(&mut memo.judgements), now);
     work.switches = std::mem::take(&mut memo.switches);
+    // What a VIF waits for may be a NIC, and what is in that one's way.
+    work.configured_nics();
     let planned = restless.len();
     let mut halves: Vec<compare::Half> = Vec::new();
     for id in restless {
@@ -173,7 +175,6 @@ pub fn plan(inputs: Inputs<'_>, memo: &mut Memo, now: Instant) -> Plan {
     for half in halves {
         conclude(&mut work, memo, half);
     }
-    work.configured_nics();
     work.configured_switch();
     work.managed_bridges();
     work.plan.unmanaged = work.switches.unmanaged();

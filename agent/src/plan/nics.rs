@@ -10,14 +10,15 @@
 
 use std::collections::BTreeSet;
 
-use devlink::{Device, Eswitch, EswitchMode, FunctionPart, PciAddress};
+use devlink::{Device, Eswitch, EswitchMode, FunctionAddress, FunctionPart, PciAddress};
 
 use super::NICS;
+use super::blueprint::{FunctionWay, blueprint};
 use super::compare::Work;
 use super::settings::NicSettings;
 use crate::backend::nics::{EswitchSetting, NicOp};
 use crate::backend::{Attributed, Party};
-use crate::model::{Nic, NicState, Transition, VfCount};
+use crate::model::{Nic, NicState, Transition, Undo, VfCount, VifId};
 
 /// What a driver wants done with virtual functions before the mode changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Work<'_> {
                 let driver = nic.driver.as_deref().unwrap_or("of the NIC");
                 return Err(format!("driver {driver} offers no eswitch mode"));
             };
-            self.nobody_lives_on(nics, nic, "its eswitch")?;
+            self.nobody_lives_on(nics, nic, "its eswitch", |id| self.is_for_switchdev(id))?;
             let bound: BTreeSet<PciAddress> = bound(nics, nic).collect();
             let in_the_way = match before {
                 Before::Nothing | Before::Some => false,
@@ -134,7 +135,7 @@ impl Work<'_> {
             // The kernel goes from none to some alone.
             let next = if made == 0 { count } else { 0 };
             if made > 0 {
-                self.nobody_lives_on(nics, nic, "the number of its functions")?;
+                self.nobody_lives_on(nics, nic, "the number of its functions", |_| false)?;
             }
             return Ok(vec![NicOp::SetVfCount { nic: device.clone(), count: next }]);
         }
@@ -166,15 +167,27 @@ impl Work<'_> {
         Ok(ops)
     }
 
-    /// Refuses what would take a function from under somebody.
-    fn nobody_lives_on(&self, nics: &NicState, nic: &Nic, what: &str) -> Result<(), String> {
-        let on_it = |address| nics.function(address).is_ok_and(|(of, ..)| of.device == nic.device);
-        let vifs = nics
-            .undo
-            .iter()
-            .filter(|(_, undo)| undo.function.as_ref().is_some_and(on_it))
-            .map(|(id, _)| id.to_string());
-        let vifs: Vec<String> = vifs.collect();
+    /// Whether a VIF's traffic goes through a representor: on a NIC that has come out of switchdev mode (a reload, new
+    /// firmware) it loses nothing when the mode comes back, and without it has nothing.
+    fn is_for_switchdev(&self, id: VifId) -> bool {
+        let Some(vif) = self.inputs.desired.vifs.get(&id) else { return false };
+        let layout = self.inventory.layout(vif, self.inputs);
+        let function = blueprint(vif, layout, self.inputs.settings).ok().and_then(|blueprint| blueprint.function);
+        function.is_some_and(|of| matches!(of.way, FunctionWay::Representor { .. } | FunctionWay::DpdkRepresentor))
+    }
+
+    /// Refuses what would take a function from under somebody who is not spared by it.
+    fn nobody_lives_on(
+        &self,
+        nics: &NicState,
+        nic: &Nic,
+        what: &str,
+        spared: impl Fn(VifId) -> bool,
+    ) -> Result<(), String> {
+        let on_it = |address: &FunctionAddress| nics.function(address).is_ok_and(|(of, ..)| of.device == nic.device);
+        let lives = |undo: &Undo| undo.function.as_ref().is_some_and(on_it);
+        let vifs = nics.undo.iter().filter(|(id, undo)| lives(undo) && !spared(**id));
+        let vifs: Vec<String> = vifs.map(|(id, _)| id.to_string()).collect();
         if !vifs.is_empty() {
             return Err(format!("{what} is not changed under the VIFs that live on it: {}", vifs.join(", ")));
         }
