@@ -6,7 +6,7 @@ use devlink::{Device, EswitchMode, FunctionNumber, FunctionPart};
 use serde_json::{Value, json};
 use vifd::backend::nics::{EswitchSetting, NicOp};
 use vifd::backend::world::World;
-use vifd::model::{Nic, NicFunction, Representor, VfSettings, Vif};
+use vifd::model::{Nic, NicFunction, NicPort, Representor, VfSettings, Vif};
 use vifd::plan::NicSettings;
 
 use crate::case::{A, B, Case, ovs, record, whole_life};
@@ -124,6 +124,29 @@ fn nothing_is_changed_under_those_who_live_on_a_nic() {
     insta::assert_snapshot!(case.text);
 }
 
+/// What a VIF that waits for the mode says is what is in the NIC's way, and who waits for it is in nobody's.
+#[test]
+fn who_waits_for_the_mode_says_what_is_in_its_way() {
+    let mut case = Case::new([legacy(A, 0, &json!({}))]);
+    let device = nic(&mut case, "netdevsim");
+    case.settings.nics.insert(device.clone(), NicSettings { vfs: Some(2), ..NicSettings::default() });
+    case.converge();
+    case.say("another mode is wanted, and a VIF for it");
+    case.settings.nics.get_mut(&device).unwrap().switchdev = true;
+    let late = offloaded(B, 1, None);
+    case.desired.vifs.insert(late.id, late);
+    case.converge();
+    case.say("the first VIF goes");
+    case.desired.vifs.remove(&A.parse().unwrap());
+    case.desired.deleted.insert(A.parse().unwrap());
+    case.converge();
+    case.say("the NIC comes out of the mode by itself");
+    change(&mut case, &device, |nic| nic.eswitch.as_mut().unwrap().mode = Some(EswitchMode::Legacy));
+    function(&mut case, &device, 1, |of| of.representor = Representor::None);
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
 #[test]
 fn a_nic_that_nobody_wants_in_switchdev_mode_is_left_in_legacy_mode() {
     let mut case = Case::new([offloaded(A, 0, None)]);
@@ -162,6 +185,46 @@ fn a_representor_that_goes_comes_back_by_another_name_or_cannot_be_told() {
     case.converge();
     case.say("it is one of two");
     function(&mut case, &device, 0, |of| of.representor = Representor::Ambiguous(vec!["eth7".into(), "eth8".into()]));
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+/// As a port it keeps its name, unless it is another link by now: Open vSwitch follows no port that is renamed.
+#[test]
+fn a_representor_without_a_name_of_its_own_keeps_that_of_its_port() {
+    let mut case = Case::new([offloaded(A, 0, None)]);
+    let device = offloading(&mut case, "ice", 1);
+    case.converge();
+    case.say("somebody renames it");
+    // The datapath, which has no row in this world, is its master.
+    Arc::make_mut(case.world.kernel.links.get_mut("r3000pf0vf0").unwrap()).master = Some(1);
+    case.world.rename_link("r3000pf0vf0", "eth7");
+    case.world.switch();
+    case.converge();
+    case.say("it goes, and comes back by another name");
+    case.world.remove_link("r3000pf0vf0");
+    case.world.switch();
+    function(&mut case, &device, 0, |of| of.representor = Representor::None);
+    case.converge();
+    case.world.add_link("eth8", vifd::model::LinkKind::Other("ice".into()), None);
+    let index = case.world.kernel.links["eth8"].index;
+    function(&mut case, &device, 0, |of| {
+        of.representor = Representor::Is(NicPort { index, name: "eth8".into(), tc_offload: Some(true) });
+    });
+    case.converge();
+    insta::assert_snapshot!(case.text);
+}
+
+/// The links are read before the NICs are.
+#[test]
+fn a_representor_that_has_its_name_by_now_is_in_nobodys_way() {
+    let mut case = Case::new([offloaded(A, 0, Some("nicdc065497-3c"))]);
+    let device = offloading(&mut case, "ice", 1);
+    case.converge();
+    function(&mut case, &device, 0, |of| {
+        let Representor::Is(port) = &mut of.representor else { panic!("{of:?}") };
+        port.name = "eth7".into();
+    });
     case.converge();
     insta::assert_snapshot!(case.text);
 }

@@ -54,7 +54,7 @@ pub fn in_vm<F: FnOnce() -> Result<()>>(scene: F) -> Result<()> {
     let played = all.get(name).with_context(|| format!("{name} is not among the scenes that were played"))?;
     let Played { status, took, output } = played;
     match status {
-        0 => println!("{name} took {took:.1?} in the VM"),
+        0 => println!("{name} took {took:.1?} in the VM:\n{output}"),
         124 => bail!("{name} took more than {LIMIT} s in the VM and was ended:\n{output}"),
         _ => bail!("{name} failed in the VM after {took:.1?} (exit {status}):\n{output}"),
     }

@@ -7,6 +7,7 @@ mod macvtaps;
 mod nic_backend;
 mod nics;
 mod offload;
+mod offloaded;
 mod openvswitch;
 mod sriov;
 mod sysfs;

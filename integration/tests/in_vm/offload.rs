@@ -40,7 +40,7 @@ const NIC: &str = r#"
 
 /// The NIC of a scene, which goes with it: the next one may want it in another form. It outlives the namespace that it is
 /// in, which hands it back.
-struct Nic;
+pub(crate) struct Nic;
 
 impl Drop for Nic {
     fn drop(&mut self) {
@@ -75,8 +75,8 @@ fn stations(ovs: &Ovs) -> Result<Vec<Namespace>> {
     Ok(stations)
 }
 
-/// A bridge on which everybody is known, and flows stay for a while.
-fn switch(form: &str) -> Result<(Nic, Ovs, Vec<Namespace>)> {
+/// An Open vSwitch that offloads, and whose flows stay for a while.
+pub(crate) fn offloading() -> Result<Ovs> {
     let mut ovs = Ovs::start(Switch::Kernel)?;
     // It has to know before it looks at the first port.
     ovs.stop_vswitchd(nix::sys::signal::Signal::SIGTERM)?;
@@ -84,6 +84,12 @@ fn switch(form: &str) -> Result<(Nic, Ovs, Vec<Namespace>)> {
     let settings = settings.map(|setting| format!("other_config:{setting}"));
     ovs.vsctl(["--no-wait", "set", "Open_vSwitch", "."].into_iter().chain(settings.iter().map(String::as_str)))?;
     ovs.start_vswitchd()?;
+    Ok(ovs)
+}
+
+/// A bridge on which everybody is known.
+fn switch(form: &str) -> Result<(Nic, Ovs, Vec<Namespace>)> {
+    let ovs = offloading()?;
     let nic = Nic;
     ovs.namespace().run("bash", ["-euc", &format!("FORM={form}\n{NIC}")])?;
     let stations = stations(&ovs)?;
@@ -153,13 +159,13 @@ fn proofs(ovs: &Ovs, tc_offload: bool) -> Result<BTreeMap<VifId, Arc<Proof>>> {
 }
 
 /// Lines of a dump in which a port is where packets come from or go to.
-fn of(dump: &str, port: &str) -> u64 {
+pub(crate) fn of(dump: &str, port: &str) -> u64 {
     let named = |line: &&str| line.split(['(', ')', ',', ':', ' ']).any(|word| word == port);
     dump.lines().filter(named).count() as u64
 }
 
 /// How many filters a port has in tc, and how many of them are in hardware.
-fn filters(ovs: &Ovs, port: &str) -> Result<(usize, usize)> {
+pub(crate) fn filters(ovs: &Ovs, port: &str) -> Result<(usize, usize)> {
     let text = ovs.namespace().run("tc", ["filter", "show", "dev", port, "ingress"])?;
     let words = |word: &str| text.split_whitespace().filter(|found| *found == word).count();
     Ok((words("in_hw") + words("not_in_hw"), words("in_hw")))
