@@ -17,9 +17,12 @@ use serde_json::Value;
 use super::machine::{control_groups, remove_control_groups};
 use super::process::{Daemon, Lifetime, output};
 use super::tools::find_tool;
+use super::vm::Vm;
 
 const PREFIX: &str = "vifd-lab-";
 const MOUNTS: &str = "/run/netns";
+/// What the VM's own namespace is called.
+const OF_VM: &str = "of-vm";
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 static SWEEP: Once = Once::new();
@@ -118,6 +121,19 @@ impl Namespace {
             .try_exists()?
             .then(|| Namespace { name: name.to_owned(), lifetime: Lifetime::Kept })
             .with_context(|| format!("there is no network namespace {name}"))
+    }
+
+    /// A handle on the namespace that this process is in, for what the kernel puts nowhere else: the netdevs of PCI
+    /// functions. In the VM alone, whose own it then is.
+    ///
+    /// # Errors
+    /// When this is not the VM.
+    pub fn of_vm() -> Result<Namespace> {
+        anyhow::ensure!(Vm::inside(), "the namespace of this machine is nobody's to test in");
+        if !Path::new(MOUNTS).join(OF_VM).exists() {
+            output(ip(["netns", "attach", OF_VM, &std::process::id().to_string()])?)?;
+        }
+        Namespace::existing(OF_VM)
     }
 
     /// Names of every network namespace of this machine, whoever made it.

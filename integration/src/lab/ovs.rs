@@ -95,9 +95,17 @@ impl Ovs {
     /// # Errors
     /// When a program is missing or a daemon does not come up; with the end of its log.
     pub fn start(switch: Switch) -> Result<Ovs> {
+        Ovs::start_in(switch, Namespace::new()?)
+    }
+
+    /// The same in a given namespace.
+    ///
+    /// # Errors
+    /// As [`Ovs::start`].
+    pub fn start_in(switch: Switch, namespace: Namespace) -> Result<Ovs> {
         let directory = private_directory()?;
         let path = directory.path().to_owned();
-        Ovs::build(switch, Lifetime::Test, Namespace::new()?, path, Some(directory))
+        Ovs::build(switch, Lifetime::Test, namespace, path, Some(directory))
     }
 
     /// The same in a given namespace and an existing directory that stay when this is dropped.

@@ -8,5 +8,6 @@ mod nic_backend;
 mod nics;
 mod offload;
 mod openvswitch;
+mod sriov;
 mod sysfs;
 mod vf_settings;
