@@ -59,7 +59,7 @@ chaos: ## Faults at random moments: N=10000 rounds, SEED=7, ROUND=3 for that one
 	@cargo build --quiet --package vifd --package vifd-integration --bin vifd --bin chaos
 	@target/debug/chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND),$(if $(N),--rounds $(N))) $(CHAOS)
 
-bench: deps ## Measurements beside the floor and peers (20 minutes on a quiet machine)
+bench: deps ## Measurements beside the floor and peers (half an hour on a quiet machine)
 	cargo build --release --package vifd --package vifd-benches --bins
 	target/release/bench $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 

@@ -31,7 +31,8 @@ pub(super) fn part(scale: Scale) -> Result<Finding> {
          has as many ports and one more. vifd: `Devlink::ports()`, every port decoded and in a list. The floor asks
          the same on a raw socket, and drops what comes. devlink(8) is `devlink -j port show` into nothing, its start as a
          program with it. The grey line is the whole look that the agent's backend takes at the NIC after an event: every port,
-         the features of every representor's netdev and the settings of every function, with a state made of it.",
+         the features of every representor's netdev and the settings of every function, with a state made of it; its samples were taken
+         after the others, not in turns.",
     );
     let mut chart = Chart::new("devlink-ports", "A dump of devlink's ports", "ports", Unit::Seconds);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

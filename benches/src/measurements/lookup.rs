@@ -48,8 +48,8 @@ pub(super) fn part(scale: Scale) -> Result<Finding> {
          it all once before. vifd, one: its library asked for one function with nothing read before, which the agent
          never does. The floor looks through `virtfn*` of the function's `physfn` and `phys_port_name` of netdevs until
          each fits, and checks nothing. All of them: the same one after the other; vifd, one look: the look by which its
-         backend knows all functions with their drivers, groups and representors, which it takes after an event and not for a
-         VIF.",
+         backend knows all functions with their drivers, groups and representors, which it takes after events and after what it does
+         to a NIC, not for each VIF; its samples were taken after the others, not in turns.",
     );
     let mut one = Chart::new("lookup-one", "The representor of one function", "functions", Unit::Seconds);
     let mut all = Chart::new("lookup-all", "The representors of all functions", "functions", Unit::Seconds);
