@@ -219,7 +219,7 @@ fn files(judged: &Judged<'_>) -> Result<Vec<String>> {
         wrong.push(format!("{name} is left in the directory of records"));
     }
     for name in &judged.after.state {
-        if !["agent-id", "deleted", "lock", "pauses.json"].contains(&&**name) {
+        if !["agent-id", "deleted", "lock", "nics", "pauses.json"].contains(&&**name) {
             wrong.push(format!("{name} is left in the state directory"));
         }
     }
