@@ -20,6 +20,8 @@ const NUMBER: &str = "/sys/bus/netdevsim/devices/netdevsim10/sriov_numvfs";
 
 /// `[[nic]]` of a host that offloads to two functions.
 const SWITCHDEV: &str = "eswitch = \"switchdev\"\nvfs = 2";
+/// Of the network, in octets.
+const MTU: &str = "1450";
 const MANAGED: &str = "flows = \"managed\"";
 
 /// Open vSwitch and vifd on a host with a NIC in legacy mode, without functions.
@@ -86,6 +88,8 @@ impl Host {
         let (mac, address) = (record.mac(), format!("{}/24", record.ip()));
         self.ovs.namespace().veth(&format!("w{vf}"), &guest, GUEST_DEVICE, Some(&mac), Some(&address))?;
         guest.plain_device(GUEST_DEVICE)?;
+        // As DHCP would tell it: Open vSwitch drops what is larger than its ports.
+        guest.run("ip", ["link", "set", GUEST_DEVICE, "mtu", MTU])?;
         self.join(vf)?;
         Ok(guest)
     }
