@@ -423,20 +423,20 @@ fn a_representor_is_followed_wherever_it_goes() -> Result<()> {
         ports_are(&mut host, "those that were renamed are ports")?;
         ensure!(host.representor(1)?.1 == unnamed);
 
-        // They vanish and return, as others.
-        host.shell(&format!("echo 0 >{NUMBER}"))?;
+        // They vanish with a reload of the NIC, after which this one has no ports of its functions until these are made again,
+        // and return as others.
+        host.shell(&format!("devlink dev reload {DEVICE}"))?;
         for record in &records {
             host.vifd.wait_for(&record.id(), "waiting")?;
         }
-        host.shell(&format!("echo 2 >{NUMBER}"))?;
+        host.shell(&format!("echo 0 >{NUMBER}; echo 2 >{NUMBER}"))?;
         ports_are(&mut host, "those that returned are ports")?;
 
         // More happens than anybody can be told of, and is seen all the same.
         host.vifd.signal(Signal::SIGSTOP)?;
         host.shell(&format!(
             "for mtu in {{1300..5300}}; do echo link set {unnamed} mtu $mtu; done | ip -batch -
-            echo 0 >{NUMBER}
-            echo 2 >{NUMBER}"
+            echo 0 >{NUMBER}; echo 2 >{NUMBER}"
         ))?;
         host.vifd.signal(Signal::SIGCONT)?;
         ports_are(&mut host, "those that nobody heard of are ports")?;
