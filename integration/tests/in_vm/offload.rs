@@ -1,7 +1,7 @@
 //! What is in hardware and what is not: Open vSwitch's kernel datapath over a netdevsim whose ports are representors, its
 //! flows as the agent reads them beside what tc and Open vSwitch themselves say of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,6 +164,23 @@ pub(crate) fn of(dump: &str, port: &str) -> u64 {
     dump.lines().filter(named).count() as u64
 }
 
+/// What the agent sees, and the dumps of all flows and of those in hardware from the same time: flows come and go, and a look
+/// between two dumps that have the same flows has seen just those.
+fn looked(ovs: &Ovs, tc_offload: bool) -> Result<(BTreeMap<VifId, Arc<Proof>>, String, String)> {
+    let dump = |kind: &str| ovs.appctl(["dpctl/dump-flows", "-m", "--names", "system@ovs-system", kind]);
+    let named = |dump: &str| -> BTreeSet<String> {
+        dump.lines().filter_map(|line| line.split(',').next().map(str::to_owned)).collect()
+    };
+    for _ in 0..8 {
+        let (all, hardware) = (dump("type=all")?, dump("type=offloaded")?);
+        let found = proofs(ovs, tc_offload)?;
+        if named(&all) == named(&dump("type=all")?) && named(&hardware) == named(&dump("type=offloaded")?) {
+            return Ok((found, all, hardware));
+        }
+    }
+    anyhow::bail!("the flows of the datapath never stood still")
+}
+
 /// How many filters a port has in tc, and how many of them are in hardware.
 pub(crate) fn filters(ovs: &Ovs, port: &str) -> Result<(usize, usize)> {
     let text = ovs.namespace().run("tc", ["filter", "show", "dev", port, "ingress"])?;
@@ -182,9 +199,7 @@ fn what_is_in_hardware_is_counted_as_tc_and_open_vswitch_count_it() -> Result<()
     in_vm(|| {
         let (_nic, ovs, stations) = switch("flower")?;
         send(&stations);
-        let dump = |kind: &str| ovs.appctl(["dpctl/dump-flows", "-m", "--names", "system@ovs-system", kind]);
-        let (all, hardware) = (dump("type=all")?, dump("type=offloaded")?);
-        let found = proofs(&ovs, true)?;
+        let (found, all, hardware) = looked(&ovs, true)?;
         for (number, port) in [(0, "rep0"), (1, "rep1")] {
             let (proof, offloaded, software) = told(&found, number)?;
             assert_eq!(offloaded, of(&hardware, port), "{port}: {proof:?}\n{all}");
@@ -217,8 +232,7 @@ fn a_nic_that_takes_no_flows_is_said_to_take_none() -> Result<()> {
     in_vm(|| {
         let (_nic, ovs, stations) = switch("stock")?;
         send(&stations);
-        let all = ovs.appctl(["dpctl/dump-flows", "-m", "--names", "system@ovs-system"])?;
-        let found = proofs(&ovs, true)?;
+        let (found, all, _) = looked(&ovs, true)?;
         for (number, port) in [(0, "rep0"), (1, "rep1")] {
             let (proof, offloaded, software) = told(&found, number)?;
             assert_eq!((offloaded, software), (0, of(&all, port)), "{port}\n{all}");
