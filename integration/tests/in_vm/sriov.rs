@@ -46,6 +46,8 @@ impl Igb {
               [[ $(<$nic/vendor):$(<$nic/device) == 0x8086:0x10c9 ]] && break
             done
             for second in {1..100}; do [[ -d $nic/net ]] && break; sleep 0.1; done
+            # Scenes before this one may have left it off.
+            echo 1 >$nic/sriov_drivers_autoprobe
             ip link set $(ls $nic/net) up
             echo ${nic##*/} $(ls $nic/net)"#,
         )?;
