@@ -255,7 +255,8 @@ impl Work<'_> {
                 let others = [name, port.as_ref()].into_iter().flatten().filter(|name| **name != representor.name);
                 if others.into_iter().any(|name| is_it(name)) {
                     // It has been renamed, and the view of the NICs is the older one.
-                    return Err(Hitch::Working);
+                    let what = format!("the NIC to tell of the new name of its representor {}", representor.name);
+                    return Err(Hitch::Missing(what));
                 }
                 let Some(link) = sight.link(&representor.name).filter(|link| link.index == representor.index) else {
                     return Err(Hitch::Missing(format!(
