@@ -165,7 +165,8 @@ impl Work<'_> {
         let new = || Undo::new(agent.clone(), id, Some(&wanted.address), wanted.preserve);
         let mut note = undo.cloned().unwrap_or_else(new);
         note.preserve = wanted.preserve;
-        note.given = wanted.mac;
+        // One that it was given stays known until it is given another.
+        note.given = wanted.mac.or(note.given);
         let before = undo.and_then(|undo| undo.driver.as_ref());
         let is_plain = |address: &FunctionAddress| match address {
             FunctionAddress::Pci(pci) => nics.pci.get(pci).filter(|function| function.of.is_none()),
@@ -331,7 +332,10 @@ impl Work<'_> {
                 let mut note = note;
                 note.settings.get_or_insert(has);
                 self.remember(undo, note.clone(), found)?;
-                let (change, lacks) = difference(wanted.mac, settings, has);
+                // One that it was given goes where it is to have its own.
+                let own = || note.settings.and_then(|before| before.mac).unwrap_or_default();
+                let mac = wanted.mac.or_else(|| note.given.filter(|given| has.mac == Some(*given)).map(|_| own()));
+                let (change, lacks) = difference(mac, settings, has);
                 if let Some(lacks) = lacks {
                     let reason = format!("driver {} cannot set {lacks} of function {number}", seen.driver());
                     found.failed.get_or_insert(reason);
@@ -726,14 +730,10 @@ pub(super) fn give_back(
     if let Some(what) = lacks {
         return if link_ops.is_empty() { Err(what) } else { Ok((link_ops, nic_ops)) };
     }
-    // A driver that begins takes what its function was given by then, and may choose an address where there is none: so it
-    // begins last, and the settings are not looked at again.
-    let driver = address.and_then(|address| begin_again(undo, address, nics, links));
-    match (driver, undo.settings) {
-        (Some(_), Some(_)) => nic_ops.push(NicOp::Remember(Box::new(Undo { settings: None, ..undo.clone() }))),
-        (Some(op), None) => nic_ops.push(op),
-        (None, _) if link_ops.is_empty() => nic_ops.push(NicOp::Forget(undo.vif)),
-        (None, _) => {}
+    // A driver that begins takes what its function was given by then, so it begins last.
+    nic_ops.extend(address.and_then(|address| begin_again(undo, address, nics, links)));
+    if link_ops.is_empty() && nic_ops.is_empty() {
+        nic_ops.push(NicOp::Forget(undo.vif));
     }
     Ok((link_ops, nic_ops))
 }
@@ -755,6 +755,8 @@ fn begin_again(undo: &Undo, address: PciAddress, nics: &NicState, links: &LinkSt
 fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {
     // One that had none of its own may have chosen another by now: the one that it was given is what goes.
     let mac = match before.mac {
+        // It was given none, and chose this one.
+        Some(_) if undo.given.is_none() => None,
         Some(before) => (has.mac != Some(before)).then_some(before),
         None => (has.mac.is_some() && has.mac == undo.given).then(MacAddr::default),
     };
