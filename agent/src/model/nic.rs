@@ -293,6 +293,20 @@ pub struct DriverBefore {
     pub driver_override: Option<String>,
 }
 
+impl DriverBefore {
+    /// How a function is bound now.
+    #[must_use]
+    pub fn of(function: &PciFunction) -> Self {
+        DriverBefore { driver: function.driver.clone(), driver_override: function.driver_override.clone() }
+    }
+
+    /// Whether it is bound so.
+    #[must_use]
+    pub fn is(&self, function: &PciFunction) -> bool {
+        self.driver == function.driver && self.driver_override == function.driver_override
+    }
+}
+
 /// What has to come back when a NIC has changed its mode.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Transition {

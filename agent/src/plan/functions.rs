@@ -331,6 +331,17 @@ impl Work<'_> {
                 }
                 let mut note = note;
                 note.settings.get_or_insert(has);
+                let on = |pci: &PciFunction| pci.netdevs.first().and_then(|name| sight.link(name)).map(|link| link.mac);
+                let netdev_mac = seen.pci().and_then(on);
+                let stands = owned.is_some_and(|owned| !owned.links.is_empty());
+                // The driver has the address that its function was given when it began, and may be denied any other.
+                let stale = matches!(wanted.way, FunctionWay::Macvtap(_))
+                    && !stands
+                    && wanted.mac.is_some_and(|mac| netdev_mac.is_some_and(|has| has != Some(mac)));
+                if let (true, Some(pci)) = (stale, seen.pci()) {
+                    // It is away for a moment, and may stay so where that is our last.
+                    note.driver.get_or_insert_with(|| DriverBefore::of(pci));
+                }
                 self.remember(undo, note.clone(), found)?;
                 // One that it was given goes where it is to have its own.
                 let own = || note.settings.and_then(|before| before.mac).unwrap_or_default();
@@ -354,9 +365,7 @@ impl Work<'_> {
                     let Some(link) = sight.link(netdev) else {
                         return Err(Hitch::Missing(format!("netdev {netdev}, which has not been seen yet")));
                     };
-                    let stands = owned.is_some_and(|owned| !owned.links.is_empty());
-                    if wanted.mac.is_some_and(|mac| link.mac != Some(mac)) && !stands {
-                        // Its driver has the address that it was given when it began, and may be denied any other.
+                    if stale {
                         if let (None, Some(function)) = (change.mac, seen.function.pci) {
                             found.nics.push(NicOp::ProbeAgain { function });
                         }
@@ -539,7 +548,7 @@ impl Work<'_> {
         let Some(driver) = &wanted.driver else {
             // One that is wanted no more goes back to what it was.
             if let (Some(before), Some(has), FunctionAddress::Pci(address)) = (before, function, &wanted.address)
-                && has.driver != before.driver
+                && !before.is(has)
             {
                 let DriverBefore { driver, driver_override } = before.clone();
                 found.nics.push(NicOp::Bind { function: *address, driver, driver_override });
@@ -569,17 +578,14 @@ impl Work<'_> {
 impl Undo {
     /// With how the function is bound, where that is to be changed. What was given back before is nobody's business.
     fn bound(mut self, wanted: &WantedFunction, function: Option<&PciFunction>) -> Self {
-        let is_back = |before: &DriverBefore| function.is_some_and(|has| has.driver == before.driver);
+        let is_back = |before: &DriverBefore| function.is_some_and(|has| before.is(has));
         if wanted.driver.is_none() && self.driver.as_ref().is_some_and(is_back) {
             self.driver = None;
         }
         if let (Some(driver), Some(function)) = (&wanted.driver, function)
             && function.driver.as_ref() != Some(driver)
         {
-            self.driver.get_or_insert_with(|| DriverBefore {
-                driver: function.driver.clone(),
-                driver_override: function.driver_override.clone(),
-            });
+            self.driver.get_or_insert_with(|| DriverBefore::of(function));
         }
         self
     }
@@ -742,14 +748,15 @@ pub(super) fn give_back(
 /// guest's address and MTU until its driver has made another.
 fn begin_again(undo: &Undo, address: PciAddress, nics: &NicState, links: &LinkState) -> Option<NicOp> {
     let has = nics.pci.get(&address)?;
-    if let Some(before) = &undo.driver
-        && (has.driver != before.driver || has.driver_override != before.driver_override)
-    {
+    if let Some(before) = undo.driver.as_ref().filter(|before| !before.is(has)) {
         let DriverBefore { driver, driver_override } = before.clone();
         return Some(NicOp::Bind { function: address, driver, driver_override });
     }
     let stood = |name: &String| links.links.get(name).is_some_and(|link| Some(link.index) == undo.netdev);
-    has.netdevs.iter().any(stood).then_some(NicOp::ProbeAgain { function: address })
+    has.netdevs.iter().any(stood).then(|| match undo.driver {
+        Some(_) => NicOp::ProbeAgain { function: address },
+        None => NicOp::Remember(Box::new(Undo { driver: Some(DriverBefore::of(has)), ..undo.clone() })),
+    })
 }
 
 fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {

@@ -32,6 +32,10 @@ pub(crate) fn function(case: &mut Case, device: &Device, vf: u16, edit: impl FnO
     change(case, device, |nic| edit(nic.functions.get_mut(&number).unwrap()));
 }
 
+fn at(case: &mut Case, address: devlink::PciAddress) -> &mut vifd::model::PciFunction {
+    Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap()
+}
+
 pub(crate) fn vf(number: u16) -> String {
     let device = Device { bus: "pci".to_owned(), dev: "0000:03:00.0".to_owned() };
     World::function_address(&device, number).unwrap().to_string()
@@ -291,6 +295,36 @@ fn a_macvtap_stands_on_a_function() {
     case.converge();
     Arc::make_mut(&mut case.world.nics).pci.get_mut(&address).unwrap().netdevs = netdevs;
     case.unplug();
+    insta::assert_snapshot!(case.text);
+}
+
+/// As the macvtap comes and as it goes.
+#[test]
+fn a_driver_that_was_on_its_way_back_when_vifd_was_killed_comes_back() {
+    let vif = json!({"type": "direct", "vif_name": "tap1", "dev_address": vf(0), "mode": "passthrough", "port_profile": null});
+    let mut case = Case::new([record(A, &vif)]);
+    let device = nic(&mut case, "igb");
+    case.settings.nics.insert(device, NicSettings { vfs: Some(1), ..NicSettings::default() });
+    let address: devlink::PciAddress = vf(0).parse().unwrap();
+    let off = |case: &mut Case| {
+        assert!(case.world.nics.undo.values().any(|undo| undo.driver.is_some()), "noted before it is away");
+        case.say("vifd is killed when the driver is off the function");
+        for name in std::mem::take(&mut at(case, address).netdevs) {
+            case.world.remove_link(&name);
+        }
+        let function = at(case, address);
+        function.driver_override = function.driver.take();
+    };
+    assert!(!case.rounds(4));
+    off(&mut case);
+    case.converge();
+    case.say("unplug");
+    case.desired.deleted = std::mem::take(&mut case.desired.vifs).keys().copied().collect();
+    assert!(!case.rounds(3));
+    off(&mut case);
+    case.converge();
+    let function = at(&mut case, address).clone();
+    case.say(&format!("{:?} {:?}", function.driver, function.driver_override));
     insta::assert_snapshot!(case.text);
 }
 
