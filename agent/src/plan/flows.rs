@@ -157,8 +157,7 @@ impl<'a> Work<'a> {
         let port = sight.port(berth.port).filter(|port| port.bridge == bridge && !found.ovs.iter().any(leaves));
         let Some((port, interface)) = port.zip(sight.interface(berth.port)) else {
             // Another port may get its number.
-            found.flows.extend(self.bring_to(bridge, &[], observed));
-            return;
+            return self.take_flows(id, bridge, observed, found);
         };
         let ours = matches!(port_owner(port, Some(interface), settings), Owner::Us { vif: Some(owner), .. } if owner == berth.of);
         if !ours {
@@ -169,10 +168,7 @@ impl<'a> Work<'a> {
             Some(number @ 1..=GREATEST_PORT) if interface.fault().is_none() => {
                 Attachment { port: u16::try_from(number).unwrap_or(u16::MAX), vlan: berth.vlan }
             }
-            Some(_) => {
-                found.flows.extend(self.bring_to(bridge, &[], observed));
-                return;
-            }
+            Some(_) => return self.take_flows(id, bridge, observed, found),
         };
         let Some(facts) = self.facts(vif, (port, interface), (at, berth.active), (bridge, state), sight, found) else {
             return;
@@ -207,6 +203,12 @@ impl<'a> Work<'a> {
             found.flows.extend(changes);
             found.flows.extend(self.announcement(vif, &facts, observed, bridge));
         }
+    }
+
+    /// A VIF without a port to be for has no flows, and no meters that nothing names.
+    fn take_flows(&mut self, id: VifId, bridge: &str, observed: Option<&Arc<FlowSet>>, found: &mut Findings) {
+        self.switches.held.set_meters(bridge, id, MeterIds::default());
+        found.flows.extend(self.bring_to(bridge, &[], observed));
     }
 
     /// The facts that a VIF's flows are made from; nothing while some are missing, which `found` then says.
