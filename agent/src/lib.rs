@@ -32,6 +32,7 @@ pub mod model;
 pub mod offload;
 pub mod plan;
 mod privileges;
+pub mod queue;
 pub mod reconciler;
 pub mod record;
 mod registration;
