@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use devlink::port_profile::Response;
+use devlink::vf::Vlan;
 use devlink::{Device, Eswitch, EswitchMode, FunctionAddress, FunctionNumber, PciAddress};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -116,14 +117,12 @@ pub struct FunctionPort {
 }
 
 /// What a physical function can be told about a virtual one. What is `None` its driver does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VfSettings {
     /// Address; `None` while the function chooses its own.
     pub mac: Option<MacAddr>,
-    /// VLAN that its traffic is put into, 0 for none.
-    pub vlan: u16,
-    /// Priority (802.1p) in that VLAN.
-    pub qos: u8,
+    /// VLAN that its traffic is put into, with its priority and its tag.
+    pub vlan: Vlan,
     /// Mbit/s that it may send, 0 for no limit.
     pub max_rate: u32,
     /// Whether frames from another address than its own are dropped.
@@ -132,19 +131,64 @@ pub struct VfSettings {
     pub trust: Option<bool>,
 }
 
-/// What to change of a virtual function by its physical one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What to change of a virtual function by its physical one. What is `None` is left as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct VfChange {
     /// New address; zeros for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
-    /// New VLAN and its priority; 0 for none.
-    pub vlan: Option<(u16, u8)>,
+    /// New VLAN; number 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<Vlan>,
     /// New limit, Mbit/s, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rate: Option<u32>,
     /// New spoof check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spoof_check: Option<bool>,
     /// New trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<bool>,
+}
+
+impl VfChange {
+    /// What makes all that is told of a virtual function be as it is.
+    #[must_use]
+    pub fn to(is: VfSettings) -> Self {
+        let VfSettings { mac, vlan, max_rate, spoof_check, trust } = is;
+        VfChange { mac: Some(mac.unwrap_or_default()), vlan: Some(vlan), max_rate: Some(max_rate), spoof_check, trust }
+    }
+
+    /// With what `other` changes of the rest.
+    #[must_use]
+    pub fn or(self, other: VfChange) -> Self {
+        VfChange {
+            mac: self.mac.or(other.mac),
+            vlan: self.vlan.or(other.vlan),
+            max_rate: self.max_rate.or(other.max_rate),
+            spoof_check: self.spoof_check.or(other.spoof_check),
+            trust: self.trust.or(other.trust),
+        }
+    }
+
+    /// What of it is another than what is. What the driver does not tell cannot be compared, and is left out.
+    #[must_use]
+    pub fn from(self, is: VfSettings) -> Self {
+        let same_vlan = |vlan: &Vlan| *vlan == is.vlan || (vlan.id == 0 && is.vlan.id == 0);
+        VfChange {
+            mac: self.mac.filter(|mac| *mac != is.mac.unwrap_or_default()),
+            vlan: self.vlan.filter(|vlan| !same_vlan(vlan)),
+            max_rate: self.max_rate.filter(|rate| *rate != is.max_rate),
+            spoof_check: self.spoof_check.filter(|on| is.spoof_check == Some(!on)),
+            trust: self.trust.filter(|on| is.trust == Some(!on)),
+        }
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == VfChange::default()
+    }
 }
 
 /// A network function on the PCI bus.
@@ -189,9 +233,12 @@ pub struct Undo {
     /// Its address by its devlink port, where it was to get another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hw_addr: Option<MacAddr>,
-    /// What its physical function said of it, where that was to be changed.
+    /// Whether it was active by its devlink port, where that was to be another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<VfSettings>,
+    pub active: Option<bool>,
+    /// What its physical function said of it: of each setting that vifd keeps what it was, and of no other.
+    #[serde(default, skip_serializing_if = "VfChange::is_empty")]
+    pub settings: VfChange,
     /// Its driver, where it was to get another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<DriverBefore>,
@@ -333,7 +380,8 @@ impl Undo {
             represented: false,
             representor: None,
             hw_addr: None,
-            settings: None,
+            active: None,
+            settings: VfChange::default(),
             driver: None,
             association: None,
             netdev: None,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devlink::vf::Vlan;
 use devlink::{Device, EswitchMode, FunctionNumber, FunctionPart};
 use serde_json::{Value, json};
 use vifd::backend::nics::{EswitchSetting, NicOp};
@@ -265,7 +266,12 @@ fn settings_of_a_function_are_set_kept_and_given_back() {
     case.converge();
     case.say("somebody changes them");
     function(&mut case, &device, 0, |of| {
-        of.settings = Some(VfSettings { vlan: 7, spoof_check: Some(false), trust: Some(true), ..of.settings.unwrap() });
+        of.settings = Some(VfSettings {
+            vlan: Vlan { id: 7, ..Vlan::default() },
+            spoof_check: Some(false),
+            trust: Some(true),
+            ..of.settings.unwrap()
+        });
     });
     case.converge().unplug();
     let settings = case.world.nics.nics[&device].functions.values().next().unwrap().settings;

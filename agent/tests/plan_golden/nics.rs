@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use devlink::vf::{Vlan, VlanProtocol};
 use devlink::{Device, EswitchMode};
 use serde_json::json;
 use vifd::model::DriverBefore;
@@ -322,7 +323,7 @@ fn never_a_note_is_struck_out_although_nothing_could_be_given_back() {
     function(&mut case, &device, 0, |of| of.settings = settings);
     case.converge();
     let has = case.world.nics.nics[&device].functions.values().next().unwrap().settings.unwrap();
-    assert_eq!((has.mac, has.vlan), (None, 0));
+    assert_eq!((has.mac, has.vlan), (None, Vlan::default()));
 }
 
 /// the representor has its name by the kernel's word and not yet by the NICs' (their look comes later): said to be a conflict with
@@ -508,4 +509,74 @@ fn a_function_in_use_is_not_probed_again() {
     case.converge();
     let text = &case.text;
     assert!(!text.contains("look at it again"));
+}
+
+/// The address alone is changed of a function whose representor is a port: the limit, which the operator sets meanwhile, is the
+/// operator's.
+#[test]
+fn never_settings_that_vifd_did_not_change_are_put_back() {
+    let mut case = Case::new([offloaded(A, 0, None)]);
+    let device = offloading(&mut case, "ice", 1);
+    case.converge();
+    function(&mut case, &device, 0, |of| {
+        let of = of.settings.as_mut().unwrap();
+        (of.max_rate, of.trust) = (500, Some(true));
+    });
+    case.converge().unplug();
+    let has = case.world.nics.nics[&device].functions.values().next().unwrap().settings.unwrap();
+    assert_eq!((has.mac, has.max_rate, has.trust), (None, 500, Some(true)));
+}
+
+#[test]
+fn a_function_that_was_inactive_is_inactive_again() {
+    use vifd::model::{FunctionPort, MacAddr};
+    let mut case = Case::new([offloaded(A, 0, None)]);
+    let device = offloading(&mut case, "mlx5_core", 1);
+    let vif = std::mem::take(&mut case.desired.vifs);
+    case.converge();
+    let port = FunctionPort { index: 1, hw_addr: Some(MacAddr::default()), active: Some(false) };
+    function(&mut case, &device, 0, |of| of.port = Some(port));
+    let has = |case: &Case| case.world.nics.nics[&device].functions.values().next().unwrap().port;
+    case.desired.vifs = vif;
+    case.converge();
+    assert_eq!(has(&case).unwrap().active, Some(true));
+    case.unplug();
+    assert_eq!(has(&case), Some(port));
+}
+
+/// In a VLAN of the right number and the wrong tag its traffic gets nowhere.
+#[test]
+fn a_vlan_of_another_tag_is_another_and_comes_back() {
+    let mut case = Case::new([legacy(A, 0, &json!({}))]);
+    let device = nic(&mut case, "igb");
+    let vif = std::mem::take(&mut case.desired.vifs);
+    case.settings.nics.insert(device.clone(), NicSettings { vfs: Some(1), ..NicSettings::default() });
+    case.converge();
+    let before = Vlan { id: 100, qos: 3, protocol: VlanProtocol::Dot1ad };
+    function(&mut case, &device, 0, |of| of.settings.as_mut().unwrap().vlan = before);
+    let has = |case: &Case| case.world.nics.nics[&device].functions.values().next().unwrap().settings.unwrap().vlan;
+    case.desired.vifs = vif;
+    case.converge();
+    assert_eq!(has(&case), Vlan { id: 100, qos: 3, ..Vlan::default() }, "of the priority nothing is wanted");
+    case.unplug();
+    assert_eq!(has(&case), before);
+}
+
+/// What was set for a guest that had the function itself goes when its representor becomes a port, and is nobody's from then on.
+#[test]
+fn settings_that_a_record_keeps_no_more_go_back_once() {
+    let mut case = Case::new([legacy(A, 0, &json!({}))]);
+    let device = nic(&mut case, "netdevsim");
+    case.settings.nics.insert(device.clone(), NicSettings { vfs: Some(1), ..NicSettings::default() });
+    case.converge();
+    let has = |case: &Case| case.world.nics.nics[&device].functions.values().next().unwrap().settings.unwrap().vlan.id;
+    assert_eq!(has(&case), 100);
+    case.settings.nics.get_mut(&device).unwrap().switchdev = true;
+    let vif = offloaded(A, 0, None);
+    case.desired.vifs.insert(vif.id, vif);
+    case.converge();
+    assert_eq!(has(&case), 0);
+    function(&mut case, &device, 0, |of| of.settings.as_mut().unwrap().vlan.id = 7);
+    case.converge().unplug();
+    assert_eq!(has(&case), 7, "the operator's");
 }

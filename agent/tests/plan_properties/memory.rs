@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use devlink::vf::Vlan;
 use flows::{Action, Bucket, Flow, FlowFlags, FlowId, Group, GroupKind, Instructions, Meter, MeterFlags, PortNo};
 use ovsdb::pairs::Pairs;
 use ovsdb::text::Text;
@@ -491,7 +492,10 @@ fn nudge_nics(nics: &mut NicState, host: &Host, nudge: &Nudge) {
             match value.index(3) {
                 0 => function.representor = Representor::None,
                 1 => function.settings = None,
-                _ => function.settings = Some(VfSettings { vlan: 7, ..VfSettings::default() }),
+                _ => {
+                    function.settings =
+                        Some(VfSettings { vlan: Vlan { id: 7, ..Vlan::default() }, ..VfSettings::default() })
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ pub struct VfSettings {
 }
 
 /// A VLAN that a NIC puts a VF into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Vlan {
     /// 1 to 4094; 0 for none.
     pub id: u16,
@@ -63,7 +63,7 @@ pub struct Vlan {
 }
 
 /// The tag of a VLAN (`linux/if_ether.h`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VlanProtocol {
     /// 802.1Q.
     #[default]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use devlink::vf::Vlan;
 use devlink::{Device, EswitchMode, FunctionNumber, PciAddress};
 use vifd::backend::nics::{EswitchSetting, NicOp, Nics, NicsConfig};
 use vifd::backend::{Attributed, Backend as _, Outcome, Party};
@@ -107,7 +108,8 @@ fn undo(function: &str) -> Result<Undo> {
         preserve: false,
         representor: Some("eth7".into()),
         hw_addr: None,
-        settings: Some(VfSettings::default()),
+        active: None,
+        settings: VfChange::to(VfSettings::default()),
         driver: None,
         association: None,
         netdev: None,
@@ -151,7 +153,8 @@ fn a_simulated_nic_is_followed_and_set() -> Result<()> {
             let name = &uplink.name;
             script(&format!("ip link set {name} up; ip link set {name} vf 3 mac 02:11:22:33:44:55 vlan 7 qos 2"))?;
             let set = |state: &NicState| {
-                settings(state, SIMULATED, "pf0vf3").is_some_and(|vf| vf.mac.is_some() && (vf.vlan, vf.qos) == (7, 2))
+                settings(state, SIMULATED, "pf0vf3")
+                    .is_some_and(|vf| vf.mac.is_some() && (vf.vlan.id, vf.vlan.qos) == (7, 2))
             };
             until(&nics, "settings that somebody changed", set).await?;
             ensure!(nics.statistics().resyncs == before.resyncs, "it took a resync");
@@ -160,12 +163,16 @@ fn a_simulated_nic_is_followed_and_set() -> Result<()> {
             let vf = |index, name: &str| NicOp::SetVf {
                 uplink: (index, name.to_owned()),
                 vf: 3,
-                change: VfChange { mac: Some(Default::default()), vlan: Some((0, 0)), ..VfChange::default() },
+                change: VfChange {
+                    mac: Some(Default::default()),
+                    vlan: Some(Vlan { id: 0, ..Vlan::default() }),
+                    ..VfChange::default()
+                },
             };
             is_conflict(&mut nics, vf(uplink.index, "other")).await?;
             let seen = done(&mut nics, vf(uplink.index, name)).await?;
             let has = settings(&seen, SIMULATED, "pf0vf3").context("settings")?;
-            ensure!((has.mac, has.vlan) == (None, 0), "{has:?}");
+            ensure!((has.mac, has.vlan.id) == (None, 0), "{has:?}");
 
             // Somebody makes it switchdev: representors appear one by one.
             let before = nics.statistics();
@@ -266,14 +273,14 @@ fn functions_on_the_pci_bus_are_made_set_and_bound() -> Result<()> {
             ensure!(seen.pci[&second].of == Some((device.clone(), numbers[1])));
             let change = VfChange {
                 mac: Some("02:11:22:33:44:51".parse()?),
-                vlan: Some((100, 0)),
+                vlan: Some(Vlan { id: 100, ..Vlan::default() }),
                 spoof_check: Some(false),
                 ..VfChange::default()
             };
             let set = NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: 1, change };
             let seen = done(&mut nics, set).await?;
             let has = seen.nics[&device].functions[&numbers[1]].settings.context("settings")?;
-            ensure!(has.mac == change.mac && has.vlan == 100 && has.spoof_check == Some(false), "{has:?}");
+            ensure!(has.mac == change.mac && has.vlan.id == 100 && has.spoof_check == Some(false), "{has:?}");
 
             // To a guest and back.
             let bind = |driver: Option<&str>, driver_override: Option<&str>| NicOp::Bind {
@@ -317,11 +324,11 @@ fn functions_on_the_pci_bus_are_made_set_and_bound() -> Result<()> {
             refused(&mut nics, bind(None, None), "a guest still has a function").await?;
             let waited = begun.elapsed();
             refused(&mut nics, bind(None, None), "was begun before and is not done yet").await?;
-            let change = VfChange { vlan: Some((101, 0)), ..VfChange::default() };
+            let change = VfChange { vlan: Some(Vlan { id: 101, ..Vlan::default() }), ..VfChange::default() };
             let seen =
                 done(&mut nics, NicOp::SetVf { uplink: (uplink.index, uplink.name.clone()), vf: 0, change }).await?;
             let has = seen.nics[&device].functions[&numbers[0]].settings.context("settings")?;
-            ensure!(has.vlan == 101 && seen.pci[&second].driver == vfio(), "{has:?}");
+            ensure!(has.vlan.id == 101 && seen.pci[&second].driver == vfio(), "{has:?}");
             println!("a guest was waited for {waited:?}, and after that {:?} for the rest", begun.elapsed() - waited);
             drop(guest.stdin.take());
             guest.wait()?;

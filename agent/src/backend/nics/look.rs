@@ -257,8 +257,7 @@ fn complain(said: &mut BTreeSet<String>, what: &str, error: &(impl std::error::E
 fn settings(told: &vf::VfSettings) -> VfSettings {
     VfSettings {
         mac: told.mac.map(MacAddr),
-        vlan: told.vlan.id,
-        qos: told.vlan.qos,
+        vlan: told.vlan,
         max_rate: told.max_tx_rate_mbps,
         spoof_check: told.spoof_check,
         trust: told.trust,

@@ -78,7 +78,7 @@ pub(super) struct Notes {
 
 /// What a file came to.
 enum Read {
-    Undo(Undo),
+    Undo(Box<Undo>),
     Transition(Device, Transition),
     Newer,
 }
@@ -96,7 +96,7 @@ impl Notes {
             let path = notes.directory.path().join(&name);
             let path = path.display();
             match notes.read(&name) {
-                Ok(Some(Read::Undo(undo))) => drop(notes.noted.undo.insert(undo.vif, Arc::new(undo))),
+                Ok(Some(Read::Undo(undo))) => drop(notes.noted.undo.insert(undo.vif, Arc::from(undo))),
                 Ok(Some(Read::Transition(nic, note))) => drop(notes.noted.transitions.insert(nic, Arc::new(note))),
                 Ok(Some(Read::Newer)) => {
                     tracing::warn!(%path, "a note on a function or a NIC is of a later release, and is left alone");
@@ -135,7 +135,7 @@ impl Notes {
         } else {
             let undo: Undo = parse(&bytes)?;
             let wanted = vif_file(undo.vif);
-            (Read::Undo(undo), wanted)
+            (Read::Undo(Box::new(undo)), wanted)
         };
         // A copy is nobody's note.
         if wanted == name { Ok(Some(read)) } else { Err(invalid(format!("it is a note for {wanted}"))) }
@@ -215,8 +215,10 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use devlink::vf::{Vlan, VlanProtocol};
+
     use super::*;
-    use crate::model::{AgentId, Association, DriverBefore, StationProfile, VfSettings};
+    use crate::model::{AgentId, Association, DriverBefore, StationProfile, VfChange};
 
     fn undo(vif: &str) -> Undo {
         Undo {
@@ -228,7 +230,12 @@ mod tests {
             preserve: true,
             representor: Some("eth3".into()),
             hw_addr: Some("02:00:00:00:00:01".parse().unwrap()),
-            settings: Some(VfSettings { vlan: 7, qos: 3, trust: Some(true), ..VfSettings::default() }),
+            active: Some(false),
+            settings: VfChange {
+                vlan: Some(Vlan { id: 7, qos: 3, protocol: VlanProtocol::Dot1ad }),
+                trust: Some(true),
+                ..VfChange::default()
+            },
             driver: Some(DriverBefore { driver: Some("igbvf".into()), driver_override: None }),
             association: Some(Association {
                 index: 7,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use devlink::vf::{Vlan, VlanProtocol};
 use devlink::{Device, EswitchMode, InlineMode, PciAddress};
 
 use crate::model::{Association, MacAddr, Transition, Undo, VfChange, VifId};
@@ -149,10 +150,15 @@ impl fmt::Display for NicOp {
                 if let Some(mac) = mac {
                     write!(f, " address {mac}")?;
                 }
-                if let Some((vlan, qos)) = vlan {
-                    write!(f, " VLAN {vlan}")?;
+                if let Some(Vlan { id, qos, protocol }) = vlan {
+                    write!(f, " VLAN {id}")?;
                     if *qos != 0 {
                         write!(f, " priority {qos}")?;
+                    }
+                    match protocol {
+                        VlanProtocol::Dot1q => {}
+                        VlanProtocol::Dot1ad => f.write_str(" (802.1ad)")?,
+                        VlanProtocol::Other(ethertype) => write!(f, " (tag {ethertype:#06x})")?,
                     }
                 }
                 if let Some(rate) = max_rate {

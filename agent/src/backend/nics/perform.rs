@@ -169,7 +169,7 @@ fn wire(change: &VfChange) -> vf::VfChange {
     let VfChange { mac, vlan, max_rate, spoof_check, trust } = *change;
     vf::VfChange {
         mac: mac.map(|mac| mac.0),
-        vlan: vlan.map(|(id, qos)| vf::Vlan { id, qos, ..vf::Vlan::default() }),
+        vlan,
         max_tx_rate_mbps: max_rate,
         spoof_check,
         trust,

@@ -111,7 +111,7 @@ impl World {
                 if let Some(mac) = change.mac {
                     settings.mac = Some(mac).filter(|mac| *mac != MacAddr::default());
                 }
-                (settings.vlan, settings.qos) = change.vlan.unwrap_or((settings.vlan, settings.qos));
+                settings.vlan = change.vlan.unwrap_or(settings.vlan);
                 settings.max_rate = change.max_rate.unwrap_or(settings.max_rate);
                 settings.spoof_check = change.spoof_check.or(settings.spoof_check);
                 settings.trust = change.trust.or(settings.trust);

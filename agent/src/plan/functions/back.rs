@@ -43,15 +43,16 @@ pub(in crate::plan) fn give_back(
                 link_ops.push(LinkOp::ChangeLink { index: link.index, name: link.name.clone(), change });
             }
         }
-        if let (Some(before), Some(port)) = (undo.hw_addr, function.port)
-            && port.hw_addr.is_some_and(|has| has != before)
-        {
-            let (nic, port) = (nic.device.clone(), port.index);
-            nic_ops.push(NicOp::SetFunction { nic, port, hw_addr: Some(before), active: None });
+        if let Some(port) = function.port {
+            let hw_addr = undo.hw_addr.filter(|before| port.hw_addr.is_some_and(|has| has != *before));
+            let active = undo.active.filter(|before| port.active == Some(!before));
+            if hw_addr.is_some() || active.is_some() {
+                nic_ops.push(NicOp::SetFunction { nic: nic.device.clone(), port: port.index, hw_addr, active });
+            }
         }
-        if let (Some(before), Some(has)) = (undo.settings, function.settings)
-            && let change = back(before, has, undo)
-            && change != VfChange::default()
+        if let Some(has) = function.settings
+            && let change = back(undo, has)
+            && !change.is_empty()
         {
             match set_vf(&seen, change) {
                 Ok(op) => nic_ops.push(op),
@@ -59,7 +60,7 @@ pub(in crate::plan) fn give_back(
             }
         }
     }
-    if undo.settings.is_some()
+    if !undo.settings.is_empty()
         && let Some(Ok((nic, number, function))) = undo.function.as_ref().map(|function| nics.function(function))
         && function.settings.is_none()
     {
@@ -97,23 +98,10 @@ fn begin_again(undo: &Undo, address: PciAddress, nics: &NicState, links: &LinkSt
     })
 }
 
-fn back(before: VfSettings, has: VfSettings, undo: &Undo) -> VfChange {
+/// What is another than noted, by its physical function.
+fn back(undo: &Undo, has: VfSettings) -> VfChange {
+    let change = undo.settings.from(has);
     // One that had none of its own may have chosen another by now: the one that it was given is what goes.
-    let mac = match before.mac {
-        // It was given none, and chose this one.
-        Some(_) if undo.given.is_none() => None,
-        Some(before) => (has.mac != Some(before)).then_some(before),
-        None => (has.mac.is_some() && has.mac == undo.given).then(MacAddr::default),
-    };
-    if undo.represented {
-        // Nothing else of it was set.
-        return VfChange { mac, ..VfChange::default() };
-    }
-    VfChange {
-        mac,
-        vlan: ((has.vlan, has.qos) != (before.vlan, before.qos)).then_some((before.vlan, before.qos)),
-        max_rate: (has.max_rate != before.max_rate).then_some(before.max_rate),
-        spoof_check: before.spoof_check.filter(|_| has.spoof_check != before.spoof_check),
-        trust: before.trust.filter(|_| has.trust != before.trust),
-    }
+    let is_its_own = |mac: &MacAddr| *mac == MacAddr::default() && has.mac != undo.given;
+    VfChange { mac: change.mac.filter(|mac| !is_its_own(mac)), ..change }
 }

@@ -2,6 +2,7 @@
 //! macvtaps on the netdev of such a function.
 
 use devlink::FunctionAddress;
+use devlink::vf::Vlan;
 
 use super::super::blueprint::{Blueprint, FunctionSettings, LinkMaker, Make};
 use super::super::compare::{Findings, Work};
@@ -26,8 +27,7 @@ impl Work<'_> {
                 seen.nic.device
             )));
         }
-        let mut note = claim.note.clone();
-        note.settings.get_or_insert(has);
+        let note = claim.note.clone().kept(claim.wanted.mac, has);
         self.remember(claim.undo, note.clone(), found)?;
         set(claim, settings, seen, &note, found)?;
         if found.nics.is_empty() {
@@ -49,8 +49,7 @@ impl Work<'_> {
     ) -> Result<(), Hitch> {
         let wanted = claim.wanted;
         let has = told(seen)?;
-        let mut note = claim.note.clone();
-        note.settings.get_or_insert(has);
+        let mut note = claim.note.clone().kept(wanted.mac, has);
         let on = |pci: &PciFunction| pci.netdevs.first().and_then(|name| sight.link(name)).map(|link| link.mac);
         let netdev_mac = seen.pci().and_then(on);
         let stands = self.inventory.by_vif.get(&claim.id).is_some_and(|owned| !owned.links.is_empty());
@@ -83,6 +82,15 @@ impl Work<'_> {
     }
 }
 
+impl Undo {
+    /// With what its physical function says of it, all of which is kept from now on; its address only where it is given one.
+    fn kept(mut self, mac: Option<MacAddr>, has: VfSettings) -> Self {
+        let before = VfChange::to(has);
+        self.settings = self.settings.or(VfChange { mac: mac.and(before.mac), ..before });
+        self
+    }
+}
+
 /// What the physical function tells of it.
 fn told(seen: &Seen<'_>) -> Result<VfSettings, Hitch> {
     seen.function.settings.ok_or_else(|| {
@@ -105,14 +113,14 @@ fn set(
 ) -> Result<VfChange, Hitch> {
     let has = told(seen)?;
     // One that it was given goes where it is to have its own.
-    let own = || note.settings.and_then(|before| before.mac).unwrap_or_default();
+    let own = || note.settings.mac.unwrap_or_default();
     let mac = claim.wanted.mac.or_else(|| note.given.filter(|given| has.mac == Some(*given)).map(|_| own()));
     let (change, lacks) = difference(mac, settings, has);
     if let Some(lacks) = lacks {
         let reason = format!("driver {} cannot set {lacks} of function {}", seen.driver(), seen.number);
         found.failed.get_or_insert(reason);
     }
-    if change != VfChange::default() {
+    if !change.is_empty() {
         found.nics.push(set_vf(seen, change).map_err(Hitch::Missing)?);
     }
     Ok(change)
@@ -148,13 +156,16 @@ pub(super) fn stand_on(
 /// What to change of a virtual function by its physical one; and what is wanted that its driver does not know.
 fn difference(mac: Option<MacAddr>, wanted: &FunctionSettings, has: VfSettings) -> (VfChange, Option<&'static str>) {
     let FunctionSettings { vlan, max_rate, spoof_check, trust } = *wanted;
-    let change = VfChange {
-        mac: mac.filter(|mac| has.mac != Some(*mac)),
-        vlan: (has.vlan != vlan).then_some((vlan, 0)),
-        max_rate: (has.max_rate != max_rate).then_some(max_rate),
-        spoof_check: has.spoof_check.filter(|has| *has != spoof_check).map(|_| spoof_check),
-        trust: has.trust.filter(|has| *has != trust).map(|_| trust),
+    // Of the priority nothing is wanted.
+    let qos = if has.vlan.id == vlan { has.vlan.qos } else { 0 };
+    let whole = VfChange {
+        mac,
+        vlan: Some(Vlan { id: vlan, qos, ..Vlan::default() }),
+        max_rate: Some(max_rate),
+        spoof_check: Some(spoof_check),
+        trust: Some(trust),
     };
+    let change = whole.from(has);
     let lacks = match (has.spoof_check, has.trust) {
         (_, None) if trust => Some("the trust"),
         (None, _) if !spoof_check => Some("the spoof check"),

@@ -206,6 +206,16 @@ impl Work<'_> {
             return Err(Hitch::Missing(what));
         }
         claim.note = claim.note.bound(wanted, seen.pci());
+        if !matches!(wanted.way, FunctionWay::Settings(_) | FunctionWay::Macvtap(_))
+            && let Some(has) = function.settings
+        {
+            // What the record kept before and keeps no more goes back, and is nobody's business from then on.
+            let back = VfChange { mac: None, ..claim.note.settings }.from(has);
+            claim.note.settings = VfChange { mac: claim.note.settings.mac, ..back };
+            if !back.is_empty() {
+                found.nics.push(set_vf(&seen, back).map_err(Hitch::Missing)?);
+            }
+        }
         match &wanted.way {
             FunctionWay::Representor { name } => self.representor(&claim, name.as_ref(), &seen, built, sight, found),
             FunctionWay::DpdkRepresentor => self.dpdk_representor(&claim, &seen, built, sight, found),

@@ -256,9 +256,14 @@ impl Undo {
     /// With its address, where that is to be changed.
     fn addressed(mut self, mac: Option<MacAddr>, function: &NicFunction) -> Self {
         let Some(mac) = mac else { return self };
+        if function.port.is_some_and(|port| port.active == Some(false)) {
+            self.active.get_or_insert(false);
+        }
         match (function.port.and_then(|port| port.hw_addr), function.settings) {
             (Some(has), _) if has != mac => drop(self.hw_addr.get_or_insert(has)),
-            (None, Some(has)) if has.mac != Some(mac) => drop(self.settings.get_or_insert(has)),
+            (None, Some(has)) if has.mac != Some(mac) => {
+                self.settings.mac.get_or_insert(has.mac.unwrap_or_default());
+            }
             _ => {}
         }
         self
