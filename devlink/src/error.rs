@@ -150,6 +150,13 @@ impl Error {
         }
     }
 
+    /// It is about the device that was asked about: that one's driver refused, or its answer made no sense. Any other is about the
+    /// socket, and whatever is asked next may end the same.
+    #[must_use]
+    pub fn is_of_one_device(&self) -> bool {
+        matches!(self, Error::Refused { .. } | Error::Malformed { .. })
+    }
+
     /// The kernel or the driver has no such request, see [`Extack::is_unsupported`]; or the kernel has no such family.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {

@@ -46,13 +46,13 @@ impl Devlink {
         Ok(Devlink { conversation: Conversation::open("devlink")? })
     }
 
-    /// The devices there are (`devlink dev show`).
+    /// The devices there are (`devlink dev show`). One that makes no sense is left out, and `left_out` told of it.
     ///
     /// # Errors
     /// As told at [`Devlink`].
-    pub async fn devices(&self) -> Result<Vec<DeviceStatus>, Error> {
-        self.many("list devices".to_owned(), list(command::GET), |octets| DeviceStatus::decode(Attributes::new(octets)))
-            .await
+    pub async fn devices(&self, left_out: impl FnMut(Error)) -> Result<Vec<DeviceStatus>, Error> {
+        let decode = |octets: &[u8]| DeviceStatus::decode(Attributes::new(octets));
+        self.readable("list devices", list(command::GET), decode, left_out).await
     }
 
     /// One device.
@@ -119,13 +119,13 @@ impl Devlink {
         self.done(format!("set the eswitch of {device}: {change}"), request).await
     }
 
-    /// All ports of all devices (`devlink port show`).
+    /// All ports of all devices (`devlink port show`). One that makes no sense is left out, and `left_out` told of it.
     ///
     /// # Errors
     /// As told at [`Devlink`].
-    pub async fn ports(&self) -> Result<Vec<Port>, Error> {
-        self.many("list ports".to_owned(), list(command::PORT_GET), |octets| Port::decode(Attributes::new(octets)))
-            .await
+    pub async fn ports(&self, left_out: impl FnMut(Error)) -> Result<Vec<Port>, Error> {
+        let decode = |octets: &[u8]| Port::decode(Attributes::new(octets));
+        self.readable("list ports", list(command::PORT_GET), decode, left_out).await
     }
 
     /// One port.
@@ -264,6 +264,19 @@ impl Devlink {
         let replies = self.conversation.ask(words.clone(), request).await?;
         let Some(reply) = replies.first() else { return Err(Error::Lost { request: words }) };
         read(words, reply, decode)
+    }
+
+    /// What can be read of a list: a message that one driver makes odd hides no other device.
+    async fn readable<T>(
+        &self,
+        words: &str,
+        request: Request,
+        decode: Decode<T>,
+        mut left_out: impl FnMut(Error),
+    ) -> Result<Vec<T>, Error> {
+        let replies = self.conversation.ask(words.to_owned(), request).await?;
+        let one = |reply: &Reply| read(words.to_owned(), reply, decode).map_err(&mut left_out).ok();
+        Ok(replies.iter().filter_map(one).collect())
     }
 
     async fn many<T>(&self, words: String, request: Request, decode: Decode<T>) -> Result<Vec<T>, Error> {

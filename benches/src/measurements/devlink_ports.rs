@@ -79,7 +79,7 @@ fn at(runtime: &Runtime, functions: u32, turns: usize, chart: &mut Chart) -> Res
         let start = Instant::now();
         match side {
             0 => drop(dump.read()?),
-            1 => ensure!(runtime.block_on(devlink.ports())?.len() == ports, "other ports"),
+            1 => ensure!(runtime.block_on(devlink.ports(|error| panic!("{error}")))?.len() == ports, "other ports"),
             _ => {
                 let status = Command::new(&program).args(["-j", "port", "show"]).stdout(Stdio::null()).status()?;
                 ensure!(status.success(), "devlink: {status}");

@@ -181,7 +181,7 @@ fn each(functions: &[(String, String)], find: impl Fn(&str) -> Result<String>) -
 
 fn by_vifd(sysfs: &Sysfs, address: &str) -> Result<String> {
     let address: FunctionAddress = address.parse()?;
-    match sysfs.representor(&address, &[], &sysfs.netdevs()?)? {
+    match sysfs.representor(&address, &[], &sysfs.netdevs(|_, _| {})?)? {
         Representor::Found(found) => Ok(found.netdev),
         other => bail!("{other:?}"),
     }

@@ -230,7 +230,7 @@ impl Sysfs {
     /// what else netdevs stand on.
     ///
     /// # Errors
-    /// If something cannot be read. What goes while it is read is left out.
+    /// If something of a NIC cannot be read. What goes while it is read is left out, and so are netdevs that cannot be read.
     pub fn sriov_nics(&self) -> Result<Vec<SriovNic>, SysfsError> {
         let mut devices: BTreeSet<Device> = BTreeSet::new();
         for address in self.pci_functions()? {
@@ -238,7 +238,7 @@ impl Sysfs {
                 devices.insert(address.into());
             }
         }
-        devices.extend(self.netdevs()?.into_iter().filter_map(|netdev| netdev.device));
+        devices.extend(self.netdevs(|_, _| {})?.into_iter().filter_map(|netdev| netdev.device));
         let mut nics = Vec::new();
         for device in devices {
             let folder = device_folder(&device)?;

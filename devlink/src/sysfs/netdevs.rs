@@ -35,7 +35,7 @@ impl Sysfs {
     /// # Errors
     /// [`SysfsError::BadName`] for what cannot be a name; otherwise what could not be read.
     pub fn netdev(&self, name: &str) -> Result<Option<NetdevFacts>, SysfsError> {
-        if !function::is_sysfs_name(name) {
+        if !is_netdev_name(name) {
             return Err(SysfsError::BadName(function::shown(name)));
         }
         let path = format!("class/net/{name}");
@@ -61,18 +61,29 @@ impl Sysfs {
         }))
     }
 
-    /// The netdevs of this network namespace, by name. What goes while they are read is left out.
+    /// The netdevs of this network namespace, by name. What goes while they are read is left out, and so is one that cannot be
+    /// read: `left_out` is told of it, and the others are there all the same.
     ///
     /// # Errors
-    /// If something cannot be read.
-    pub fn netdevs(&self) -> Result<Vec<NetdevFacts>, SysfsError> {
+    /// If they cannot be listed.
+    pub fn netdevs(&self, mut left_out: impl FnMut(&str, &SysfsError)) -> Result<Vec<NetdevFacts>, SysfsError> {
         let mut names = self.list("class/net")?;
         names.sort_unstable();
         let mut netdevs = Vec::with_capacity(names.len());
         for name in names {
-            // Beside netdevs there is `bonding_masters`, a file.
-            netdevs.extend(self.netdev(&name)?);
+            // Beside netdevs there is `bonding_masters`, a file, which is none.
+            match self.netdev(&name) {
+                Ok(netdev) => netdevs.extend(netdev),
+                Err(error) => left_out(&name, &error),
+            }
         }
         Ok(netdevs)
     }
+}
+
+/// Whether this can be the name of a netdev as far as a path goes: the kernel takes any octets but blanks, `/` and `:`
+/// (`dev_valid_name`, `net/core/dev.c`), so one of a guest's may be `tapé`.
+fn is_netdev_name(name: &str) -> bool {
+    let odd = |char: char| char.is_ascii_whitespace() || char == '/' || char == '\0';
+    !name.is_empty() && !name.contains(odd) && name != "." && name != ".."
 }

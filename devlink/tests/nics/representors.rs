@@ -21,7 +21,7 @@ fn pci(address: &str) -> Device {
 
 /// What is found for an address, in short: the netdev's name and the function in devlink's terms, or why none is.
 fn found(sysfs: &Sysfs, ports: &[Port], text: &str) -> String {
-    found_among(&sysfs.netdevs().unwrap(), sysfs, ports, text)
+    found_among(&sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap(), sysfs, ports, text)
 }
 
 fn found_among(netdevs: &[NetdevFacts], sysfs: &Sysfs, ports: &[Port], text: &str) -> String {
@@ -33,7 +33,7 @@ fn found_among(netdevs: &[NetdevFacts], sysfs: &Sysfs, ports: &[Port], text: &st
 }
 
 fn represented(sysfs: &Sysfs, ports: &[Port], netdev: &str) -> String {
-    represented_among(&sysfs.netdevs().unwrap(), sysfs, ports, netdev)
+    represented_among(&sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap(), sysfs, ports, netdev)
 }
 
 fn represented_among(netdevs: &[NetdevFacts], sysfs: &Sysfs, ports: &[Port], netdev: &str) -> String {
@@ -122,7 +122,7 @@ const BONDED: [&str; 2] = ["b8599f0300ff6a3c"; 2];
 
 /// Each of the functions has its own representor, and that leads back to it.
 fn all_are_found(sysfs: &Sysfs, ports: &[Port]) {
-    let netdevs = sysfs.netdevs().unwrap();
+    let netdevs = sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     for function in 0..2 {
         for (vf, address) in vfs_of(function).iter().enumerate() {
             let netdev = format!("eth{function}_{vf}");
@@ -144,7 +144,7 @@ fn mlx5_with_a_switch_for_each_port() {
     }
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
     let sysfs = tree.sysfs();
-    let netdevs = sysfs.netdevs().unwrap();
+    let netdevs = sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     assert_eq!(uplink(&pci("0000:03:00.1"), &[], &netdevs), Uplink::Found { netdev: "uplink1".into(), bond: None });
     assert_eq!(represented(&sysfs, &[], "uplink1"), "nothing");
 }
@@ -157,7 +157,7 @@ fn mlx5_in_a_bond_has_the_right_physical_function() {
         tree.bond("bond0", &["uplink0", "uplink1"]);
         all_are_found(&tree.sysfs(), &[]);
         let bonded = |netdev: &str| Uplink::Found { netdev: netdev.to_owned(), bond: Some("bond0".to_owned()) };
-        let netdevs = tree.sysfs().netdevs().unwrap();
+        let netdevs = tree.sysfs().netdevs(|name, error| panic!("{name}: {error}")).unwrap();
         assert_eq!(uplink(&pci("0000:03:00.0"), &[], &netdevs), bonded("uplink0"));
         assert_eq!(uplink(&pci("0000:03:00.1"), &[], &netdevs), bonded("uplink1"));
     }
@@ -165,7 +165,7 @@ fn mlx5_in_a_bond_has_the_right_physical_function() {
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
     tree.bond("br0", &["uplink0"]);
     std::fs::remove_dir_all(tree.path("class/net/br0/bonding")).unwrap();
-    let netdevs = tree.sysfs().netdevs().unwrap();
+    let netdevs = tree.sysfs().netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     assert_eq!(uplink(&pci("0000:03:00.0"), &[], &netdevs), Uplink::Found { netdev: "uplink0".into(), bond: None });
 }
 
@@ -211,7 +211,7 @@ fn what_has_no_representor_is_told_apart() {
     assert_eq!(found(&sysfs, &[], "0000:03:00.3"), "Absent");
     assert_eq!(found(&sysfs, &[], "pci/0000:04:00.0:pf0vf0"), "Absent");
     // In legacy mode the uplink is whatever netdev there is.
-    let netdevs = sysfs.netdevs().unwrap();
+    let netdevs = sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     assert_eq!(uplink(&pci("0000:03:00.0"), &[], &netdevs), Uplink::Found { netdev: "uplink".into(), bond: None });
     assert_eq!(uplink(&pci("0000:04:00.0"), &[], &netdevs), Uplink::None);
 }
@@ -310,7 +310,10 @@ fn nfp_has_one_physical_function_for_two_ports() {
     assert_eq!(represented(&sysfs, &[], "vnic"), "nothing");
     assert_eq!(represented(&sysfs, &[], "port0"), "nothing");
     let several = Uplink::Several(BTreeSet::from(["port0".to_owned(), "port1".to_owned()]));
-    assert_eq!(uplink(&pci("0000:01:00.0"), &[], &sysfs.netdevs().unwrap()), several);
+    assert_eq!(
+        uplink(&pci("0000:01:00.0"), &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap()),
+        several
+    );
 }
 
 /// i40e's and bnxt's forms: numbers alone, and a physical function's own representor that is number 65535.
@@ -331,7 +334,7 @@ fn plain_numbers_are_virtual_functions() {
     assert_eq!(found(&sysfs, &[], &vfs[0]), "rep-a pci/0000:42:00.0:pf0vf0");
     assert_eq!(found(&sysfs, &[], &vfs[2]), "rep-c pci/0000:42:00.0:pf0vf2");
     assert_eq!(represented(&sysfs, &[], "rep-c"), "pci/0000:42:00.0:pf0vf2 0000:42:02.2");
-    let netdevs = sysfs.netdevs().unwrap();
+    let netdevs = sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     assert_eq!(uplink(&pci("0000:42:00.0"), &[], &netdevs), Uplink::Found { netdev: "p4p1".into(), bond: None });
 }
 
@@ -428,7 +431,7 @@ fn devlink_says_the_same_as_sysfs_and_comes_first() {
     let sysfs = tree.sysfs();
     let ports = mlx5_ports([0, 1]);
     all_are_found(&sysfs, &ports);
-    let netdevs = sysfs.netdevs().unwrap();
+    let netdevs = sysfs.netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     let Representor::Found(one) = sysfs.representor(&address(&vfs_of(1)[3]), &ports, &netdevs).unwrap() else {
         panic!("not found");
     };
@@ -480,7 +483,7 @@ fn devlink_without_ports_for_functions_is_passed_over() {
     let tree = mlx5(TWO, Hung::OnPf, PF_AND_VF);
     let ports: Vec<Port> =
         mlx5_ports([0, 1]).into_iter().filter(|port| matches!(port.flavour, Flavour::Physical { .. })).collect();
-    let netdevs: Vec<NetdevFacts> = tree.sysfs().netdevs().unwrap();
+    let netdevs: Vec<NetdevFacts> = tree.sysfs().netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     let sought = address(&vfs_of(1)[3]);
     let Representor::Found(one) = tree.sysfs().representor(&sought, &ports, &netdevs).unwrap() else {
         panic!("not found");

@@ -220,7 +220,7 @@ fn netdevs_say_what_they_stand_on_and_under() {
     tree.bond("bond0", &["eth0", "eth1"]);
     tree.bond("bond1", &[]);
     tree.netdev("tap1", Says::default());
-    let netdevs = tree.sysfs().netdevs().unwrap();
+    let netdevs = tree.sysfs().netdevs(|name, error| panic!("{name}: {error}")).unwrap();
     let told: Vec<&str> = netdevs.iter().map(|netdev| netdev.name.as_str()).collect();
     assert_eq!(told, ["bond0", "bond1", "eth0", "eth1", "tap1"]);
     assert_eq!(netdevs[0].bond_slaves, Some(names(&["eth0", "eth1"])));
@@ -232,6 +232,20 @@ fn netdevs_say_what_they_stand_on_and_under() {
     assert_eq!(slave.master.as_deref(), Some("bond0"));
     assert_eq!((slave.dev_port, &slave.bond_slaves), (Some(0), &None));
     assert_eq!((&netdevs[4].device, &netdevs[4].phys_switch_id), (&None, &None));
+}
+
+#[test]
+fn a_netdev_that_cannot_be_read_hides_no_other() {
+    let tree = Tree::new();
+    for name in ["eth0", "tapé", "odd"] {
+        tree.netdev(name, Says::default());
+    }
+    tree.file("class/net/odd/ifindex", "many\n");
+    tree.file("class/net/bonding_masters", "bond0\n");
+    let mut said = Vec::new();
+    let netdevs = tree.sysfs().netdevs(|name, error| said.push(format!("{name}: {error}"))).unwrap();
+    assert_eq!(netdevs.iter().map(|netdev| netdev.name.as_str()).collect::<Vec<_>>(), ["eth0", "tapé"]);
+    assert!(matches!(&said[..], [only] if only.starts_with("odd: ") && only.contains("many")), "{said:?}");
 }
 
 #[test]

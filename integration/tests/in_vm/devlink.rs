@@ -106,7 +106,7 @@ fn as_json(port: &Port) -> Result<(String, Value)> {
 }
 
 async fn ports_are_those_of_devlink_8(devlink: &Devlink) -> Result<Vec<Port>> {
-    let ports = devlink.ports().await?;
+    let ports = devlink.ports(|error| panic!("{error}")).await?;
     let ours: serde_json::Map<_, _> = ports.iter().map(as_json).collect::<Result<_>>()?;
     let shown: Value = serde_json::from_str(&script("devlink -j port show")?)?;
     assert_eq!(json!({ "port": ours }), shown);
@@ -124,7 +124,7 @@ fn an_eswitch_changes_its_mode_and_every_representor_is_told() -> Result<()> {
             let devlink = Devlink::open()?;
             let mut monitor = Monitor::open(MonitorConfig::default())?;
             let device = &nic.device;
-            assert_eq!(devlink.devices().await?, [devlink.device(device).await?]);
+            assert_eq!(devlink.devices(|error| panic!("{error}")).await?, [devlink.device(device).await?]);
             let legacy = Eswitch { mode: Some(EswitchMode::Legacy), inline_mode: None, encap: None };
             assert_eq!(devlink.eswitch(device).await?, legacy);
             assert_eq!(ports_are_those_of_devlink_8(&devlink).await?.len(), 1, "its uplink");
@@ -166,7 +166,7 @@ fn an_eswitch_changes_its_mode_and_every_representor_is_told() -> Result<()> {
             };
             until(&mut monitor, is_last).await?;
             assert_eq!(devlink.eswitch(device).await?, legacy);
-            assert_eq!(devlink.ports().await?.len(), 1);
+            assert_eq!(devlink.ports(|error| panic!("{error}")).await?.len(), 1);
             Ok(())
         })
     })
@@ -370,7 +370,7 @@ fn what_does_not_fit_is_told_as_an_overrun() -> Result<()> {
             devlink.set_eswitch(&nic.device, mode(EswitchMode::Switchdev)).await?;
             assert_eq!(timeout(SOON, tiny.next()).await??, Event::Overrun);
             // What was lost is in the list that is made after that.
-            assert_eq!(devlink.ports().await?.iter().filter_map(vf).count(), 64);
+            assert_eq!(devlink.ports(|error| panic!("{error}")).await?.iter().filter_map(vf).count(), 64);
             let quiet = timeout(Duration::from_millis(300), tiny.next()).await;
             assert!(quiet.is_err(), "nothing happened after the list: {quiet:?}");
             // And it hears again.
@@ -454,9 +454,9 @@ fn a_dropped_request_leaves_the_next_ones_alone() -> Result<()> {
             let back = devlink.set_eswitch(&nic.device, mode(EswitchMode::Legacy));
             assert!(timeout(Duration::from_millis(1), back).await.is_err(), "300 ports in two milliseconds");
             for _ in 0..20 {
-                let _ = timeout(Duration::from_micros(50), devlink.ports()).await;
+                let _ = timeout(Duration::from_micros(50), devlink.ports(|error| panic!("{error}"))).await;
             }
-            let both = tokio::join!(devlink.ports(), devlink.eswitch(&nic.device));
+            let both = tokio::join!(devlink.ports(|error| panic!("{error}")), devlink.eswitch(&nic.device));
             assert_eq!((both.0?.len(), both.1?.mode), (301, Some(EswitchMode::Switchdev)));
             Ok(())
         })

@@ -47,7 +47,10 @@ fn igb_functions_come_and_go_and_change_their_driver() -> Result<()> {
         let (device, pf) = (nic.device.clone(), nic.device.dev.parse::<PciAddress>()?);
         let name = nic.netdevs.first().context("a netdev")?;
         assert_eq!(sysfs.netdev(name)?.context("the netdev")?.device.as_ref(), Some(&device));
-        assert_eq!(uplink(&device, &[], &sysfs.netdevs()?), Uplink::Found { netdev: name.clone(), bond: None });
+        assert_eq!(
+            uplink(&device, &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?),
+            Uplink::Found { netdev: name.clone(), bond: None }
+        );
         let is = sysfs.pci_function(pf)?;
         assert_eq!((is.vendor, is.device, is.class), (0x8086, 0x10c9, 0x02_0000));
         assert!(is.modalias.is_some_and(|alias| alias.starts_with("pci:v00008086d000010C9")));
@@ -106,11 +109,14 @@ fn igb_functions_come_and_go_and_change_their_driver() -> Result<()> {
         within_seconds("igbvf's netdev", || Ok(netdevs(&sysfs, vf)?.into_iter().next()))?;
 
         let address = FunctionAddress::from(vf);
-        let found = sysfs.representor(&address, &[], &sysfs.netdevs()?)?;
+        let found = sysfs.representor(&address, &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?)?;
         assert_eq!(found, Representor::NotSwitchdev(device.clone()));
         sysfs.set_num_vfs(&device, 0)?;
         assert!(matches!(sysfs.role(vf), Err(SysfsError::NoFunction(_))));
-        assert_eq!(sysfs.representor(&address, &[], &sysfs.netdevs()?)?, Representor::Absent);
+        assert_eq!(
+            sysfs.representor(&address, &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?)?,
+            Representor::Absent
+        );
         script("rmmod igbvf igb")?;
         Ok(())
     })
@@ -126,7 +132,7 @@ fn found(sysfs: &Sysfs, address: &FunctionAddress, ports: &[Port], netdevs: &[Ne
 /// What devlink has for ports now.
 fn ports() -> Result<Vec<Port>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async { Devlink::open()?.ports().await })?)
+    Ok(runtime.block_on(async { Devlink::open()?.ports(|error| panic!("{error}")).await })?)
 }
 
 #[test]
@@ -144,7 +150,10 @@ fn devlink_and_sysfs_find_the_same_representors() -> Result<()> {
         let function = |vf: u32| format!("{device}:pf0vf{vf}").parse::<FunctionAddress>();
         sysfs.set_num_vfs(&device, 2)?;
         // A switch in legacy mode has no representors.
-        assert!(!matches!(sysfs.representor(&function(0)?, &ports()?, &sysfs.netdevs()?)?, Representor::Found(_)));
+        assert!(!matches!(
+            sysfs.representor(&function(0)?, &ports()?, &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?)?,
+            Representor::Found(_)
+        ));
         let refused = sysfs.set_num_vfs(&device, 12).unwrap_err();
         assert!(matches!(refused, SysfsError::NotThroughZero { now: 2, wanted: 12, .. }), "{refused}");
         sysfs.remake_vfs(&device, 12)?;
@@ -153,7 +162,7 @@ fn devlink_and_sysfs_find_the_same_representors() -> Result<()> {
         )?;
 
         let agree = || -> Result<BTreeSet<String>> {
-            let (ports, netdevs) = (ports()?, sysfs.netdevs()?);
+            let (ports, netdevs) = (ports()?, sysfs.netdevs(|name, error| panic!("{name}: {error}"))?);
             let mut names = BTreeSet::new();
             for vf in 0..12 {
                 let address = function(vf)?;
@@ -183,14 +192,21 @@ fn devlink_and_sysfs_find_the_same_representors() -> Result<()> {
         // Names say nothing: two of them swap theirs.
         let [one, other] = [3, 10].map(|vf| {
             let at = function(vf).map_err(anyhow::Error::from);
-            at.and_then(|at| found(&sysfs, &at, &[], &sysfs.netdevs()?)).map(|found| found.netdev)
+            at.and_then(|at| found(&sysfs, &at, &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?))
+                .map(|found| found.netdev)
         });
         let (one, other) = (one?, other?);
         script(&format!("ip link set {one} name swap; ip link set {other} name {one}; ip link set swap name {other}"))?;
         assert_eq!(agree()?, names);
-        assert_eq!(found(&sysfs, &function(3)?, &ports()?, &sysfs.netdevs()?)?.netdev, other);
+        assert_eq!(
+            found(&sysfs, &function(3)?, &ports()?, &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?)?.netdev,
+            other
+        );
         script("echo 10 >/sys/bus/netdevsim/del_device; echo 11 >/sys/bus/netdevsim/del_device; rmmod netdevsim")?;
-        assert_eq!(sysfs.representor(&function(3)?, &[], &sysfs.netdevs()?)?, Representor::Absent);
+        assert_eq!(
+            sysfs.representor(&function(3)?, &[], &sysfs.netdevs(|name, error| panic!("{name}: {error}"))?)?,
+            Representor::Absent
+        );
         Ok(())
     })
 }

@@ -155,7 +155,7 @@ impl Follower {
 
     /// Looks at everything until it is seen whole, and publishes that. The old view stands meanwhile.
     async fn look(&mut self) {
-        let mut pause = RETRY.0;
+        let (mut pause, mut failure) = (RETRY.0, None);
         loop {
             self.look_at = None;
             match self.ears.drain() {
@@ -172,7 +172,11 @@ impl Follower {
                 Ok((seen, noted, hints)) => return self.publish(seen, noted, hints),
                 Err(error) => {
                     self.counters.resync(ResyncReason::NoAnswer);
-                    tracing::info!(%error, "looking at the NICs again");
+                    let words = error.to_string();
+                    if failure.as_ref() != Some(&words) {
+                        tracing::warn!(%error, "the NICs are not seen whole: what was seen before stands, and they are looked at again");
+                        failure = Some(words);
+                    }
                 }
             }
             tokio::time::sleep(pause).await;

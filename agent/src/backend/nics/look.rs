@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use devlink::{
     Device, Devlink, Eswitch, Ethtool, HW_TC_OFFLOAD, LinkRef, LinkSocket, PciAddress, Role, Sysfs, SysfsError, vf,
 };
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
 use super::drivers::UnderWay;
@@ -49,8 +50,12 @@ pub(super) struct Eyes {
     /// What somebody is writing to. A function whose driver does not let go keeps its lock, and whoever reads of it would wait, too
     /// (`driver_override_show`, `drivers/pci/pci-sysfs.c`; `sriov_numvfs_show`, `drivers/pci/iov.c`).
     under_way: UnderWay,
-    /// The functions as they were seen last; what is known of those meanwhile.
+    /// The functions as they were seen last; what is known of those meanwhile, and of those that cannot be read for a while: a
+    /// function that is there and is not seen would be taken for gone, and what was noted of it with it.
     last: BTreeMap<PciAddress, Function>,
+    /// The same of devlink's instances and their switches, and of devices that are not on the PCI bus.
+    switches: BTreeMap<Device, Option<Eswitch>>,
+    others: BTreeMap<Device, OffBus>,
     /// The index of a netdev of this network namespace.
     index: fn(&str) -> Option<u32>,
     /// What was complained of, so that it is said once.
@@ -85,6 +90,8 @@ impl Eyes {
             links: None,
             under_way: UnderWay::default(),
             last: BTreeMap::new(),
+            switches: BTreeMap::new(),
+            others: BTreeMap::new(),
             index: |name| if_nametoindex(name).ok(),
             said: BTreeSet::new(),
         }
@@ -96,12 +103,13 @@ impl Eyes {
         self.look_at_devlink(&mut facts).await?;
         if let Some(sysfs) = self.sysfs.clone() {
             self.look_at_functions(&sysfs, &mut facts);
-            look_off_bus(&sysfs, &mut facts)?;
+            self.look_off_bus(&sysfs, &mut facts);
             facts.indices = self.indices(&sysfs, &facts);
         }
         let any = facts.need_netdevs(self.devlink.is_some());
         if let (true, Some(sysfs)) = (any, &self.sysfs) {
-            facts.netdevs = sysfs.netdevs()?;
+            let said = &mut self.said;
+            facts.netdevs = sysfs.netdevs(|name, error| complain(said, &format!("netdev {name:?}"), error))?;
             facts.netdevs.retain(|netdev| (self.index)(&netdev.name) == Some(netdev.ifindex));
             facts.indices.extend(facts.netdevs.iter().map(|netdev| (netdev.name.clone(), netdev.ifindex)));
         }
@@ -120,7 +128,8 @@ impl Eyes {
 
     async fn look_at_devlink(&mut self, facts: &mut Facts) -> Result<(), LookError> {
         let Some(devlink) = self.devlink.clone() else { return Ok(()) };
-        let devices = match devlink.devices().await {
+        let said = &mut self.said;
+        let devices = match devlink.devices(|error| complain(said, "a NIC", &error)).await {
             Ok(devices) => devices,
             // Not for us, or not in this kernel.
             Err(error) if error.refusal().is_some() => {
@@ -136,12 +145,19 @@ impl Eyes {
             let eswitch = match devlink.eswitch(&status.device).await {
                 Ok(eswitch) => Some(eswitch).filter(|eswitch| *eswitch != Eswitch::default()),
                 // It has none, is gone, or is not for us.
-                Err(error) if error.refusal().is_some() => None,
+                Err(error) if error.refusal().is_some_and(says_none) => None,
+                // Its driver or its firmware is in trouble: what it was seen to have is not less true for that.
+                Err(error) if error.is_of_one_device() => {
+                    complain(&mut self.said, &format!("the eswitch of {}", status.device), &error);
+                    self.switches.get(&status.device).copied().flatten()
+                }
                 Err(error) => return Err(error.into()),
             };
             facts.instances.insert(status.device, eswitch);
         }
-        facts.ports = devlink.ports().await?;
+        self.switches.clone_from(&facts.instances);
+        let said = &mut self.said;
+        facts.ports = devlink.ports(|error| complain(said, "a port of a NIC", &error)).await?;
         Ok(())
     }
 
@@ -149,7 +165,7 @@ impl Eyes {
     fn look_at_functions(&mut self, sysfs: &Sysfs, facts: &mut Facts) {
         let addresses = sysfs.pci_functions().unwrap_or_else(|error| {
             complain(&mut self.said, "PCI functions", &error);
-            BTreeSet::new()
+            self.last.keys().copied().collect()
         });
         // Which number a virtual function has is told by the physical one, for all of them at once.
         let (mut virtual_ones, mut numbers) = (Vec::new(), BTreeMap::new());
@@ -165,7 +181,8 @@ impl Eyes {
                     Err(SysfsError::NoFunction(_)) => continue,
                     Err(error) => {
                         complain(&mut self.said, "a PCI function", &error);
-                        continue;
+                        let Some(function) = self.last.get(&address) else { continue };
+                        function.clone()
                     }
                 },
             };
@@ -179,7 +196,10 @@ impl Eyes {
             let role = Role::Virtual { pf, index: numbers.get(&address).copied() };
             match self.known(address).map_or_else(|| virtual_one(sysfs, address, vendor, role), Ok) {
                 Ok(function) => drop(facts.functions.insert(address, function)),
-                Err(error) => complain(&mut self.said, "a virtual function", &error),
+                Err(error) => {
+                    complain(&mut self.said, "a virtual function", &error);
+                    facts.functions.extend(self.last.get(&address).map(|function| (address, function.clone())));
+                }
             }
         }
         self.last.clone_from(&facts.functions);
@@ -188,6 +208,18 @@ impl Eyes {
     /// What is known of a function that is being written to.
     fn known(&self, address: PciAddress) -> Option<Function> {
         self.under_way.is_about(&address.into()).then(|| self.last.get(&address).cloned()).flatten()
+    }
+
+    /// What sysfs shows of devlink's instances that are not on the PCI bus.
+    fn look_off_bus(&mut self, sysfs: &Sysfs, facts: &mut Facts) {
+        for device in facts.instances.keys().filter(|device| device.bus != "pci") {
+            let other = off_bus(sysfs, device).or_else(|error| {
+                complain(&mut self.said, &format!("NIC {device}"), &error);
+                self.others.get(device).cloned().ok_or(error)
+            });
+            facts.others.extend(other.ok().map(|other| (device.clone(), other)));
+        }
+        self.others.clone_from(&facts.others);
     }
 
     /// The indices of the netdevs that are spoken of. sysfs may be that of another network namespace: a name is taken only where
@@ -217,6 +249,10 @@ impl Eyes {
                 }
                 // It is gone by now, or has none.
                 Err(error) if error.refusal().is_some() => None,
+                Err(error) if error.is_of_one_device() => {
+                    complain(&mut self.said, "the features of a link", &error);
+                    None
+                }
                 Err(error) => return Err(error.into()),
             };
         }
@@ -300,24 +336,24 @@ fn is_network(sysfs: &Sysfs, address: PciAddress) -> bool {
     class.is_some_and(|class| class >> 16 == NETWORK)
 }
 
-/// What sysfs shows of devlink's instances that are not on the PCI bus.
-fn look_off_bus(sysfs: &Sysfs, facts: &mut Facts) -> Result<(), LookError> {
-    for device in facts.instances.keys().filter(|device| device.bus != "pci") {
-        let path = sysfs.root().join("bus").join(&device.bus).join("devices").join(&device.dev).join("driver");
-        let driver = fs::read_link(path).ok();
-        let driver = driver.as_ref().and_then(|driver| driver.file_name()).map(|name| name.to_string_lossy().into());
-        let vfs = sysfs.sriov(device)?;
-        let most = |total: Option<u32>| total.unwrap_or(u16::MAX.into());
-        facts.others.insert(
-            device.clone(),
-            OffBus {
-                driver,
-                vfs: vfs.map(|vfs| VfCount { made: vfs.num, most: most(vfs.total) }),
-                netdevs: sysfs.netdevs_of(device)?,
-            },
-        );
-    }
-    Ok(())
+/// What sysfs shows of a device that is not on the PCI bus.
+fn off_bus(sysfs: &Sysfs, device: &Device) -> Result<OffBus, SysfsError> {
+    let path = sysfs.root().join("bus").join(&device.bus).join("devices").join(&device.dev).join("driver");
+    let driver = fs::read_link(path).ok();
+    let driver = driver.as_ref().and_then(|driver| driver.file_name()).map(|name| name.to_string_lossy().into());
+    let vfs = sysfs.sriov(device)?;
+    let most = |total: Option<u32>| total.unwrap_or(u16::MAX.into());
+    Ok(OffBus {
+        driver,
+        vfs: vfs.map(|vfs| VfCount { made: vfs.num, most: most(vfs.total) }),
+        netdevs: sysfs.netdevs_of(device)?,
+    })
+}
+
+/// Whether a refusal says that there is nothing to be told; any other says that it could not be.
+fn says_none(refusal: &devlink::Extack) -> bool {
+    let not_for_us = [Errno::EPERM as i32, Errno::EACCES as i32].contains(&refusal.errno);
+    refusal.is_unsupported() || refusal.is_absent() || refusal.is_invalid() || not_for_us
 }
 
 #[cfg(test)]
@@ -406,6 +442,25 @@ mod tests {
         assert_eq!(of("0000:03:10.3").driver_override.as_deref(), Some("vfio-pci"));
         assert_eq!((&of(PF).of, of(PF).netdevs.len()), (&None, 1));
         assert_eq!(*of("0000:09:00.0"), PciFunction::default());
+    }
+
+    /// What cannot be read for a while is as it was seen last; what never could is left out, and nobody else with it.
+    #[tokio::test]
+    async fn one_odd_function_hides_nobody() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for (address, vendor) in [(PF, "0x8086"), ("0000:04:00.0", "0x8086"), ("0000:05:00.0", "nobody's")] {
+            let sriov = [("sriov_numvfs", "0"), ("sriov_totalvfs", "7"), ("vendor", vendor)];
+            function(root, address, "0x020000", &sriov);
+        }
+        let mut eyes = Eyes::blind(Sysfs::at(root).ok());
+        let seen = |seen: &Seen| seen.nics.keys().map(|device| device.dev.clone()).collect::<Vec<_>>();
+        assert_eq!(seen(&eyes.look().await.unwrap()), [PF, "0000:04:00.0"]);
+        fs::write(root.join(format!("bus/pci/devices/{PF}/sriov_numvfs")), "many\n").unwrap();
+        assert_eq!(seen(&eyes.look().await.unwrap()), [PF, "0000:04:00.0"]);
+        assert!(eyes.said.iter().any(|said| said.contains("many")), "{:?}", eyes.said);
+        fs::remove_dir_all(root.join("bus/pci/devices").join(PF)).unwrap();
+        assert_eq!(seen(&eyes.look().await.unwrap()), ["0000:04:00.0"]);
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ pub(super) struct Function {
 }
 
 /// What sysfs shows of a device that is not on the PCI bus.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct OffBus {
     pub(super) driver: Option<String>,
     pub(super) vfs: Option<VfCount>,
