@@ -494,7 +494,7 @@ fn nudge_nics(nics: &mut NicState, host: &Host, nudge: &Nudge) {
                 1 => function.settings = None,
                 _ => {
                     function.settings =
-                        Some(VfSettings { vlan: Vlan { id: 7, ..Vlan::default() }, ..VfSettings::default() })
+                        Some(VfSettings { vlan: Vlan { id: 7, ..Vlan::default() }, ..VfSettings::default() });
                 }
             }
         }

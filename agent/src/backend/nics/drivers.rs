@@ -2,20 +2,18 @@
 //! from before a guest lets go.
 //!
 //! `vfio-pci` lets a function go when nobody has it open any more, and whoever writes to `unbind` waits for that in the kernel,
-//! where no signal ends it, with the function's lock. So it is looked for before; and each operation has a thread of its own and a
-//! deadline. While one hangs there is no second, and nobody reads of the function.
+//! where no signal ends it, with the function's lock. So it is looked for before; and each operation has a deadline
+//! (`under_way.rs`).
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use devlink::{Device, PciAddress, Sysfs, SysfsError};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use tokio::sync::Notify;
+
+use super::under_way::{Hung, UnderWay};
 
 /// The driver that gives functions to guests.
 const VFIO: &str = "vfio-pci";
@@ -33,20 +31,14 @@ pub(super) enum DriverError {
     Sysfs(#[from] SysfsError),
     #[error("PCI function {0} is not taken from vfio-pci: a guest still has it")]
     InUse(PciAddress),
-    #[error(
-        "{0} is not done after {1:?}: a guest still has a function, or the driver is stuck; it is left to end by itself"
-    )]
-    Late(String, Duration),
-    #[error("{0} was begun before and is not done yet: a guest still has a function, or the driver is stuck")]
-    Busy(String),
+    #[error(transparent)]
+    Hung(#[from] Hung),
     #[error("PCI function {function} is bound to {} and not to {wanted}", bound.as_deref().unwrap_or("no driver"))]
     NotTaken { function: PciAddress, wanted: String, bound: Option<String> },
     #[error("no driver takes PCI function {0}")]
     NobodyTakes(PciAddress),
     #[error("there is no PCI driver {0:?}: its module is not loaded")]
     NoDriver(String),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[source] std::io::Error),
     #[error("this host has no sysfs")]
     NoSysfs,
 }
@@ -58,41 +50,6 @@ const TAKES_DROP_IN: &str = "; vifd may do it with deploy/vifd.service.d/nics.co
 fn is_denied(error: &SysfsError) -> bool {
     matches!(error, SysfsError::Write { .. })
         && error.errno().map(Errno::from_raw).is_some_and(|errno| matches!(errno, Errno::EACCES | Errno::EROFS))
-}
-
-/// What operations are under way on, one for each function or NIC.
-#[derive(Clone, Debug, Default)]
-pub(super) struct UnderWay {
-    on: Arc<Mutex<BTreeSet<Device>>>,
-    late: Arc<Notify>,
-}
-
-impl UnderWay {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Device>> {
-        self.on.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether one is under way on this.
-    pub(super) fn is_about(&self, device: &Device) -> bool {
-        self.lock().contains(device)
-    }
-
-    /// Waits until one ends that nobody waits for any more.
-    pub(super) async fn ended_late(&self) {
-        self.late.notified().await;
-    }
-}
-
-/// One of them, until it is dropped.
-struct Operation {
-    under_way: UnderWay,
-    on: Device,
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        self.under_way.lock().remove(&self.on);
-    }
 }
 
 /// The way to the drivers.
@@ -141,7 +98,6 @@ impl Drivers {
         self.within(BOUND_WITHIN, &function.into(), what, move |bus| bus.probe_again(function))
     }
 
-    /// Does what may block on a thread of its own, and waits for it so long.
     fn within(
         &self,
         limit: Duration,
@@ -150,21 +106,7 @@ impl Drivers {
         work: impl FnOnce(&Bus) -> Result<(), DriverError> + Send + 'static,
     ) -> Result<(), DriverError> {
         let bus = self.bus.clone().ok_or(DriverError::NoSysfs)?;
-        if !self.under_way.lock().insert(on.clone()) {
-            return Err(DriverError::Busy(what));
-        }
-        let operation = Operation { under_way: self.under_way(), on: on.clone() };
-        let late = Arc::clone(&self.under_way.late);
-        let (done, end) = mpsc::channel();
-        let begun = thread::Builder::new().name("nic".to_owned()).spawn(move || {
-            let outcome = work(&bus);
-            drop(operation);
-            if done.send(outcome).is_err() {
-                late.notify_one();
-            }
-        });
-        begun.map_err(DriverError::Thread)?;
-        end.recv_timeout(limit).unwrap_or(Err(DriverError::Late(what, limit)))
+        self.under_way.within(limit, on, what, move || work(&bus))
     }
 }
 
@@ -280,32 +222,13 @@ mod tests {
         assert!(!told(Errno::EBUSY).contains("nics.conf"));
     }
 
-    #[tokio::test]
-    async fn what_hangs_is_not_waited_for_and_not_begun_twice() {
+    #[test]
+    fn what_is_not_there_is_said_to_be_gone() {
         let root = tempfile::tempdir().unwrap();
         let drivers = Drivers::new(Sysfs::at(root.path()).ok(), "/nowhere".into());
-        let nic: Device = "pci/0000:03:00.0".parse().unwrap();
-        let (let_go, held) = mpsc::channel::<()>();
-        let soon = Duration::from_millis(20);
-        let hangs = move |_: &Bus| {
-            // Ends when the other end is gone.
-            let _ = held.recv();
-            Ok(())
-        };
-        let late = drivers.within(soon, &nic, "unbinding".into(), hangs).unwrap_err();
-        assert!(late.to_string().contains("a guest still has"), "{late}");
-        let again = drivers.within(soon, &nic, "unbinding".into(), |_| panic!("begun twice")).unwrap_err();
-        assert!(matches!(&again, DriverError::Busy(_)) && drivers.under_way().is_about(&nic), "{again}");
-        let other = "pci/0000:03:00.1".parse().unwrap();
-        drivers.within(Duration::from_secs(20), &other, "unbinding".into(), |_| Ok(())).unwrap();
-
-        drop(let_go);
-        tokio::time::timeout(Duration::from_secs(20), drivers.under_way().ended_late()).await.unwrap();
-        assert!(!drivers.under_way().is_about(&nic));
-        drivers.within(Duration::from_secs(20), &nic, "unbinding".into(), |_| Ok(())).unwrap();
         let gone = drivers.bind("0000:03:00.0".parse().unwrap(), None, None).unwrap_err();
         assert!(matches!(gone, DriverError::Gone(_)));
         let drivers = Drivers::new(None, "/nowhere".into());
-        assert!(matches!(drivers.set_vfs(&nic, 2), Err(DriverError::NoSysfs)));
+        assert!(matches!(drivers.set_vfs(&"pci/0000:03:00.0".parse().unwrap(), 2), Err(DriverError::NoSysfs)));
     }
 }

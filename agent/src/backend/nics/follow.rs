@@ -24,12 +24,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::associations::States;
-use super::drivers::UnderWay;
 use super::hear::{Ears, Heard, Interest};
 use super::hints::Hints;
 use super::look::{Eyes, LookError, Seen};
 use super::notes::{Noted, Notes};
 use super::statistics::Counters;
+use super::under_way::UnderWay;
 use super::view::keep_rows;
 use crate::backend::links::ResyncReason;
 use crate::blocking::blocking;
@@ -44,6 +44,9 @@ const SETTLE: Duration = Duration::from_millis(3);
 const REST: u32 = 4;
 /// Between attempts at a look: the first, and the longest. The longest rest, too.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// For a look: whoever else has the lock of a NIC, such as `devlink dev reload`, has it for seconds, or for a minute or two.
+const LOOKED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A request to make the view show what was done.
 pub(super) struct Settle {
@@ -188,17 +191,18 @@ impl Follower {
         let mut eyes = self.eyes.take().unwrap_or_else(|| Eyes::open(self.sysfs.clone(), self.under_way.clone()));
         let (notes, hints, runtime) = (Arc::clone(&self.notes), self.hints.clone(), Handle::current());
         let looked = blocking(move || {
-            let seen = runtime.block_on(eyes.look());
+            let seen = runtime.block_on(tokio::time::timeout(LOOKED_WITHIN, eyes.look()));
             let noted = notes.lock().unwrap_or_else(PoisonError::into_inner).noted().clone();
             (eyes, seen, noted, hints.all())
         });
         let (eyes, seen, noted, hints) = looked.await?;
-        // What failed once may be of no use any more.
-        self.eyes = seen.is_ok().then_some(eyes);
+        // What failed once may be of no use any more. What is asked still is not asked by others meanwhile: each would wait, too.
+        self.eyes = (!matches!(seen, Ok(Err(_)))).then_some(eyes);
         let hints = hints.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot read which function which VIF was told to have");
             BTreeMap::new()
         });
+        let seen = seen.map_err(|_| Broken::Late)?;
         Ok((seen?, noted, hints))
     }
 
@@ -248,6 +252,8 @@ fn noted_of(states: &States, undo: &BTreeMap<VifId, Arc<Undo>>) -> BTreeMap<VifI
 enum Broken {
     #[error(transparent)]
     Look(#[from] LookError),
+    #[error("the kernel has not answered for {LOOKED_WITHIN:?}: a driver is stuck, or takes long to begin again")]
+    Late,
     #[error("internal error: {0}")]
     Panic(#[from] tokio::task::JoinError),
 }

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use devlink::{
-    Device, Devlink, Eswitch, Ethtool, HW_TC_OFFLOAD, LinkRef, LinkSocket, PciAddress, Role, Sysfs, SysfsError, vf,
+    Device, Devlink, Eswitch, Ethtool, HW_TC_OFFLOAD, LinkRef, LinkSocket, PciAddress, Port, Role, Sysfs, SysfsError,
+    vf,
 };
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
-use super::drivers::UnderWay;
 use super::hear::Interest;
+use super::under_way::UnderWay;
 use super::view::{Facts, Function, OffBus};
 use crate::model::{MacAddr, Nic, NicPort, PciFunction, Representor, VfCount, VfSettings};
 
@@ -47,14 +48,15 @@ pub(super) struct Eyes {
     devlink: Option<Devlink>,
     ethtool: Option<Ethtool>,
     links: Option<LinkSocket>,
-    /// What somebody is writing to. A function whose driver does not let go keeps its lock, and whoever reads of it would wait, too
+    /// What somebody is changing. A function whose driver does not let go keeps its lock, and whoever reads of it would wait, too
     /// (`driver_override_show`, `drivers/pci/pci-sysfs.c`; `sriov_numvfs_show`, `drivers/pci/iov.c`).
     under_way: UnderWay,
     /// The functions as they were seen last; what is known of those meanwhile, and of those that cannot be read for a while: a
     /// function that is there and is not seen would be taken for gone, and what was noted of it with it.
     last: BTreeMap<PciAddress, Function>,
-    /// The same of devlink's instances and their switches, and of devices that are not on the PCI bus.
+    /// The same of devlink's instances, their switches and ports, and of devices that are not on the PCI bus.
     switches: BTreeMap<Device, Option<Eswitch>>,
+    ports: Vec<Port>,
     others: BTreeMap<Device, OffBus>,
     /// The index of a netdev of this network namespace.
     index: fn(&str) -> Option<u32>,
@@ -91,6 +93,7 @@ impl Eyes {
             under_way: UnderWay::default(),
             last: BTreeMap::new(),
             switches: BTreeMap::new(),
+            ports: Vec::new(),
             others: BTreeMap::new(),
             index: |name| if_nametoindex(name).ok(),
             said: BTreeSet::new(),
@@ -128,6 +131,12 @@ impl Eyes {
 
     async fn look_at_devlink(&mut self, facts: &mut Facts) -> Result<(), LookError> {
         let Some(devlink) = self.devlink.clone() else { return Ok(()) };
+        if self.under_way.is_about_any(|device| self.switches.contains_key(device)) {
+            // Lists are made of all instances, and wait for the lock of each.
+            facts.instances.clone_from(&self.switches);
+            facts.ports.clone_from(&self.ports);
+            return Ok(());
+        }
         let said = &mut self.said;
         let devices = match devlink.devices(|error| complain(said, "a NIC", &error)).await {
             Ok(devices) => devices,
@@ -158,6 +167,7 @@ impl Eyes {
         self.switches.clone_from(&facts.instances);
         let said = &mut self.said;
         facts.ports = devlink.ports(|error| complain(said, "a port of a NIC", &error)).await?;
+        self.ports.clone_from(&facts.ports);
         Ok(())
     }
 

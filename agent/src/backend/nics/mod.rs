@@ -2,7 +2,8 @@
 //!
 //! This file has the face, [`Nics`]. What happens is heard in `hear.rs`, everything is looked at in `look.rs` and made into one
 //! state in `view.rs`, by the task in `follow.rs`; how far the switches are with what they were asked for, the task in
-//! `associations.rs` asks. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`); notes are kept in `notes.rs`;
+//! `associations.rs` asks. Operations (`op.rs`) are done in `perform.rs` (with `drivers.rs`, and what may hang
+//! by `under_way.rs`); notes are kept in `notes.rs`;
 //! `hints.rs` tells containers which function they have.
 
 use std::collections::BTreeMap;
@@ -32,13 +33,14 @@ mod notes;
 mod op;
 mod perform;
 mod statistics;
+mod under_way;
 mod view;
 
 pub use op::{EswitchSetting, NicOp};
 pub use statistics::NicStatistics;
 
 use associations::Associations;
-use drivers::{Drivers, UnderWay};
+use drivers::Drivers;
 use follow::{Follower, Settle};
 use hear::Ears;
 use hints::Hints;
@@ -46,6 +48,7 @@ use look::Eyes;
 use notes::Notes;
 use perform::Hands;
 use statistics::Counters;
+use under_way::UnderWay;
 use view::keep_rows;
 
 /// For the view to show a batch. It takes milliseconds; longer while somebody else has a NIC's lock.

@@ -2,22 +2,31 @@
 //! `look.rs`; nothing here writes to the view.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use devlink::port_profile::Request;
 use devlink::{
-    Devlink, EswitchChange, Ethtool, FunctionChange, FunctionState, HW_TC_OFFLOAD, LinkError, LinkRef, LinkSocket,
-    PortHandle, SysfsError, vf,
+    Device, Devlink, EswitchChange, Ethtool, FunctionChange, FunctionState, HW_TC_OFFLOAD, LinkError, LinkRef,
+    LinkSocket, PortHandle, SysfsError, vf,
 };
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
+use tokio::runtime::Handle;
 
 use super::associations::{AssociationError, Associations};
 use super::drivers::{DriverError, Drivers};
 use super::hints::Hints;
 use super::notes::{NoteError, Notes};
+use super::under_way::Hung;
 use super::{EswitchSetting, NicOp};
 use crate::backend::{Attributed, Outcome};
 use crate::model::VfChange;
+
+/// For a mode to be changed. Drivers take seconds, with many functions tens of them; `mlx5` gives its firmware a minute for a
+/// command and two to come up (`tout_def_sw_val`, `drivers/net/ethernet/mellanox/mlx5/core/lib/tout.c`).
+const SWITCHED_WITHIN: Duration = Duration::from_secs(300);
+/// For a function to be set by its port: a command or two.
+const SET_WITHIN: Duration = Duration::from_secs(90);
 
 /// What operations are done with.
 #[derive(Clone)]
@@ -26,6 +35,19 @@ pub(super) struct Hands {
     pub(super) hints: Hints,
     pub(super) drivers: Drivers,
     pub(super) associations: Associations,
+}
+
+impl Hands {
+    /// Does with devlink what may hang in the kernel, where it has the NIC's lock.
+    fn under_way(
+        &self,
+        limit: Duration,
+        nic: &Device,
+        op: &NicOp,
+        work: impl FnOnce() -> Result<(), devlink::Error> + Send + 'static,
+    ) -> Result<(), OpError> {
+        self.drivers.under_way().within(limit, nic, op.to_string(), || work().map_err(OpError::from))
+    }
 }
 
 /// Why an operation was not done.
@@ -42,6 +64,8 @@ enum OpError {
     Socket(#[source] std::io::Error),
     #[error(transparent)]
     Driver(#[from] DriverError),
+    #[error(transparent)]
+    Hung(#[from] Hung),
     #[error(transparent)]
     Note(#[from] NoteError),
     #[error("cannot say which function the VIF has (nested_dpdk.dir): {0}")]
@@ -64,7 +88,12 @@ impl OpError {
                 matches!(error, SysfsError::NoFunction(_) | SysfsError::NoDevice(_) | SysfsError::NotThroughZero { .. })
             }
             OpError::Association(error) => error.is_conflict(),
-            OpError::Vf { .. } | OpError::Socket(_) | OpError::Driver(_) | OpError::Note(_) | OpError::Hint(_) => false,
+            OpError::Vf { .. }
+            | OpError::Socket(_)
+            | OpError::Driver(_)
+            | OpError::Hung(_)
+            | OpError::Note(_)
+            | OpError::Hint(_) => false,
         }
     }
 }
@@ -79,16 +108,11 @@ impl From<OpError> for Outcome {
 /// waits for a change.
 #[derive(Default)]
 struct Sockets {
-    devlink: Option<Devlink>,
     ethtool: Option<Ethtool>,
     links: Option<LinkSocket>,
 }
 
 impl Sockets {
-    fn devlink(&mut self) -> Result<&Devlink, devlink::Error> {
-        opened(&mut self.devlink, Devlink::open).map(|devlink| &*devlink)
-    }
-
     fn ethtool(&mut self) -> Result<&Ethtool, devlink::Error> {
         opened(&mut self.ethtool, Ethtool::open).map(|ethtool| &*ethtool)
     }
@@ -139,14 +163,17 @@ async fn one(op: &NicOp, hands: &Hands, sockets: &mut Sockets) -> Result<(), OpE
                 }
                 EswitchSetting::Encap(on) => EswitchChange { encap: Some(on), ..EswitchChange::default() },
             };
-            sockets.devlink()?.set_eswitch(nic, change).await?;
+            let (device, runtime) = (nic.clone(), Handle::current());
+            let set = async move { Devlink::open()?.set_eswitch(&device, change).await };
+            hands.under_way(SWITCHED_WITHIN, nic, op, move || runtime.block_on(set))?;
         }
         NicOp::SetVfCount { nic, count } => hands.drivers.set_vfs(nic, *count)?,
         NicOp::SetFunction { nic, port, hw_addr, active } => {
             let state = active.map(|active| if active { FunctionState::Active } else { FunctionState::Inactive });
             let change = FunctionChange { hw_addr: hw_addr.map(|mac| mac.0), state, ..FunctionChange::default() };
-            let port = PortHandle { device: nic.clone(), index: *port };
-            sockets.devlink()?.set_function(&port, &change).await?;
+            let (port, runtime) = (PortHandle { device: nic.clone(), index: *port }, Handle::current());
+            let set = async move { Devlink::open()?.set_function(&port, &change).await };
+            hands.under_way(SET_WITHIN, nic, op, move || runtime.block_on(set))?;
         }
         NicOp::SetVf { uplink: (index, name), vf, change } => {
             guard(*index, name)?;
