@@ -250,7 +250,7 @@ fn unbind((function, before): (PciAddress, DriverBefore)) -> NicOp {
 
 /// What brings functions back, and back to their drivers; the last of it strikes out the note. `count` is how many there are
 /// to be, where the configuration says so.
-fn bring_back(nics: &NicState, nic: &Nic, transition: &Transition, count: Option<u32>) -> Vec<NicOp> {
+pub(super) fn bring_back(nics: &NicState, nic: &Nic, transition: &Transition, count: Option<u32>) -> Vec<NicOp> {
     let count = count.unwrap_or(transition.vfs);
     if count > 0 && nic.vfs.is_some_and(|vfs| vfs.made == 0) {
         return vec![NicOp::SetVfCount { nic: nic.device.clone(), count }];

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use ovsdb::pairs::Pairs;
 
+use super::nics::bring_back;
 use super::settings::{FORMAT, OWNER, PRESERVE, VIF};
 use super::{Owner, Plan, Settings, sub_ports};
 use crate::backend::links::{LinkChange, LinkOp};
 use crate::backend::nics::NicOp;
 use crate::backend::ovs::{MarkedTable, OvsOp};
 use crate::backend::{Attributed, Party};
-use crate::model::{Bridge, Interface, Link, Observed, Port, Qos};
+use crate::model::{Bridge, Interface, Link, NicState, Observed, Port, Qos};
 
 /// The plan that takes our marks off the whole host; empty when none is left.
 #[must_use]
@@ -36,14 +37,27 @@ pub fn release(observed: &Observed, settings: &Settings) -> Plan {
             }
         }
     }
-    let noted = observed.nics.ready().into_iter().flat_map(|nics| nics.undo.iter());
-    let noted = noted.filter(|(_, undo)| undo.agent == settings.agent).map(|(id, _)| NicOp::Forget(*id));
+    let nics = observed.nics.ready().map(|nics| release_nics(nics, settings)).unwrap_or_default();
     Plan {
-        nics: noted.map(|op| Attributed { party: Party::All, op }).collect(),
+        nics: nics.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         links: links.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         ovs: ovs.into_iter().map(|op| Attributed { party: Party::All, op }).collect(),
         ..Plan::default()
     }
+}
+
+/// Functions stay as they are, hints too, since whoever has a function finds it by them. What is away while a NIC changes its mode
+/// comes back first: nobody would bring it back any more.
+fn release_nics(nics: &NicState, settings: &Settings) -> Vec<NicOp> {
+    let notes = nics.undo.iter().filter(|(_, undo)| undo.agent == settings.agent);
+    let mut ops: Vec<NicOp> = notes.map(|(id, _)| NicOp::Forget(*id)).collect();
+    for (device, transition) in nics.transitions.iter().filter(|(_, of)| of.agent == settings.agent) {
+        match nics.nics.get(device) {
+            Some(nic) => ops.extend(bring_back(nics, nic, transition, None)),
+            None => ops.push(NicOp::ForgetTransition(device.clone())),
+        }
+    }
+    ops
 }
 
 fn unmark(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use devlink::vf::{Vlan, VlanProtocol};
 use devlink::{Device, EswitchMode};
 use serde_json::json;
-use vifd::model::DriverBefore;
+use vifd::model::{AgentId, DriverBefore, Transition};
 use vifd::plan::NicSettings;
 
 use crate::case::{A, B, Case, record};
@@ -579,4 +579,43 @@ fn settings_that_a_record_keeps_no_more_go_back_once() {
     function(&mut case, &device, 0, |of| of.settings.as_mut().unwrap().vlan.id = 7);
     case.converge().unplug();
     assert_eq!(has(&case), 7, "the operator's");
+}
+
+/// vifd is told to let go in the middle of a change of the mode.
+#[test]
+fn a_release_brings_back_what_is_away_and_leaves_functions_and_hints() {
+    let nested = json!({
+        "type": "nested_dpdk", "pci_address": "0000:00:05.0", "dev_driver": "uio_pci_generic",
+        "port_profile": {"type": "k8s_dpdk", "l3_setup": true},
+    });
+    let mut case = Case::new([record(A, &nested)]);
+    let device = nic(&mut case, "mlx5_core");
+    case.settings.nics.insert(device.clone(), NicSettings { vfs: Some(2), ..NicSettings::default() });
+    let plain = vifd::model::PciFunction { driver: Some("virtio-pci".into()), ..Default::default() };
+    Arc::make_mut(&mut case.world.nics).pci.insert("0000:00:05.0".parse().unwrap(), plain);
+    case.converge();
+    let away: devlink::PciAddress = vf(1).parse().unwrap();
+    let before = DriverBefore { driver: Some("vf".into()), driver_override: None };
+    let transition =
+        |agent| Transition { agent, nic: device.to_string(), vfs: 2, unbound: [(away, before.clone())].into() };
+    let gone: Device = "pci/0000:09:00.0".parse().unwrap();
+    let of_another = Transition { agent: AgentId("other".into()), ..transition(case.settings.agent.clone()) };
+    let nics = Arc::make_mut(&mut case.world.nics);
+    nics.transitions.insert(device.clone(), Arc::new(transition(case.settings.agent.clone())));
+    nics.transitions.insert(gone.clone(), Arc::new(of_another));
+    let function = nics.pci.get_mut(&away).unwrap();
+    (function.driver, function.netdevs) = (None, Default::default());
+    let hints = nics.hints.clone();
+    assert_eq!((hints.len(), nics.undo.len()), (1, 1));
+    for _ in 0..3 {
+        for op in &vifd::plan::release(&case.world.observed(), &case.settings).nics {
+            case.say(&op.op.to_string());
+            assert_eq!(case.world.apply_nic(&op.op), vifd::backend::Outcome::Done);
+        }
+    }
+    let nics = &case.world.nics;
+    assert_eq!(nics.pci[&away].driver, before.driver, "{}", case.text);
+    assert_eq!((nics.undo.len(), nics.transitions.keys().collect::<Vec<_>>(), &nics.hints), (0, vec![&gone], &hints));
+    assert_eq!(nics.pci[&"0000:00:05.0".parse().unwrap()].driver.as_deref(), Some("uio_pci_generic"));
+    assert!(vifd::plan::release(&case.world.observed(), &case.settings).nics.is_empty());
 }
