@@ -1,5 +1,5 @@
 //! The command line: what can be said, and who does it. `vifd run` is the agent itself; `validate`, `schema`,
-//! `completions` and most of `doctor` need none; everything else asks the running agent over its socket.
+//! `completions`, `queue` and most of `doctor` need none; everything else asks the running agent over its socket.
 //! Reference: `docs/cli.md`.
 
 mod bundle;
@@ -11,6 +11,7 @@ mod local;
 mod nics;
 mod output;
 mod picture;
+mod queue;
 mod trace;
 mod vifs;
 
@@ -28,13 +29,16 @@ use crate::api::parse_time;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::model::{VifId, VifKind};
 use crate::privileges;
+use crate::queue::QueueError;
 use crate::status::Phase;
 
 /// What was asked for is not done.
 const FAILED: u8 = 1;
+/// The command line makes no sense.
+const USAGE: u8 = 2;
 /// The time to wait ran out.
 const NOT_IN_TIME: u8 = 3;
-/// The agent cannot be reached.
+/// The agent, or the queue, cannot be reached.
 const UNREACHABLE: u8 = 4;
 
 /// The whole command line.
@@ -50,7 +54,7 @@ const UNREACHABLE: u8 = 4;
   vifd plan                        what would change next, and why
   vifd doctor                      what is wrong with this host, and what to do
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 not ready in time, 4 agent not reachable."
+Exit codes: 0 done, 1 failed, 2 usage, 3 not ready in time, 4 agent or queue not reachable."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -248,6 +252,14 @@ Example:
   vifd plan                               lists what would go
   vifd confirm-removals                   lets it go")]
     ConfirmRemovals,
+    /// Feed hosts by the queue, and see how they are; needs no agent on this host
+    #[command(after_help = "Examples:
+  vifd queue status --server nats://nats.example.org:4222
+  vifd queue put compute-1 alice.json --wait        with $VIFD_QUEUE saying where the queue is
+  vifd queue put --help                             each verb is explained
+
+Exit codes are as everywhere; 4 is a queue that cannot be reached.")]
+    Queue(queue::QueueArgs),
     /// Write what is needed to look into a problem to a new directory
     #[command(after_help = "Example:
   vifd support-bundle /tmp/vifd-support")]
@@ -399,6 +411,11 @@ enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The queue is not there; one sentence.
+    #[error("{0}")]
+    Unreachable(String),
     /// A configuration file that cannot be used, with what does without it.
     #[error("{0}")]
     Configuration(String),
@@ -418,7 +435,10 @@ impl Failure {
         match self {
             Failure::Client(error) if error.is_unreachable() => UNREACHABLE,
             Failure::Client(error) if error.is_timeout() => NOT_IN_TIME,
+            Failure::Unreachable(_) => UNREACHABLE,
+            Failure::Queue(error) if queue::is_unreachable(error) => UNREACHABLE,
             Failure::Client(_)
+            | Failure::Queue(_)
             | Failure::Config(_)
             | Failure::Configuration(_)
             | Failure::Unknown(_)
@@ -434,9 +454,11 @@ impl Failure {
                 return (body.error.code.clone(), body.error.field.clone());
             }
             Failure::Client(error) if error.is_unreachable() => "unreachable",
+            Failure::Queue(error) if queue::is_unreachable(error) => "unreachable",
+            Failure::Unreachable(_) => "unreachable",
             Failure::Config(_) | Failure::Configuration(_) => "bad_configuration",
             Failure::Unknown(_) => "not_found",
-            Failure::Client(_) | Failure::Other(_) | Failure::Said(_) => "failed",
+            Failure::Client(_) | Failure::Queue(_) | Failure::Other(_) | Failure::Said(_) => "failed",
         };
         (word.to_owned(), String::new())
     }
@@ -543,6 +565,7 @@ async fn dispatch(common: &Common, verb: Verb, output: &Output) -> Result<(), Fa
         Verb::Resume { vif } => host::pause(&common.client()?, vif.as_deref(), false, output).await,
         Verb::Release { yes } => host::release(common, yes, output).await,
         Verb::ConfirmRemovals => host::confirm_removals(&common.client()?, output).await,
+        Verb::Queue(args) => queue::queue(args, output).await,
         Verb::SupportBundle { directory } => bundle::write(common, directory, output).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

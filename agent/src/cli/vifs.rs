@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,22 +23,22 @@ use crate::record;
 use crate::status::{Phase, VifStatus};
 
 /// Requests at a time. The agent makes those that meet durable together.
-const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 32;
 
 /// What became of one VIF of several.
 #[derive(Debug, Serialize)]
-struct Done {
-    id: VifId,
+pub(super) struct Done {
+    pub(super) id: VifId,
     /// `accepted`, what was waited for, or the word of the error.
-    result: String,
+    pub(super) result: String,
     /// Where the VIF stands; a wait for `plugged` is over in other phases too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<Phase>,
-    message: String,
+    pub(super) phase: Option<Phase>,
+    pub(super) message: String,
 }
 
 /// One line for each, and the worst as the exit code.
-fn report(mut done: Vec<(Done, u8)>, output: &Output) -> Result<(), Failure> {
+pub(super) fn report(mut done: Vec<(Done, u8)>, output: &Output) -> Result<(), Failure> {
     done.sort_by_key(|(done, _)| done.id);
     let worst = [super::UNREACHABLE, FAILED, NOT_IN_TIME].into_iter().find(|code| done.iter().any(|(_, c)| c == code));
     let done: Vec<(Done, bool)> = done.into_iter().map(|(done, code)| (done, code == 0)).collect();
@@ -76,7 +76,7 @@ fn failed(id: VifId, error: ClientError) -> (Done, u8) {
 }
 
 /// Counts on standard error while somebody watches and it takes a while.
-struct Progress {
+pub(super) struct Progress {
     verb: &'static str,
     total: usize,
     done: usize,
@@ -84,11 +84,11 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(verb: &'static str, total: usize) -> Progress {
+    pub(super) fn new(verb: &'static str, total: usize) -> Progress {
         Progress { verb, total, done: 0, shown: total > 1 && io::stderr().is_terminal() }
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         self.done += 1;
         if self.shown {
             let end = if self.done == self.total { "\r\u{1b}[K" } else { "" };
@@ -120,12 +120,21 @@ fn mistaken(file: &Path, waits: bool, failure: Failure) -> Failure {
     }
 }
 
-pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result<(), Failure> {
+/// A record that is good by itself.
+pub(super) struct Given {
+    pub(super) id: VifId,
+    pub(super) generation: u64,
+    /// As it was given.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Reads records to hand on: all of them, or, when one is no good, none.
+pub(super) fn records(files: &[PathBuf], waits: bool, output: &Output) -> Result<Vec<Given>, Failure> {
     let mut records = Vec::new();
     let mut ids = BTreeSet::new();
     let mut good = true;
-    for file in &plug.files {
-        let bytes = read(file).map_err(|failure| mistaken(file, plug.wait.is_some(), failure))?;
+    for file in files {
+        let bytes = read(file).map_err(|failure| mistaken(file, waits, failure))?;
         match record::decode(&bytes) {
             Ok(record) => {
                 for warning in &record.warnings {
@@ -139,7 +148,7 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
                         &format!("{}: vif.id: is the id of an earlier file", file.display()),
                     );
                 }
-                records.push((record.vif.id, bytes));
+                records.push(Given { id: record.vif.id, generation: record.vif.generation, bytes });
             }
             Err(refused) => {
                 good = false;
@@ -147,13 +156,18 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
             }
         }
     }
-    if !good {
-        // Programs have an object for each record that is no good, and need no last word.
-        if output.format == Format::Table {
-            output.error("invalid_record", "", "nothing was handed in");
-        }
-        return Err(Failure::Said(FAILED));
+    if good {
+        return Ok(records);
     }
+    // Programs have an object for each record that is no good, and need no last word.
+    if output.format == Format::Table {
+        output.error("invalid_record", "", "nothing was handed in");
+    }
+    Err(Failure::Said(FAILED))
+}
+
+pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result<(), Failure> {
+    let records = records(&plug.files, plug.wait.is_some(), output)?;
     let goal = plug.wait.map(|wait| match wait {
         Wait::Plugged => "plugged",
         Wait::Ready => "ready",
@@ -162,7 +176,7 @@ pub(super) async fn plug(client: &Client, plug: Plug, output: &Output) -> Result
     let parameters = goal.map_or(String::new(), |goal| format!("?wait={goal}&timeout={}ms", waiting.as_millis()));
     let mut progress = Progress::new("plugged", records.len());
     let mut done = Vec::new();
-    let mut answers = stream::iter(records.into_iter().map(|(id, bytes)| {
+    let mut answers = stream::iter(records.into_iter().map(|Given { id, bytes, .. }| {
         let target = format!("/v1/vifs/{id}{parameters}");
         async move { (id, client.bytes(Method::PUT, &target, bytes, waiting).await) }
     }))
