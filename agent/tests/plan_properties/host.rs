@@ -18,8 +18,8 @@ use vifd::backend::world::World;
 use vifd::config::Config;
 use vifd::model::{
     Desired, DevType, DeviceAccess, DirectMode, FileOwner, Instance, Link, LinkKind, MacAddr, Network, Observed,
-    OpenVSwitchProfile, Parent, Policy, PortProfile, ProfileKind, Rate, VhostUserMode, View, Vif, VifId, VifKind,
-    cut_name,
+    OpenVSwitchProfile, Parent, Policy, PortProfile, ProfileKind, Rate, StationProfile, VhostUserMode, View, Vif,
+    VifId, VifKind, cut_name,
 };
 use vifd::plan::pipeline::OwnerTag;
 use vifd::plan::{
@@ -761,7 +761,13 @@ impl Host {
             }
             Event::FailMode => world.set_fail_mode(MANAGED, None),
             Event::Forget(None) => world.stations.clear(),
-            Event::Forget(Some(runs)) => world.switch_answers = runs.then_some(Response::VdpSuccess),
+            Event::Forget(Some(runs)) => {
+                world.switch_answers = runs.then_some(Response::VdpSuccess);
+                if !runs {
+                    // lldpad takes with it what it knows, however soon it is there again.
+                    world.stations.retain(|of, _| matches!(of.profile, StationProfile::Qbh { .. }));
+                }
+            }
             Event::Restoring(restoring) => world.ovs.restoring = *restoring,
             Event::Syncing(kernel) => {
                 let mut observed = self.world.observed();
